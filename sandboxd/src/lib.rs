@@ -1,0 +1,1 @@
+//! The sandbox supervisor and the protocol it speaks.

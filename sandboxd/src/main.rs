@@ -1,0 +1,3 @@
+//! `podwright-sandboxd`: PID 1 of a sandbox container.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The agent: the thread of one attempt, driven from the sidecar.

@@ -1,0 +1,1 @@
+//! Where patches and transcripts are kept.

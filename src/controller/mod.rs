@@ -1,0 +1,1 @@
+//! The controller: from an AgentTask to its pods and back.

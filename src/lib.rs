@@ -1,0 +1,12 @@
+//! Podwright runs coding agents on Kubernetes.
+
+pub mod agent;
+pub mod api;
+pub mod artifacts;
+pub mod controller;
+pub mod llm;
+pub mod names;
+pub mod sandbox;
+pub mod scripted;
+pub mod telemetry;
+pub mod workspace;

@@ -1,0 +1,3 @@
+//! `podwright`: one binary for the controller, the agent and the tools around them.
+
+fn main() {}

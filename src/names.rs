@@ -1,0 +1,1 @@
+//! Names of objects, labels and field managers.

@@ -1,0 +1,1 @@
+//! The repository: fetching it, reading it after commands ran, and the patch.
