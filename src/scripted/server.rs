@@ -24,6 +24,7 @@ use serde_json::json;
 use tokio::{
     net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::yield_now,
     time::sleep,
 };
 
@@ -161,21 +162,26 @@ fn body_of(rendered: render::Stream, permit: OwnedSemaphorePermit) -> Body {
         }
         Ok(bytes)
     });
-    let broken = || Err(io::Error::other("the script breaks the connection"));
+    let broken = || {
+        stream::once(async {
+            // What was written before is flushed only when the body has nothing more for now.
+            yield_now().await;
+            Err(io::Error::other("the script breaks the connection"))
+        })
+    };
     let finish = match rendered.finish {
-        Finish::Close => stream::empty().left_stream(),
-        Finish::Break => stream::iter([broken()]).left_stream().right_stream(),
+        Finish::Close => stream::empty().boxed(),
+        Finish::Break => broken().boxed(),
         Finish::Stall(time) => stream::iter(0..time.as_secs())
             .then(|_| async {
                 sleep(Duration::from_secs(1)).await;
                 Ok(Bytes::from_static(b": still here\n\n"))
             })
-            .chain(stream::iter([broken()]))
-            .right_stream()
-            .right_stream(),
+            .chain(broken())
+            .boxed(),
     };
     Body::from_stream(frames.chain(finish).inspect(move |_| {
-        let _ = &permit;
+        let _held = &permit;
     }))
 }
 
