@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::scripted::ScriptedModelArgs;
+
 /// Podwright runs coding agents on Kubernetes.
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -25,4 +27,6 @@ pub enum Command {
         #[arg(long)]
         apply: bool,
     },
+    /// Answer as a model from a script, without a key
+    ScriptedModel(ScriptedModelArgs),
 }

@@ -11,11 +11,14 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, Patch, PatchParams};
 use podwright::api::crd;
 use podwright::cli::{Cli, Command};
+use podwright::scripted::ScriptedModelArgs;
+use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Crd { apply: true, .. } => block_on(apply_crds()),
         Command::Crd { out, apply: false } => print_crds(out.as_deref()),
+        Command::ScriptedModel(args) => block_on(scripted_model(args)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -28,6 +31,19 @@ fn main() -> ExitCode {
 
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(work)
+}
+
+async fn scripted_model(args: ScriptedModelArgs) -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            // Without Ctrl-C there is SIGTERM still.
+            Ok(()) = tokio::signal::ctrl_c() => {}
+        }
+    };
+    Ok(args.run(shutdown).await?)
 }
 
 async fn apply_crds() -> anyhow::Result<()> {
