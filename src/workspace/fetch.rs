@@ -25,12 +25,6 @@ pub use refs::{ParseReferenceError, Reference};
 
 pub(crate) use config::{ATTRIBUTES, quoted};
 
-/// A host that does not answer a connection within this time is unreachable. Git itself would wait 300 s.
-const CONNECT_BOUND: Duration = Duration::from_secs(10);
-
-/// A transfer that gets nothing for this time has stalled.
-const STALL_BOUND: Duration = Duration::from_secs(30);
-
 /// What git's own stall bound does not see (a TLS handshake that never ends) is noticed this much later,
 /// so that git's better sentence comes first where there is one.
 const STALL_GRACE: Duration = Duration::from_secs(3);
@@ -54,14 +48,31 @@ pub struct FetchSpec {
     pub credential: Option<Credential>,
     /// PEM certificates that are trusted beside the system's.
     pub ca_bundle: Option<String>,
+    /// How long a silent network is waited for.
+    pub bounds: Bounds,
+}
+
+/// How long a silent network is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// For a connection: 10 s by default. Git itself would wait 300 s.
+    pub connect: Duration,
+    /// For the next byte of an answer: 30 s by default, in whole seconds.
+    pub stall: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(10), stall: Duration::from_secs(30) }
+    }
 }
 
 /// How much of the history is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Depth {
-    /// The last commits of the one branch, tag or commit.
+    /// This many of them.
     Shallow(NonZeroU32),
-    /// All branches and tags with their whole history.
+    /// All commits that lead to the one branch, tag or commit.
     Full,
 }
 
@@ -120,7 +131,7 @@ pub async fn fetch(spec: &FetchSpec, layout: &Layout, git: &Git) -> Result<Fetch
         return if same { Ok(record.fetched) } else { Err(FetchError::OtherRepository) };
     }
     check(spec)?;
-    connect(&spec.url).await?;
+    connect(&spec.url, spec.bounds.connect).await?;
     // A fetch that was cut off leaves a directory; its git may even still be writing there.
     let directory = tempfile::Builder::new().prefix("fetch-").tempdir_in(layout.private())?;
     config::init(directory.path(), spec)?;
@@ -142,38 +153,15 @@ struct Fetcher<'a> {
 }
 
 impl Fetcher<'_> {
-    async fn fetch(&self) -> Result<Fetched, FetchError> {
-        match self.spec.depth {
-            Depth::Full => self.fetch_all().await,
-            Depth::Shallow(depth) => self.fetch_shallow(depth).await,
-        }
-    }
-
-    async fn fetch_all(&self) -> Result<Fetched, FetchError> {
-        self.git_fetch(None, &["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]).await?;
-        for (name, found) in self.spec.reference.candidates() {
-            if let Some(fetched) = self.resolve(&name, found).await? {
-                return Ok(fetched);
-            }
-        }
-        let Reference::Commit(id) = &self.spec.reference else { return Err(self.wrong_reference().await) };
-        // Not in the history of a branch or tag (a pull request's head, perhaps): asked for by its id.
-        match self.git_fetch(None, &[&format!("+{id}:{BASE}")]).await {
-            Ok(()) => self.resolve(BASE, Found::Commit).await?.ok_or(FetchError::NoCommit),
-            Err(FetchError::ReferenceNotFound { .. }) => Err(self.wrong_reference().await),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Only what is wanted is asked for: a branch costs one round, a tag (rarer) two.
-    async fn fetch_shallow(&self, depth: NonZeroU32) -> Result<Fetched, FetchError> {
+    async fn fetch(&self) -> Result<Fetched, FetchError> {
         for (name, found) in self.spec.reference.candidates() {
             let (source, target) = match found {
-                Found::Branch => (name.replacen("refs/remotes/origin/", "refs/heads/", 1), name.clone()),
-                Found::Tag => (name.clone(), name.clone()),
-                Found::Commit => (name.clone(), BASE.to_owned()),
+                Found::Branch => (name.replacen(TRACKING, "refs/heads/", 1), name),
+                Found::Tag => (name.clone(), name),
+                Found::Commit => (name, BASE.to_owned()),
             };
-            match self.git_fetch(Some(depth), &[&format!("+{source}:{target}")]).await {
+            match self.git_fetch(&format!("+{source}:{target}")).await {
                 Ok(()) => return self.resolve(&target, found).await?.ok_or(FetchError::NoCommit),
                 Err(FetchError::ReferenceNotFound { .. }) => {}
                 Err(error) => return Err(error),
@@ -182,18 +170,17 @@ impl Fetcher<'_> {
         Err(self.wrong_reference().await)
     }
 
-    async fn git_fetch(&self, depth: Option<NonZeroU32>, refspecs: &[&str]) -> Result<(), FetchError> {
-        let depth = depth.map(|depth| format!("--depth={depth}"));
+    async fn git_fetch(&self, refspec: &str) -> Result<(), FetchError> {
+        let depth = match self.spec.depth {
+            Depth::Shallow(depth) => Some(format!("--depth={depth}")),
+            Depth::Full => None,
+        };
         let args = ["fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules"];
-        let args = args
-            .into_iter()
-            .map(str::to_owned)
-            .chain(depth)
-            .chain(["--".to_owned(), self.spec.url.to_string()]);
+        let what = ["--".to_owned(), self.spec.url.to_string(), refspec.to_owned()];
         let run = self
             .git
-            .run_in(self.directory, args.chain(refspecs.iter().map(|refspec| (*refspec).to_owned())))
-            .stalls_after(STALL_BOUND + STALL_GRACE, self.directory.join("objects/pack"));
+            .run_in(self.directory, args.map(str::to_owned).into_iter().chain(depth).chain(what))
+            .stalls_after(self.spec.bounds.stall + STALL_GRACE, self.directory.join("objects/pack"));
         self.online(run).output(0).await.map(drop).map_err(|error| error::classify(error, self.spec))
     }
 
@@ -226,9 +213,22 @@ impl Fetcher<'_> {
         };
         let names: Vec<&str> = listed.lines().filter_map(|line| line.split('\t').nth(1)).collect();
         if names.is_empty() {
-            return FetchError::Empty { url: self.spec.url.clone() };
+            let url = self.spec.url.clone();
+            return if self.speaks_git().await {
+                FetchError::Empty { url }
+            } else {
+                FetchError::NotGit { url }
+            };
         }
         self.spec.reference.not_found(refs::nearest(&self.spec.reference.to_string(), &names))
+    }
+
+    /// Whether a server without refs is a git server: git takes any page for an old one that has none.
+    async fn speaks_git(&self) -> bool {
+        let trace = self.directory.join("packets");
+        let args = ["ls-remote", "--", self.spec.url.as_str()];
+        let run = self.online(self.git.run_in(self.directory, args)).env("GIT_TRACE_PACKET", &trace);
+        run.output(REFS_MAX).await.is_ok() && fs::read(trace).is_ok_and(|packets| !packets.is_empty())
     }
 
     fn online<'a>(&self, run: super::git::Run<'a>) -> super::git::Run<'a> {
@@ -244,21 +244,24 @@ impl Fetcher<'_> {
     }
 }
 
+/// Where the server's branches are kept.
+const TRACKING: &str = "refs/remotes/origin/";
+
 /// Where a commit without a name is kept.
 const BASE: &str = "refs/podwright/base";
 
 /// What the API refuses too; here it guards the credential.
 fn check(spec: &FetchSpec) -> Result<(), FetchError> {
     let url = &spec.url;
-    let plain = match url.scheme() {
-        "https" => false,
-        "http" => true,
-        _ => return Err(FetchError::Url { url: url.clone() }),
-    };
-    if !url.username().is_empty() || url.password().is_some() || url.host_str().is_none() {
-        return Err(FetchError::Url { url: url.clone() });
+    let bare = url.username().is_empty() && url.password().is_none() && url.host_str().is_some();
+    if !bare || !matches!(url.scheme(), "https" | "http") {
+        let mut url = url.clone();
+        // A password in it is shown to nobody. These fail for a URL that can have none.
+        let _ = url.set_password(None);
+        let _ = url.set_username("");
+        return Err(FetchError::Url { url });
     }
-    if plain && spec.credential.is_some() && !stays_inside(url) {
+    if url.scheme() == "http" && spec.credential.is_some() && !stays_inside(url) {
         return Err(FetchError::InsecureCredential { host: host(url) });
     }
     Ok(())
@@ -275,7 +278,7 @@ fn stays_inside(url: &Url) -> bool {
 }
 
 /// Git has no bound of its own for the connection, so one is made first.
-async fn connect(url: &Url) -> Result<(), FetchError> {
+async fn connect(url: &Url, bound: Duration) -> Result<(), FetchError> {
     let unreachable = |why| FetchError::Unreachable { host: host(url), why };
     let name = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = url.port_or_known_default().unwrap_or(443);
@@ -293,9 +296,9 @@ async fn connect(url: &Url) -> Result<(), FetchError> {
         }
         Err(last)
     };
-    match tokio::time::timeout(CONNECT_BOUND, reach).await {
+    match tokio::time::timeout(bound, reach).await {
         Ok(result) => result.map_err(unreachable),
-        Err(_elapsed) => Err(unreachable(Unreachable::NoAnswer(CONNECT_BOUND))),
+        Err(_elapsed) => Err(unreachable(Unreachable::NoAnswer(bound))),
     }
 }
 

@@ -34,7 +34,8 @@ mod record;
 use std::path::{Path, PathBuf};
 
 pub use checkout::{CheckoutError, checkout};
-pub use fetch::{Credential, Depth, FetchError, FetchSpec, Fetched, fetch};
+pub use confine::Confinement;
+pub use fetch::{Bounds, Credential, Depth, FetchError, FetchSpec, Fetched, Reference, fetch};
 pub use git::{Git, GitError};
 pub use object::ObjectId;
 pub use patch::{Change, ChangedFile, Patch, PatchBody, PatchError, PatchStats, Worktree};

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{FetchSpec, STALL_BOUND};
+use super::FetchSpec;
 
 /// File contents are the blobs' bytes, whatever a repository's own attributes ask for: no line endings
 /// are changed, no filter runs. A repository's `diff` and `merge` attributes do not change its patch.
@@ -54,7 +54,7 @@ pub(super) fn init(directory: &Path, spec: &FetchSpec) -> io::Result<()> {
 
 fn render(spec: &FetchSpec, certificates: Option<&Path>) -> String {
     let scheme = spec.url.scheme();
-    let stall = STALL_BOUND.as_secs();
+    let stall = spec.bounds.stall.as_secs();
     let tolerated: String = TOLERATED.iter().map(|name| format!("\t{name} = ignore\n")).collect();
     let certificates = certificates
         .map(|path| format!("\tsslCAInfo = {}\n", quoted(&path.to_string_lossy())))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{FetchSpec, STALL_BOUND, host};
+use super::{FetchSpec, host};
 use crate::workspace::git::{GitError, last_line};
 
 /// Why there is no repository.
@@ -20,10 +20,12 @@ pub enum FetchError {
         why: Unreachable,
     },
     /// The server answered and then sent nothing.
-    #[error("{host} sent nothing for {} s; try again later, or ask those who run it", STALL_BOUND.as_secs())]
+    #[error("{host} sent nothing for {} s; try again later, or ask those who run it", silence.as_secs())]
     Stalled {
         /// Host and port.
         host: String,
+        /// How long it was waited for.
+        silence: Duration,
     },
     /// The server has no such repository, or hides it.
     #[error(
@@ -155,7 +157,7 @@ pub(super) fn classify(error: GitError, spec: &FetchSpec) -> FetchError {
     let (url, host) = (spec.url.clone(), host(&spec.url));
     let stderr = match &error {
         GitError::Failed { stderr, .. } => stderr.clone(),
-        GitError::Stalled { .. } => return FetchError::Stalled { host },
+        GitError::Stalled { .. } => return FetchError::Stalled { host, silence: spec.bounds.stall },
         GitError::Missing
         | GitError::Start { .. }
         | GitError::Confinement(_)
@@ -180,7 +182,7 @@ pub(super) fn classify(error: GitError, spec: &FetchSpec) -> FetchError {
     } else if says(&["Failed to connect", "Couldn't connect", "Connection refused", "Connection timed out"]) {
         FetchError::Unreachable { host, why: Unreachable::Connection(detail()) }
     } else if says(&["Operation too slow", "Operation timed out"]) {
-        FetchError::Stalled { host }
+        FetchError::Stalled { host, silence: spec.bounds.stall }
     } else if says(&["certificate", "SSL", "gnutls", "TLS"]) {
         FetchError::Tls { host, detail: detail() }
     } else if matches!(status, Some(300..=399)) {
@@ -234,7 +236,16 @@ fn near(nearest: &[String]) -> String {
 fn how_to_authenticate(host: &str) -> String {
     format!(
         "kubectl create secret generic git-credentials --from-literal=username=USER --from-literal=password=TOKEN \
-         && kubectl annotate secret git-credentials podwright.dev/hosts={host}, then set credentialsSecretName: \
-         git-credentials on the repository"
+         && kubectl annotate secret git-credentials podwright.dev/hosts={}, then set credentialsSecretName: \
+         git-credentials on the repository",
+        without_port(host)
     )
+}
+
+/// What the Secret's annotation lists: hosts, whatever the port.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{FetchError, Found};
+use super::{FetchError, Found, TRACKING};
 use crate::workspace::object::ObjectId;
 
 /// How many near names an error shows.
@@ -43,7 +43,7 @@ impl Reference {
     /// What it may be, in the order of trying, under the names of the bare repository. A branch goes
     /// before a tag of the same name, as in `git clone --branch`.
     pub(super) fn candidates(&self) -> Vec<(String, Found)> {
-        let branch = |name: &str| (format!("refs/remotes/origin/{name}"), Found::Branch);
+        let branch = |name: &str| (format!("{TRACKING}{name}"), Found::Branch);
         match self {
             Self::Commit(id) => vec![(id.to_string(), Found::Commit)],
             Self::Name(name) => match (name.strip_prefix("refs/heads/"), name.starts_with("refs/tags/")) {
