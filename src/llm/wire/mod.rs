@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     item::{CallOutput, Message, ThreadItem},
-    request::Request,
+    request::{PreparedRequest, Request},
     tool::{RenderedTools, ToolDefinition},
 };
+use crate::api::provider::{self, ModelApi};
 
 /// The API that a thread speaks. Frozen when the thread opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,19 +30,56 @@ pub struct Capabilities {
     /// string `input`.
     pub custom_tools: bool,
     /// The parameter that allows several calls in one response.
-    pub parallel_param: bool,
+    pub parallel_tool_calls: bool,
     /// The role `developer`. Without it the role is `system`.
     pub developer_role: bool,
+    /// The parameter that says how hard to think.
+    pub reasoning: bool,
+    /// Summaries of the reasoning on request.
+    pub reasoning_summary: bool,
     /// Encrypted reasoning on request, replayed in later requests.
     pub encrypted_reasoning: bool,
     /// Plain reasoning items are taken back in later requests.
     pub reasoning_replay: bool,
-    /// Summaries of the reasoning on request.
-    pub reasoning_summary: bool,
     /// The parameter that names the thread for the provider's cache.
-    pub cache_key_param: bool,
+    pub prompt_cache_key: bool,
     /// Images in messages and outputs. Without it a short note stands in their place.
     pub image_input: bool,
+}
+
+impl From<&provider::Capabilities> for Capabilities {
+    fn from(declared: &provider::Capabilities) -> Self {
+        let provider::Capabilities {
+            custom_tools,
+            parallel_tool_calls,
+            developer_role,
+            reasoning,
+            reasoning_summary,
+            encrypted_reasoning,
+            reasoning_replay,
+            prompt_cache_key,
+        } = *declared;
+        Self {
+            custom_tools,
+            parallel_tool_calls,
+            developer_role,
+            reasoning,
+            reasoning_summary,
+            encrypted_reasoning,
+            reasoning_replay,
+            prompt_cache_key,
+            // No tool shows the model an image yet.
+            image_input: false,
+        }
+    }
+}
+
+impl From<ModelApi> for Wire {
+    fn from(api: ModelApi) -> Self {
+        match api {
+            ModelApi::Responses => Self::Responses,
+        }
+    }
 }
 
 impl Wire {
@@ -81,10 +119,24 @@ impl Wire {
         }
     }
 
-    /// Assembles the body of a request.
-    pub fn body(self, request: &Request, capabilities: &Capabilities) -> Bytes {
-        match self {
+    /// Assembles a request, ready to be sent and to be recorded by its digest.
+    pub fn prepare(self, request: &Request, capabilities: &Capabilities) -> PreparedRequest {
+        let body = match self {
             Self::Responses => responses::body(request, capabilities),
+        };
+        PreparedRequest {
+            wire: self,
+            body,
+            model: request.model.clone(),
+            thread_id: request.thread_id.clone(),
+            custom_as_function: request.tools.custom_as_function.clone(),
+        }
+    }
+
+    /// The path of the API beneath a provider's base URL.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Responses => "responses",
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::llm::{
 };
 
 mod members;
+pub mod received;
 
 /// Stands in the place of an image for a model that takes none.
 const IMAGE_NOTE: &str = "[image left out: this model takes no images]";
@@ -82,11 +83,12 @@ pub fn tools(tools: &[ToolDefinition], capabilities: &Capabilities) -> RenderedT
                 "description": description,
                 "format": {"type": "grammar", "syntax": "lark", "definition": grammar},
             }),
-            ToolDefinition::Custom { name, description, grammar: _ } => {
+            ToolDefinition::Custom { name, description, grammar } => {
                 custom_as_function.push(name.clone());
+                let input = format!("The whole input of the tool, in this Lark grammar:\n{grammar}");
                 let parameters = json!({
                     "type": "object",
-                    "properties": {"input": {"type": "string", "description": "The whole input of the tool."}},
+                    "properties": {"input": {"type": "string", "description": input}},
                     "required": ["input"],
                     "additionalProperties": false,
                 });
@@ -118,7 +120,7 @@ pub fn body(request: &Request, capabilities: &Capabilities) -> Bytes {
     if has_tools {
         member(&mut body, "tools", &request.tools.bytes);
         member(&mut body, "tool_choice", b"\"auto\"");
-        if capabilities.parallel_param {
+        if capabilities.parallel_tool_calls {
             member(&mut body, "parallel_tool_calls", b"true");
         }
     }
@@ -129,7 +131,7 @@ pub fn body(request: &Request, capabilities: &Capabilities) -> Bytes {
     if capabilities.encrypted_reasoning {
         member(&mut body, "include", b"[\"reasoning.encrypted_content\"]");
     }
-    if capabilities.cache_key_param {
+    if capabilities.prompt_cache_key {
         member(&mut body, "prompt_cache_key", &json_string(&request.thread_id));
     }
     body.push(b'}');
@@ -149,7 +151,7 @@ fn json_string(text: &str) -> Vec<u8> {
 
 fn reasoning(request: &Request, capabilities: &Capabilities) -> Option<Value> {
     let mut reasoning = serde_json::Map::new();
-    if let Some(effort) = &request.reasoning_effort {
+    if let (Some(effort), true) = (&request.reasoning_effort, capabilities.reasoning) {
         reasoning.insert("effort".into(), effort.as_str().into());
     }
     if capabilities.reasoning_summary {
@@ -190,3 +192,6 @@ fn content_part(part: &ContentPart, role: Role, capabilities: &Capabilities) -> 
         ContentPart::Refusal { text } => json!({"type": "refusal", "refusal": text}),
     }
 }
+
+#[cfg(test)]
+mod tests;
