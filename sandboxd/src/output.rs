@@ -65,7 +65,14 @@ impl OutputRing {
         }
         let start = from.max(self.tail_start());
         let skip = usize::try_from(start - self.tail_start()).ok()?;
-        Some((start, self.tail.iter().skip(skip).take(max).copied().collect()))
+        let (front, back) = self.tail.as_slices();
+        let (first, second) = match front.get(skip..) {
+            Some(first) => (first, back),
+            None => (&back[skip - front.len()..], &[][..]),
+        };
+        let mut bytes = first[..first.len().min(max)].to_vec();
+        bytes.extend_from_slice(&second[..second.len().min(max - bytes.len())]);
+        Some((start, bytes))
     }
 
     /// Digest of the whole output so far.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::scalar::{Bytes, Digest, OpId};
 
 /// `fs/blob`: stages a piece of a file's content under the digest of the whole. Pieces come in order; a
-/// repeated one is skipped. Staged content is dropped by the `fs/apply` that uses it and by a new boot.
+/// repeated one is skipped. Staged content is dropped by the `fs/apply` that uses it and by a new stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobPut {
     /// Digest of the whole content.

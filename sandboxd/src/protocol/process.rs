@@ -223,6 +223,8 @@ pub enum Exit {
     Code(u8),
     /// This signal ended it.
     Signal(u8),
+    /// Its end was not seen (the process that watched it was killed first). Never to be taken for success.
+    Lost,
 }
 
 /// Who ended a process.
@@ -263,11 +265,12 @@ impl std::fmt::Debug for Start {
 }
 
 impl Exit {
-    /// The code as a shell reports it: 128 + n for signal n.
-    pub fn shell_code(self) -> i32 {
+    /// The code as a shell reports it: 128 + n for signal n. `None` when nobody knows.
+    pub fn shell_code(self) -> Option<i32> {
         match self {
-            Self::Code(code) => i32::from(code),
-            Self::Signal(signal) => 128 + i32::from(signal),
+            Self::Code(code) => Some(i32::from(code)),
+            Self::Signal(signal) => Some(128 + i32::from(signal)),
+            Self::Lost => None,
         }
     }
 }

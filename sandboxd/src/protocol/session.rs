@@ -37,8 +37,8 @@ pub struct Initialize {
 pub struct InitializeResult {
     /// Number of this stream within the boot, from 1; a higher one has fenced this one.
     pub stream: u64,
-    /// What this kernel can enforce on commands.
-    pub profile: Profile,
+    /// What this kernel can enforce on commands; `None` when that is too little to run any.
+    pub profile: Option<Profile>,
     /// The phase that is open, if any.
     pub phase: Option<OpId>,
 }
@@ -48,38 +48,23 @@ pub struct InitializeResult {
 pub enum Profile {
     /// Landlock ABI 6 or later: files, network, signals and abstract sockets.
     Strict,
-    /// Landlock ABI 3 to 5: files, network by the system call filter; signals to PID 1 refused by the filter.
+    /// Landlock ABI 3 to 5: files and network; signals to the supervisor are refused by number alone.
     Reduced,
-    /// Nothing: commands run as the container lets them.
-    Unconfined,
 }
 
 /// `heartbeat`, both ways every [`super::HEARTBEAT_SECONDS`]. Any line counts as a sign of life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {}
 
-/// `phase/begin`: from now on commands run under this policy, until the phase ends.
+/// `phase/begin`: from now on commands run under one policy, until the phase ends.
 ///
-/// Repeating it with the same id and policy changes nothing; another id while one is open is refused.
+/// Repeating it with the same members changes nothing; while a phase is open, another id or network is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct PhaseBegin {
-    /// Identifies the phase within the boot.
+    /// Identifies the phase within the boot; never used again after its end.
     pub phase: OpId,
-    /// What its commands may do.
-    pub policy: PhasePolicy,
-}
-
-/// What the commands of a phase may do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PhasePolicy {
-    /// The network that commands see.
+    /// The network that its commands see.
     pub network: Network,
-    /// What to do when the kernel protects less than [`Profile::Strict`].
-    pub confinement: Confinement,
-    /// Absolute paths of directories beneath which commands may write, at most 16.
-    pub writable: Vec<String>,
 }
 
 /// Network of a phase.
@@ -88,16 +73,7 @@ pub enum Network {
     /// Loopback listeners of the sandbox's own, nothing else.
     Loopback,
     /// The pod's network without any filter: for setup scripts of platform people.
-    Unfiltered,
-}
-
-/// What to do when the kernel offers too little protection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Confinement {
-    /// Refuse the phase.
-    Required,
-    /// Take what there is; the answer says what it was.
-    BestEffort,
+    Open,
 }
 
 /// Answer to [`PhaseBegin`].
