@@ -1,1 +1,3 @@
 //! The sandbox supervisor and the protocol it speaks.
+
+pub mod confine;
