@@ -38,8 +38,8 @@ pub use process::{
 };
 pub use scalar::{BootId, Bytes, Digest, InvalidScalar, OpId, Token};
 pub use session::{
-    Heartbeat, Hello, Initialize, InitializeResult, Network, PhaseBegin, PhaseBeginResult,
-    PhaseEnd, PhaseEndResult, Profile,
+    Heartbeat, Hello, Initialize, InitializeResult, Network, PhaseBegin, PhaseBeginResult, PhaseEnd,
+    PhaseEndResult, Profile,
 };
 
 /// Version of this protocol. Changes with every incompatible change of a message.
