@@ -77,7 +77,11 @@ impl Supervisor {
             (ClientFrame::Request { id, call: Err(error) }, _) => self.refuse(at, id, &error),
             (ClientFrame::Request { id, call: Ok(Call::Initialize(request)) }, None) => {
                 let result = self.initialize(at, request);
+                let accepted = result.is_ok();
                 self.streams[at].queue(response::<Initialize>(id, result));
+                if accepted {
+                    self.announce_ended(at);
+                }
             }
             (ClientFrame::Request { id, call: Ok(_) }, None) => {
                 let error = RpcError::new(ErrorCode::Unauthorized, "initialize must come first");
@@ -131,24 +135,24 @@ impl Supervisor {
         for process in self.table.all_mut() {
             process.rewind();
         }
-        let mut notices = Vec::new();
-        for process in self.table.all() {
-            if let Some(record) = process.record() {
-                let id = process.id.clone();
-                notices.push(encode_notice(&Exited { process_id: id.clone(), record: record.clone() }));
-                if process.output_fd().is_none() {
-                    notices.push(encode_notice(&Closed { process_id: id }));
-                }
-            }
-        }
-        for line in notices.into_iter().flatten() {
-            self.streams[at].queue(line);
-        }
         Ok(InitializeResult {
             stream: self.streams_seen,
             profile: self.profile,
             phase: self.phase.open_id().cloned(),
         })
+    }
+
+    /// Tells a new client which processes have ended.
+    fn announce_ended(&mut self, at: usize) {
+        for process in self.table.all() {
+            let Some(record) = process.record() else { continue };
+            let exited = Exited { process_id: process.id.clone(), record: record.clone() };
+            self.streams[at].queue(encode_notice(&exited).unwrap_or_default());
+            if process.output_fd().is_none() {
+                let closed = Closed { process_id: process.id.clone() };
+                self.streams[at].queue(encode_notice(&closed).unwrap_or_default());
+            }
+        }
     }
 
     /// Carries out a request of the authenticated stream. `None` when the answer comes later.
