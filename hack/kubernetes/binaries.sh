@@ -41,8 +41,7 @@ build_group() {
 		packages=(k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubelet,kube-proxy,kubectl})
 		ldflags="$ldflags ${KUBERNETES_LDFLAGS//[$'\n\t']/ }"
 		;;
-	etcd) packages=(.) ;;
-	coredns) packages=(github.com/coredns/coredns) ;;
+	etcd | coredns) packages=(.) ;;
 	helm) packages=(helm.sh/helm/v3/cmd/helm) ;;
 	kubeconform) packages=(github.com/yannh/kubeconform/cmd/kubeconform) ;;
 	*) fail "no build is known for $group." ;;
