@@ -9,7 +9,7 @@ need_root() {
 need_packages() {
 	local name missing=()
 	for name in "$@"; do
-		dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || missing+=("$name")
+		[ "$(dpkg-query -W -f '${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing+=("$name")
 	done
 	[ ${#missing[@]} -gt 0 ] || return 0
 	command -v apt-get >/dev/null || fail "These packages are missing and there is no apt-get to install them: ${missing[*]}."

@@ -96,7 +96,7 @@ make_bridge() {
 		quietly "The bridge $BRIDGE could not be made: is this machine allowed to make network devices?" \
 			ip link add "$BRIDGE" type bridge
 	fi
-	ip address show dev "$BRIDGE" | grep -q "$NODE_ADDRESS/16" ||
+	grep -q "$NODE_ADDRESS/16" <<<"$(ip address show dev "$BRIDGE")" ||
 		quietly "$NODE_ADDRESS/16 could not be given to $BRIDGE: does another network use it?" \
 			ip address add "$NODE_ADDRESS/16" dev "$BRIDGE"
 	ip link set "$BRIDGE" up

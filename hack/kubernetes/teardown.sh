@@ -60,7 +60,7 @@ stop_shims() {
 	for folder in /proc/[0-9]*; do
 		pid=${folder#/proc/}
 		[ "$(cat "$folder/comm" 2>/dev/null)" = containerd-shim ] || continue
-		tr '\0' '\n' <"$folder/cmdline" 2>/dev/null | grep -qx "$CONTAINERD_SOCKET" || continue
+		grep -qzx "$CONTAINERD_SOCKET" "$folder/cmdline" 2>/dev/null || continue
 		read -r -d '' -a containers < <(cat "$folder/task/"*/children 2>/dev/null) || true
 		for container in "${containers[@]}"; do
 			kill -KILL "$container" 2>/dev/null || true
@@ -81,13 +81,13 @@ unmount_all() {
 }
 
 remove_network() {
-	local save restore
+	local save restore rules
 	say "removing the network"
 	for save in iptables-save ip6tables-save; do
 		restore=${save/save/restore}
-		if "$save" 2>/dev/null | grep -qE 'KUBE-|CNI-'; then
-			"$save" | grep -vE 'KUBE-|CNI-' | "$restore"
-		fi
+		rules=$("$save" 2>/dev/null) || continue
+		# Whole tables are replaced: chains that are not named again are gone.
+		grep -vE 'KUBE-|CNI-' <<<"$rules" | "$restore"
 	done
 	! ip link show "$BRIDGE" >/dev/null 2>&1 || ip link delete "$BRIDGE"
 	rm -f /var/lib/cni/results/podwright-*
