@@ -9,6 +9,7 @@ POD_CIDR=10.244.0.0/16
 CLUSTER_DNS=$NODE_ADDRESS
 ETCD_URL=http://127.0.0.1:22379
 COREDNS_READY=127.0.0.1:28181
+PROXY_HEALTH=127.0.0.1:20256
 # In the order in which they start.
 # shellcheck disable=SC2034 # read by hack/cluster
 COMPONENTS=(etcd kube-apiserver kube-controller-manager kube-scheduler containerd kubelet kube-proxy coredns)
@@ -16,8 +17,9 @@ COMPONENTS=(etcd kube-apiserver kube-controller-manager kube-scheduler container
 running() {
 	local pid
 	pid=$(cat "$CLUSTER_STATE/run/$1.pid" 2>/dev/null) || return 1
-	# The name guards against a number that the kernel has given to another process since.
-	[ "$(cut -c1-15 "/proc/$pid/comm" 2>/dev/null)" = "${1:0:15}" ]
+	# The name guards against a number that the kernel has given to another process since, the state
+	# against one that has ended and that nobody has waited for yet.
+	[[ "$(cat "/proc/$pid/stat" 2>/dev/null)" == "$pid (${1:0:15}) "[!ZX]* ]]
 }
 
 # start NAME COMMAND...
@@ -117,27 +119,31 @@ start_node() {
 	write_containerd_configuration
 	start containerd /usr/bin/containerd --config "$CLUSTER_STATE/containerd.toml"
 	started containerd 30 containerd_ctr version
-	hack/image load pause
+	hack/image load pause >/dev/null
 	write_kubelet_configuration
 	start kubelet "$(binary kubelet)" --config "$CLUSTER_STATE/kubelet.yaml" --kubeconfig "$PKI/kubelet.kubeconfig" \
 		--root-dir "$CLUSTER_STATE/kubelet" --cert-dir "$CLUSTER_STATE/kubelet/pki" \
 		--hostname-override "$NODE_NAME" --node-ip "$NODE_ADDRESS"
-	write_proxy_configuration
-	start kube-proxy "$(binary kube-proxy)" --config "$CLUSTER_STATE/proxy.yaml"
 	write_dns_configuration
 	start coredns "$(binary coredns)" -conf "$CLUSTER_STATE/Corefile"
 }
 
-wait_for_cluster() {
+start_network() {
 	started kubelet 120 node_ready
+	# Only now: it ends when the node's object is not there soon.
+	write_proxy_configuration
+	start kube-proxy "$(binary kube-proxy)" --config "$CLUSTER_STATE/proxy.yaml"
+	started kube-proxy 60 curl --noproxy '*' -sf "http://$PROXY_HEALTH/healthz"
 	started coredns 60 curl --noproxy '*' -sf "http://$COREDNS_READY/ready"
 	# Pods are refused until the controller manager has made this.
 	wait_for 60 "the namespace default has its ServiceAccount" kubectl get serviceaccount default ||
 		fail "kube-controller-manager made no ServiceAccount: its log is $CLUSTER_STATE/log/kube-controller-manager.log."
 }
 
+# Both: what the API server says of the node may be from before a crash.
 node_ready() {
-	kubectl wait --for=condition=Ready "node/$NODE_NAME" --timeout=0s
+	curl --noproxy '*' -sf http://127.0.0.1:10248/healthz &&
+		kubectl wait --for=condition=Ready "node/$NODE_NAME" --timeout=0s
 }
 
 kubectl() { "$(binary kubectl)" --kubeconfig "$CLUSTER_KUBECONFIG" "$@"; }
@@ -223,7 +229,7 @@ write_proxy_configuration() {
 		hostnameOverride: $NODE_NAME
 		clusterCIDR: $POD_CIDR
 		bindAddress: $NODE_ADDRESS
-		healthzBindAddress: 127.0.0.1:20256
+		healthzBindAddress: $PROXY_HEALTH
 		metricsBindAddress: 127.0.0.1:20249
 		oomScoreAdj: 0
 		iptables: {masqueradeAll: true}
