@@ -3,6 +3,8 @@
 pub mod agent;
 pub mod api;
 pub mod artifacts;
+pub mod cli;
+pub mod clock;
 pub mod controller;
 pub mod llm;
 pub mod names;

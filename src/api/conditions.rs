@@ -1,0 +1,113 @@
+//! Condition types and the merge that keeps transition times.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+
+/// The one-look summary of an AgentTask: Unknown while there is work, then True or False for good.
+pub const SUCCEEDED: &str = "Succeeded";
+
+/// True from the first status write to the last. Generic tools (kstatus) read it as "in progress": without
+/// it they take any object that has no `Ready` condition for finished.
+pub const RECONCILING: &str = "Reconciling";
+
+/// True together with Succeeded=False, so that generic tools see the failure.
+pub const STALLED: &str = "Stalled";
+
+/// Whether an AgentMessage was handed to the agent.
+pub const ACCEPTED: &str = "Accepted";
+
+/// The longest message of a condition, in bytes. The API server takes 32,768; a status of ours stays small.
+pub const MAX_MESSAGE: usize = 4096;
+
+/// The status of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// It is not known yet.
+    Unknown,
+}
+
+impl ConditionStatus {
+    /// The status as the API has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// A condition as it shall be, without its transition time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its type.
+    pub type_: &'static str,
+    /// Its status.
+    pub status: ConditionStatus,
+    /// Its reason, CamelCase.
+    pub reason: &'static str,
+    /// A sentence for people; cut at [`MAX_MESSAGE`].
+    pub message: String,
+}
+
+impl Wanted {
+    /// The condition to write: `lastTransitionTime` moves only when the status does.
+    #[must_use]
+    pub fn merge(self, existing: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
+        let before = existing.iter().find(|c| c.type_ == self.type_ && c.status == self.status.as_str());
+        Condition {
+            type_: self.type_.to_owned(),
+            status: self.status.as_str().to_owned(),
+            reason: self.reason.to_owned(),
+            message: cut(&self.message, MAX_MESSAGE).to_owned(),
+            observed_generation: generation,
+            last_transition_time: before.map_or(Time(now), |c| c.last_transition_time.clone()),
+        }
+    }
+}
+
+/// The condition of a type, if it is there.
+#[must_use]
+pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == type_)
+}
+
+/// The longest beginning of a text that is at most `max` bytes long and ends between characters.
+#[must_use]
+pub fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn wanted(status: ConditionStatus, reason: &'static str) -> Wanted {
+        Wanted { type_: SUCCEEDED, status, reason, message: "why".into() }
+    }
+
+    #[test]
+    fn the_transition_time_moves_only_with_the_status() {
+        let first = wanted(ConditionStatus::Unknown, "Preparing").merge(&[], Some(1), at(10));
+        let second = wanted(ConditionStatus::Unknown, "Running").merge(&[first.clone()], Some(1), at(20));
+        let third = wanted(ConditionStatus::True, "Completed").merge(&[second.clone()], Some(1), at(30));
+        assert_eq!(first.last_transition_time, Time(at(10)));
+        assert_eq!(second.last_transition_time, Time(at(10)));
+        assert_eq!(third.last_transition_time, Time(at(30)));
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(cut("aé", 2), "a");
+        assert_eq!(cut("aé", 3), "aé");
+    }
+}

@@ -1,0 +1,83 @@
+//! `AgentMessage`: something said to a running task.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// AgentMessage says something to a task: a further prompt while its pod is there, or that it is cancelled.
+/// It is an object of its own so that the right to talk to a task is a right of its own, and so that a GitOps
+/// tool that owns the task never takes a message back.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[kube(
+    group = "podwright.dev",
+    version = "v1alpha1",
+    kind = "AgentMessage",
+    plural = "agentmessages",
+    shortname = "amsg",
+    category = "podwright",
+    namespaced,
+    status = "AgentMessageStatus",
+    derive = "PartialEq",
+    doc = "AgentMessage says something to a task: a further prompt while its pod is there, or that it is cancelled.",
+    selectable = ".spec.taskName",
+    printcolumn(name = "Task", type_ = "string", json_path = ".spec.taskName"),
+    printcolumn(name = "Kind", type_ = "string", json_path = ".spec.kind"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Accepted")].status"#
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Accepted")].reason"#
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(
+    validation = Rule::new("self == oldSelf").message("a message can't be changed once it is said; create another AgentMessage"),
+    validation = Rule::new("self.kind != 'Prompt' || (has(self.text) && self.text.size() > 0)").message("a message of kind Prompt needs text").field_path(".text"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentMessageSpec {
+    /// The AgentTask of the same namespace that is spoken to.
+    #[schemars(length(min = 1, max = 63))]
+    pub task_name: String,
+    /// Which attempt is spoken to, from 1.
+    #[schemars(range(min = 1, max = 1))]
+    #[serde(default = "default_attempt")]
+    pub attempt: i32,
+    /// What is asked: Prompt begins a further turn when the agent has answered (or right after, when it still
+    /// works), Cancel ends the task and keeps the patch so far.
+    pub kind: MessageKind,
+    /// The prompt. At most 16 KiB.
+    #[schemars(length(max = 16384))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub text: String,
+}
+
+/// What a message asks.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum MessageKind {
+    /// A further turn.
+    Prompt,
+    /// The end of the task, with the patch so far.
+    Cancel,
+}
+
+/// What became of a message.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentMessageStatus {
+    /// Accepted is True when the message was handed to the agent, False when it can't be: its message says
+    /// why.
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+fn default_attempt() -> i32 {
+    1
+}

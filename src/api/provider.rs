@@ -1,0 +1,175 @@
+//! `ModelProvider`: an endpoint that serves models. Written by platform people.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::environment::ConfigMapSource;
+
+/// ModelProvider is an endpoint that serves language models, with the key for it. It is written by those who
+/// run the cluster; a task only names one.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[kube(
+    group = "podwright.dev",
+    version = "v1alpha1",
+    kind = "ModelProvider",
+    plural = "modelproviders",
+    shortname = "mprov",
+    category = "podwright",
+    namespaced,
+    derive = "PartialEq",
+    doc = "ModelProvider is an endpoint that serves language models, with the key for it.",
+    printcolumn(name = "API", type_ = "string", json_path = ".spec.api"),
+    printcolumn(name = "URL", type_ = "string", json_path = ".spec.baseURL"),
+    printcolumn(name = "Model", type_ = "string", json_path = ".spec.models[0].name"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelProviderSpec {
+    /// Which API the endpoint speaks.
+    pub api: ModelApi,
+
+    /// Address of the API up to, and without, its last part: https://api.example.com/v1 when requests go to
+    /// https://api.example.com/v1/responses.
+    #[schemars(length(max = 2048))]
+    #[serde(rename = "baseURL")]
+    #[x_kube(validation = Rule::new("self.matches('^https?://[^/@?# ]+(/[^? #]*)?$')").message("baseURL must be https:// or http:// without user info, query or fragment, for example https://api.example.com/v1"))]
+    pub base_url: String,
+
+    /// A Secret of the same namespace with the key apiKey. Unset: requests carry no key.
+    #[schemars(length(min = 1, max = 253))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_name: Option<String>,
+
+    /// Headers sent with every request. Not for secrets.
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<Header>,
+
+    /// Certificates (PEM) that the endpoint's are checked against besides the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<ConfigMapSource>,
+
+    /// How often and how long a failing request is repeated.
+    #[serde(default)]
+    pub retry: ProviderRetry,
+
+    /// The models that tasks may name. Empty: any name, with the cautious value of every capability.
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<Model>,
+}
+
+/// Which API an endpoint speaks.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum ModelApi {
+    /// The Responses API: POST <baseURL>/responses.
+    Responses,
+}
+
+/// A header.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Header {
+    /// Its name.
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9-]+$"))]
+    pub name: String,
+    /// Its value.
+    #[schemars(length(max = 4096))]
+    pub value: String,
+}
+
+/// How often and how long a failing request is repeated.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderRetry {
+    /// Repetitions of a request that failed before its answer began (no connection, 5xx).
+    #[schemars(range(min = 0, max = 20))]
+    #[serde(default = "default_request_max")]
+    pub request_max: i32,
+    /// Repetitions of a request whose answer broke off, or that was refused for its rate.
+    #[schemars(range(min = 0, max = 20))]
+    #[serde(default = "default_stream_max")]
+    pub stream_max: i32,
+    /// Seconds without an event after which an answer counts as broken off.
+    #[schemars(range(min = 1, max = 3600))]
+    #[serde(default = "default_idle_seconds")]
+    pub idle_seconds: i64,
+}
+
+impl Default for ProviderRetry {
+    fn default() -> Self {
+        Self {
+            request_max: default_request_max(),
+            stream_max: default_stream_max(),
+            idle_seconds: default_idle_seconds(),
+        }
+    }
+}
+
+/// A model that the endpoint serves.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Model {
+    /// Its name at the provider.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Tokens that fit into one request and its answer.
+    #[schemars(range(min = 4096, max = 100000000))]
+    #[serde(default = "default_context_window")]
+    pub context_window: i64,
+    /// What the endpoint can do with it.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+}
+
+/// What an endpoint can do. A parameter whose capability is not set is never sent, because servers refuse
+/// parameters they do not know.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capabilities {
+    /// Tools with free-form input. Unset: apply_patch is offered as a function.
+    #[serde(default)]
+    pub custom_tools: bool,
+    /// Several tool calls in one answer (the parameter parallel_tool_calls).
+    #[serde(default)]
+    pub parallel_tool_calls: bool,
+    /// Messages of the role developer. Unset: they are sent with the role system.
+    #[serde(default)]
+    pub developer_role: bool,
+    /// The parameter reasoning.
+    #[serde(default)]
+    pub reasoning: bool,
+    /// Summaries of the reasoning on request (reasoning.summary).
+    #[serde(default)]
+    pub reasoning_summary: bool,
+    /// Reasoning that comes back encrypted and is sent again with the next request.
+    #[serde(default)]
+    pub encrypted_reasoning: bool,
+    /// Reasoning that is not encrypted is taken back with the next request.
+    #[serde(default)]
+    pub reasoning_replay: bool,
+    /// The parameter prompt_cache_key.
+    #[serde(default)]
+    pub prompt_cache_key: bool,
+}
+
+/// The context window assumed for a model that a provider does not list, in tokens.
+pub const UNKNOWN_CONTEXT_WINDOW: i64 = 128_000;
+
+fn default_request_max() -> i32 {
+    4
+}
+
+fn default_stream_max() -> i32 {
+    5
+}
+
+fn default_idle_seconds() -> i64 {
+    300
+}
+
+fn default_context_window() -> i64 {
+    UNKNOWN_CONTEXT_WINDOW
+}
