@@ -137,7 +137,6 @@ async fn lookalikes_of_git_are_named_and_left_alone() {
 
 #[tokio::test]
 async fn unreadable_is_never_deleted() {
-    // Root reads everything, so this test is about a directory that cannot be opened for another reason.
     let mut stage = Stage::new().await;
     fs::write(stage.path("b"), "y\n").unwrap();
     let baseline = stage.worktree.snapshot().await.unwrap().tree;
@@ -150,25 +149,33 @@ async fn unreadable_is_never_deleted() {
     assert_eq!(skipped(&patch), ["b", "dir"]);
 }
 
-#[tokio::test]
-async fn without_permission_is_skipped() {
-    let stage = Stage::new().await;
+/// The whole way as an ordinary user with no passwd entry, as in a pod; root is refused nothing.
+#[test]
+fn without_permission_is_skipped() {
     if rustix::process::getuid().is_root() {
-        // The reader as another user, in a process of its own: `setpriv` drops root's rights.
-        fs::set_permissions(stage.path("a"), fs::Permissions::from_mode(0o000)).unwrap();
         let output = std::process::Command::new("setpriv")
-            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "cat"])
-            .arg(stage.path("a"))
+            .args(["--reuid=1234567", "--regid=1234567", "--clear-groups"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "hostile::without_permission_is_skipped", "--nocapture"])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
             .output()
             .unwrap();
-        assert!(!output.status.success(), "the file is closed to others");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
         return;
     }
-    let mut stage = stage;
-    fs::set_permissions(stage.path("a"), fs::Permissions::from_mode(0o000)).unwrap();
-    fs::set_permissions(stage.path("dir"), fs::Permissions::from_mode(0o000)).unwrap();
-    let patch = stage.patch().await;
-    assert_eq!((changed(&patch), skipped(&patch)), (vec![], vec!["a".to_owned(), "dir".to_owned()]));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut stage = Stage::new().await;
+        for path in ["a", "dir"] {
+            fs::set_permissions(stage.path(path), fs::Permissions::from_mode(0o000)).unwrap();
+        }
+        let patch = stage.patch().await;
+        fs::set_permissions(stage.path("dir"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!((changed(&patch), skipped(&patch)), (vec![], vec!["a".to_owned(), "dir".to_owned()]));
+        assert!(patch.skipped.named.iter().all(|skipped| skipped.reason.contains("permission")));
+    });
 }
 
 #[tokio::test]
