@@ -18,7 +18,7 @@ const MAX_PAUSE_MILLIS: u64 = 3_600_000;
 #[derive(Debug, Error)]
 pub enum ScriptError {
     /// It is no YAML, or has fields that no script has. The text names line and column.
-    #[error("{0}")]
+    #[error(transparent)]
     Format(#[from] Box<serde_saphyr::Error>),
     /// It contradicts itself.
     #[error("{path}: {problem}")]
