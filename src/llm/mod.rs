@@ -1,1 +1,24 @@
-//! Speaking to language models.
+//! How Podwright speaks to models.
+//!
+//! Neutral types ([`item`], [`tool`], [`request`], [`event`], [`error`]) are what the agent knows; a
+//! [`Wire`] renders them for one API and never the other way round: what a model sent is kept as bytes
+//! and replayed.
+
+pub mod error;
+pub mod event;
+pub mod item;
+pub mod request;
+pub mod tool;
+pub mod wire;
+
+pub use error::{
+    Fatal, FatalKind, Misconfiguration, Misconfigured, ModelError, RetryCause, RetryLayer, Retryable,
+};
+pub use event::{Completed, ItemKind, StreamEvent};
+pub use item::{
+    CallOutput, ContentPart, CustomCall, FunctionCall, Item, Message, Opaque, Reasoning, Role, ThreadItem,
+    WireJson,
+};
+pub use request::{Request, Usage};
+pub use tool::{RenderedTools, ToolDefinition};
+pub use wire::{Capabilities, Wire};

@@ -1,0 +1,90 @@
+//! The APIs that models are reached through, each as pure rendering.
+
+pub mod responses;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    item::{CallOutput, Message, ThreadItem},
+    request::Request,
+    tool::{RenderedTools, ToolDefinition},
+};
+
+/// The API that a thread speaks. Frozen when the thread opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Wire {
+    /// The Responses API, stateless (`store: false`), streaming.
+    Responses,
+}
+
+/// What a model and its server can take, frozen when the thread opens.
+///
+/// The default is the cautious value of each, right for an unknown server: a parameter whose capability
+/// is missing is never sent, since many servers refuse a whole request for one member they do not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Capabilities {
+    /// Tools that take free text under a grammar. Without it they are declared as functions of one
+    /// string `input`.
+    pub custom_tools: bool,
+    /// The parameter that allows several calls in one response.
+    pub parallel_param: bool,
+    /// The role `developer`. Without it the role is `system`.
+    pub developer_role: bool,
+    /// Encrypted reasoning on request, replayed in later requests.
+    pub encrypted_reasoning: bool,
+    /// Plain reasoning items are taken back in later requests.
+    pub reasoning_replay: bool,
+    /// Summaries of the reasoning on request.
+    pub reasoning_summary: bool,
+    /// The parameter that names the thread for the provider's cache.
+    pub cache_key_param: bool,
+    /// Images in messages and outputs. Without it a short note stands in their place.
+    pub image_input: bool,
+}
+
+impl Wire {
+    /// Renders a message of the harness or the user, once.
+    pub fn message(self, message: Message, capabilities: &Capabilities) -> ThreadItem {
+        match self {
+            Self::Responses => responses::message(message, capabilities),
+        }
+    }
+
+    /// Renders the answer to a function call, once.
+    pub fn function_output(self, output: CallOutput, capabilities: &Capabilities) -> ThreadItem {
+        match self {
+            Self::Responses => responses::function_output(output, capabilities),
+        }
+    }
+
+    /// Renders the answer to a custom call, once.
+    pub fn custom_output(self, output: CallOutput, capabilities: &Capabilities) -> ThreadItem {
+        match self {
+            Self::Responses => responses::custom_output(output, capabilities),
+        }
+    }
+
+    /// What of an item goes into [`Request::input`]; nothing for an item that this model does not take
+    /// back. The same item always gives the same bytes.
+    pub fn fragment(self, item: &ThreadItem, capabilities: &Capabilities) -> Option<Bytes> {
+        match self {
+            Self::Responses => responses::fragment(item, capabilities),
+        }
+    }
+
+    /// Renders the thread's tools, in the order given, once.
+    pub fn tools(self, tools: &[ToolDefinition], capabilities: &Capabilities) -> RenderedTools {
+        match self {
+            Self::Responses => responses::tools(tools, capabilities),
+        }
+    }
+
+    /// Assembles the body of a request.
+    pub fn body(self, request: &Request, capabilities: &Capabilities) -> Bytes {
+        match self {
+            Self::Responses => responses::body(request, capabilities),
+        }
+    }
+}
