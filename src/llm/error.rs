@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::request::Usage;
+
 /// A failed request. The text is for the person who runs the task and says what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ModelError {
-    /// Asking again may help. The retry table says whether and when.
+    /// Asking again may help. [`super::retry::decide`] says whether and when.
     #[error("{}", .0.message)]
     Retryable(Retryable),
     /// Asking again gives the same answer.
@@ -76,6 +78,8 @@ pub struct Fatal {
     pub kind: FatalKind,
     /// One sentence for a person, with the provider's words.
     pub message: String,
+    /// What the request cost all the same, when the provider said.
+    pub usage: Option<Usage>,
 }
 
 /// What went wrong for good.

@@ -4,13 +4,19 @@
 //! [`Wire`] renders them for one API and never the other way round: what a model sent is kept as bytes
 //! and replayed.
 
+pub mod client;
 pub mod error;
 pub mod event;
+pub mod failure;
+pub mod fold;
 pub mod item;
 pub mod request;
+pub mod retry;
+pub mod sse;
 pub mod tool;
 pub mod wire;
 
+pub use client::{Endpoint, ModelClient};
 pub use error::{
     Fatal, FatalKind, Misconfiguration, Misconfigured, ModelError, RetryCause, RetryLayer, Retryable,
 };
@@ -19,6 +25,6 @@ pub use item::{
     CallOutput, ContentPart, CustomCall, FunctionCall, Item, Message, Opaque, Reasoning, Role, ThreadItem,
     WireJson,
 };
-pub use request::{Request, Usage};
+pub use request::{PreparedRequest, Request, Usage};
 pub use tool::{RenderedTools, ToolDefinition};
 pub use wire::{Capabilities, Wire};

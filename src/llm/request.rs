@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::tool::RenderedTools;
+use super::{tool::RenderedTools, wire::Wire};
 
 /// One request. The body is assembled from bytes that were rendered earlier, so that request n+1 begins
 /// with request n.
@@ -21,6 +21,21 @@ pub struct Request {
     pub thread_id: String,
     /// How hard the model should think; the provider's default without it.
     pub reasoning_effort: Option<String>,
+}
+
+/// A request as it is sent. Cloning is cheap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreparedRequest {
+    /// The API that the body is written for.
+    pub wire: Wire,
+    /// The whole body.
+    pub body: Bytes,
+    /// The model's name.
+    pub model: String,
+    /// The thread's id, sent as headers.
+    pub thread_id: String,
+    /// See [`RenderedTools::custom_as_function`].
+    pub custom_as_function: Vec<String>,
 }
 
 /// What one response cost in tokens.

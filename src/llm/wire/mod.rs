@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     item::{CallOutput, Message, ThreadItem},
-    request::Request,
+    request::{PreparedRequest, Request},
     tool::{RenderedTools, ToolDefinition},
 };
 
@@ -81,10 +81,24 @@ impl Wire {
         }
     }
 
-    /// Assembles the body of a request.
-    pub fn body(self, request: &Request, capabilities: &Capabilities) -> Bytes {
-        match self {
+    /// Assembles a request, ready to be sent and to be recorded by its digest.
+    pub fn prepare(self, request: &Request, capabilities: &Capabilities) -> PreparedRequest {
+        let body = match self {
             Self::Responses => responses::body(request, capabilities),
+        };
+        PreparedRequest {
+            wire: self,
+            body,
+            model: request.model.clone(),
+            thread_id: request.thread_id.clone(),
+            custom_as_function: request.tools.custom_as_function.clone(),
+        }
+    }
+
+    /// The path of the API beneath a provider's base URL.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Responses => "responses",
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::llm::{
 };
 
 mod members;
+pub mod received;
 
 /// Stands in the place of an image for a model that takes none.
 const IMAGE_NOTE: &str = "[image left out: this model takes no images]";
@@ -82,11 +83,12 @@ pub fn tools(tools: &[ToolDefinition], capabilities: &Capabilities) -> RenderedT
                 "description": description,
                 "format": {"type": "grammar", "syntax": "lark", "definition": grammar},
             }),
-            ToolDefinition::Custom { name, description, grammar: _ } => {
+            ToolDefinition::Custom { name, description, grammar } => {
                 custom_as_function.push(name.clone());
+                let input = format!("The whole input of the tool, in this Lark grammar:\n{grammar}");
                 let parameters = json!({
                     "type": "object",
-                    "properties": {"input": {"type": "string", "description": "The whole input of the tool."}},
+                    "properties": {"input": {"type": "string", "description": input}},
                     "required": ["input"],
                     "additionalProperties": false,
                 });
@@ -190,3 +192,6 @@ fn content_part(part: &ContentPart, role: Role, capabilities: &Capabilities) -> 
         ContentPart::Refusal { text } => json!({"type": "refusal", "refusal": text}),
     }
 }
+
+#[cfg(test)]
+mod tests;
