@@ -142,6 +142,8 @@ impl State {
         self.inbox_seq = self.inbox_seq.max(input.seq);
         self.accepted.push(input.uid.clone());
         match input.kind {
+            // The task's own prompt comes first, whatever was said while the workspace was made ready.
+            InputKind::Prompt if input.seq == 0 => self.prompts.push_front(input.clone()),
             InputKind::Prompt => self.prompts.push_back(input.clone()),
             InputKind::Cancel => {}
         }
@@ -171,7 +173,9 @@ impl State {
                     self.fruitless_starts = 0;
                 }
             }
-            Record::CallIntent(intent) if intent.tool == EXEC_COMMAND => self.spent.commands += 1,
+            Record::CallIntent(intent) if intent.tool == EXEC_COMMAND && intent.patch.is_none() => {
+                self.spent.commands += 1;
+            }
             Record::CallEnded(_) => self.fruitless_starts = 0,
             Record::CallIntent(_)
             | Record::TurnEnded(_)

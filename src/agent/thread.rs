@@ -37,6 +37,9 @@ pub struct Thread {
     pub last_message: String,
     /// What the model said in this turn since its last call: in the end, its answer.
     pub answer: String,
+    /// Operations whose process's exit was told since the newest request: the next one makes it durable, and
+    /// then the supervisor may forget them.
+    pub exited: Vec<u64>,
     /// Number of the next operation.
     pub next_op: u64,
 }
@@ -75,6 +78,7 @@ impl Thread {
             sessions: BTreeMap::new(),
             last_message: String::new(),
             answer: String::new(),
+            exited: Vec::new(),
             next_op: 1,
         };
         opened.prefix.iter().try_for_each(|item| thread.append(item.clone()))?;
@@ -100,6 +104,7 @@ impl Thread {
             Record::ModelIntent(intent) => {
                 self.request = Some(intent.clone());
                 self.step_calls = 0;
+                self.exited.clear();
             }
             Record::ModelEnded(ended) => {
                 self.request = None;
@@ -112,6 +117,7 @@ impl Thread {
                 }
             }
             Record::CallEnded(ended) => {
+                self.exited.extend(ended.process);
                 if let Some(call) = self.call_mut(ended.ordinal) {
                     call.ended = Some(ended.clone());
                 }

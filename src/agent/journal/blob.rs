@@ -72,7 +72,8 @@ impl Blobs {
     }
 
     fn get(&self, digest: &str) -> io::Result<String> {
-        let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("blob {digest}: {what}"));
+        let invalid =
+            |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("blob {digest}: {what}"));
         let expected = Digest::parse(digest).map_err(|_| invalid("no digest"))?;
         let content = fs::read(self.directory.join(digest))?;
         if Digest::of(&content) != expected {

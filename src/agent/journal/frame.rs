@@ -22,7 +22,9 @@ pub enum FrameError {
     #[error("a whole line cannot be read: {0}")]
     Content(#[from] serde_json::Error),
     /// A newer program wrote something that must be understood.
-    #[error("a newer version wrote the record {name:?} (version {version}); run the attempt with that version")]
+    #[error(
+        "a newer version wrote the record {name:?} (version {version}); run the attempt with that version"
+    )]
     Version {
         /// The record's type.
         name: String,

@@ -179,7 +179,7 @@ pub struct Retries {
 }
 
 /// A model request is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelEnded {
     /// Its number.
@@ -191,7 +191,7 @@ pub struct ModelEnded {
 }
 
 /// How a model request ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ModelEnd {
     /// The response is whole.
@@ -247,7 +247,7 @@ pub struct CallIntent {
     /// Digest of the arguments as the model wrote them.
     pub arguments: Digest,
     /// What is known about its effect.
-    pub class: CallClass,
+    pub class: EffectClass,
     /// The life of the supervisor that it is sent to.
     pub boot: BootId,
     /// What a patch changes.
@@ -257,7 +257,7 @@ pub struct CallIntent {
 /// What is known about the effect of a call after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum CallClass {
+pub enum EffectClass {
     /// The supervisor remembers it by its id.
     SandboxDurable,
 }
@@ -296,7 +296,9 @@ pub struct CallEnded {
     pub op: Option<u64>,
     /// How it ended.
     pub outcome: CallOutcome,
-    /// Its process's exit, when the call saw it.
+    /// The operation whose process's exit it tells: not its own when it looked at a session.
+    pub process: Option<u64>,
+    /// That exit.
     pub exit: Option<ExitRecord>,
     /// The exact output as it will be sent.
     pub output: String,
