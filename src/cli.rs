@@ -16,10 +16,13 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Print the CustomResourceDefinitions, or write them into a directory, one file each
+    /// Print the CustomResourceDefinitions, write them into a directory, or apply them
     Crd {
         /// Directory for the files; without it everything goes to standard output
-        #[arg(long)]
+        #[arg(long, conflicts_with = "apply")]
         out: Option<PathBuf>,
+        /// Apply them to the cluster instead, server-side (kubeconfig or the pod's own account)
+        #[arg(long)]
+        apply: bool,
     },
 }

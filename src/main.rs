@@ -7,12 +7,15 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, Patch, PatchParams};
 use podwright::api::crd;
 use podwright::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Crd { out } => print_crds(out.as_deref()),
+        Command::Crd { apply: true, .. } => block_on(apply_crds()),
+        Command::Crd { out, apply: false } => print_crds(out.as_deref()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -21,6 +24,25 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(work)
+}
+
+async fn apply_crds() -> anyhow::Result<()> {
+    let client = kube::Client::try_default().await.context("cannot find out how to reach the cluster")?;
+    let api: Api<CustomResourceDefinition> = Api::all(client);
+    // Forced: the definitions of one release replace those of another as a whole.
+    let params = PatchParams::apply("podwright-crds").force();
+    for definition in crd::all() {
+        let name = crd::name(&definition);
+        api.patch(name, &params, &Patch::Apply(&definition))
+            .await
+            .with_context(|| format!("cannot apply {name}"))?;
+        writeln!(std::io::stdout(), "applied {name}")?;
+    }
+    Ok(())
 }
 
 fn print_crds(out: Option<&Path>) -> anyhow::Result<()> {

@@ -113,7 +113,7 @@ pub struct JobEnvironment {
     #[serde(default)]
     pub transcript: TranscriptPolicy,
     /// Untracked paths that never enter the patch.
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), inner(length(max = 256)))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patch_excludes: Vec<String>,
     /// Certificates that git and commands trust besides the image's own.
@@ -370,7 +370,7 @@ pub struct PatchSummary {
     #[serde(default)]
     pub skipped_count: i64,
     /// Changed paths, at most 64 of them, kept only for a patch that was too large to keep.
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), inner(length(max = 256)))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
 }

@@ -1,0 +1,30 @@
+{{- define "podwright.image" -}}
+{{- $repository := required "image.repository is not set: build and push the image (make image PUSH=registry.example.com/team), then install with --set image.repository=registry.example.com/team/podwright --set image.tag=TAG" .Values.image.repository -}}
+{{- printf "%s:%s" $repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- end -}}
+
+{{- define "podwright.labels" -}}
+app.kubernetes.io/name: podwright
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- define "podwright.taskNamespaces" -}}
+{{- .Values.taskNamespaces | default (list .Release.Namespace) | toJson -}}
+{{- end -}}
+
+{{- define "podwright.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "podwright.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}

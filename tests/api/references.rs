@@ -1,0 +1,76 @@
+//! What may be said in an AgentEnvironment and a ModelProvider.
+
+use kube::api::{Api, DynamicObject, PostParams};
+use kube::{Client, Error};
+use podwright::api::{AgentEnvironment, ModelProvider};
+use serde_json::{Value, json};
+
+use crate::cluster::TestNamespace;
+use crate::definitions;
+use crate::task::assert_refused;
+
+async fn create<K: kube::Resource<DynamicType = ()>>(
+    client: &Client,
+    namespace: &str,
+    spec: Value,
+) -> Result<DynamicObject, Error> {
+    let resource = kube::api::ApiResource::erase::<K>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let object = json!({"apiVersion": resource.api_version, "kind": resource.kind,
+        "metadata": {"generateName": "x-"}, "spec": spec});
+    api.create(&PostParams::default(), &serde_json::from_value(object).expect("an object")).await
+}
+
+#[tokio::test]
+async fn environments_take_quantities_as_pods_do() {
+    let client = definitions::client().await;
+    let namespace = TestNamespace::create(&client, "api-refs").await;
+    let resources = json!({"requests": {"cpu": 2, "memory": "1.5Gi"}, "limits": {"memory": "8Gi"}});
+    let made =
+        create::<AgentEnvironment>(&client, &namespace.name, json!({"image": "i", "resources": resources}))
+            .await;
+    let spec = &made.expect("taken").data["spec"];
+    assert_eq!(spec["network"]["mode"], "None");
+    assert_eq!(spec["workspace"]["size"], "10Gi");
+    let cases = [
+        ("quantity", json!({"image": "i", "resources": {"requests": {"cpu": "lots"}}}), "should match"),
+        ("network", json!({"image": "i", "network": {"mode": "Full"}}), "supported values"),
+        ("no image", json!({}), "image"),
+        ("variable", json!({"image": "i", "env": [{"name": "A-B"}]}), "should match"),
+        ("twice", json!({"image": "i", "env": [{"name": "A"}, {"name": "A"}]}), "Duplicate value"),
+    ];
+    for (case, spec, words) in cases {
+        assert_refused(create::<AgentEnvironment>(&client, &namespace.name, spec).await, words, case);
+    }
+    namespace.delete().await;
+}
+
+#[tokio::test]
+async fn providers_need_an_address_without_a_key_in_it() {
+    let client = definitions::client().await;
+    let namespace = TestNamespace::create(&client, "api-refs").await;
+    let good = json!({"api": "Responses", "baseURL": "http://model.models.svc:8080/v1"});
+    create::<ModelProvider>(&client, &namespace.name, good).await.expect("taken");
+    let cases = [
+        ("api", json!({"api": "Chat", "baseURL": "https://a.example.com/v1"}), "supported values"),
+        (
+            "user info",
+            json!({"api": "Responses", "baseURL": "https://k:v@a.example.com/v1"}),
+            "without user info",
+        ),
+        (
+            "query",
+            json!({"api": "Responses", "baseURL": "https://a.example.com/v1?key=1"}),
+            "without user info",
+        ),
+        (
+            "scheme",
+            json!({"api": "Responses", "baseURL": "ftp://a.example.com"}),
+            "must be https:// or http://",
+        ),
+    ];
+    for (case, spec, words) in cases {
+        assert_refused(create::<ModelProvider>(&client, &namespace.name, spec).await, words, case);
+    }
+    namespace.delete().await;
+}

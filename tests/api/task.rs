@@ -1,0 +1,216 @@
+//! What may be said in an AgentTask, and what of it may change.
+
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::{Client, Error};
+use podwright::api::AgentTask;
+use serde_json::{Value, json};
+
+use crate::cluster::TestNamespace;
+use crate::definitions;
+
+fn task(name: &str, spec: &Value) -> AgentTask {
+    serde_json::from_value(json!({
+        "apiVersion": "podwright.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": name}, "spec": spec,
+    }))
+    .expect("a task")
+}
+
+fn spec(more: &Value) -> Value {
+    let mut spec =
+        json!({"prompt": "Mend it.", "repositories": [{"url": "https://git.example.com/team/app.git"}]});
+    merge(&mut spec, more);
+    spec
+}
+
+fn merge(into: &mut Value, more: &Value) {
+    for (key, value) in more.as_object().expect("an object") {
+        match value {
+            Value::Null => into.as_object_mut().expect("an object").remove(key),
+            other => into.as_object_mut().expect("an object").insert(key.clone(), other.clone()),
+        };
+    }
+}
+
+pub(crate) fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>, words: &str, case: &str) {
+    match result {
+        Err(Error::Api(status)) => {
+            assert!(status.message.contains(words), "{case}: refused, but with: {}", status.message);
+        }
+        other => panic!("{case}: not refused: {other:?}"),
+    }
+}
+
+/// What is sent as it is, without passing through our types.
+async fn create(client: &Client, namespace: &str, name: &str, spec: &Value) -> Result<Value, Error> {
+    let resource = kube::api::ApiResource::erase::<AgentTask>(&());
+    let api: Api<kube::api::DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let object = serde_json::from_value(json!({
+        "apiVersion": "podwright.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": name}, "spec": spec,
+    }))
+    .expect("an object");
+    let made = api.create(&PostParams::default(), &object).await?;
+    Ok(serde_json::to_value(made).expect("JSON"))
+}
+
+#[tokio::test]
+async fn defaults_are_in_the_stored_object() {
+    let client = definitions::client().await;
+    let namespace = TestNamespace::create(&client, "api-task").await;
+    let made = create(&client, &namespace.name, "plain", &spec(&json!({}))).await.expect("taken");
+    assert_eq!(made["status"], json!({"observedGeneration": -1}));
+    assert_eq!(made["spec"]["environmentName"], "default");
+    assert_eq!(made["spec"]["model"], json!({"providerName": "default"}));
+    assert_eq!(made["spec"]["limits"]["steps"], 200);
+    assert_eq!(made["spec"]["limits"]["activeSeconds"], 7200);
+    let repository = json!({"name": "main", "url": "https://git.example.com/team/app.git", "ref": "main",
+        "fetch": "Shallow", "depth": 50});
+    assert_eq!(made["spec"]["repositories"], json!([repository]));
+    namespace.delete().await;
+}
+
+#[tokio::test]
+async fn a_spec_that_cannot_work_is_refused_with_a_sentence() {
+    let client = definitions::client().await;
+    let namespace = TestNamespace::create(&client, "api-task").await;
+    let repository = |more: Value| {
+        let mut repository = json!({"url": "https://git.example.com/app.git"});
+        merge(&mut repository, &more);
+        json!({"repositories": [repository]})
+    };
+    let source = json!({"configMapKeyRef": {"name": "prompts", "key": "fix"}});
+    let cases = [
+        ("no prompt", json!({"prompt": null}), "exactly one of prompt and promptFrom"),
+        ("two prompts", json!({"promptFrom": source}), "exactly one of prompt and promptFrom"),
+        ("empty prompt", json!({"prompt": ""}), "at least 1 chars long"),
+        ("long prompt", json!({"prompt": "x".repeat(32769)}), "may not be more than 32768"),
+        ("no repository", json!({"repositories": []}), "at least 1 items"),
+        (
+            "ssh",
+            repository(json!({"url": "ssh://git@git.example.com/app.git"})),
+            "must be https:// or http://",
+        ),
+        (
+            "scp form",
+            repository(json!({"url": "git@git.example.com:app.git"})),
+            "must be https:// or http://",
+        ),
+        ("file", repository(json!({"url": "file:///etc"})), "must be https:// or http://"),
+        ("ext", repository(json!({"url": "ext::sh -c id"})), "must be https:// or http://"),
+        ("user info", repository(json!({"url": "https://u:p@git.example.com/a"})), "without user info"),
+        ("an option as ref", repository(json!({"ref": "--upload-pack=id"})), "should match"),
+        ("a range as ref", repository(json!({"ref": "a^b"})), "should match"),
+        ("a path as name", repository(json!({"name": "../etc"})), "should match"),
+        ("fetch", repository(json!({"fetch": "Deep"})), "supported values"),
+        ("depth", repository(json!({"depth": 0})), "greater than or equal to 1"),
+        ("steps", json!({"limits": {"steps": 0}}), "greater than or equal to 1"),
+        ("attempts are not built yet", json!({"attempts": {"count": 2}}), ""),
+    ];
+    for (case, more, words) in cases {
+        let result = create(&client, &namespace.name, "refused", &spec(&more)).await;
+        if words.is_empty() {
+            // Unknown fields are dropped for a client that does not ask for strict validation.
+            let made = result.expect("taken");
+            assert!(made["spec"].get("attempts").is_none(), "{case}");
+        } else {
+            assert_refused(result, words, case);
+        }
+    }
+    let long = "t".repeat(41);
+    assert_refused(
+        create(&client, &namespace.name, &long, &spec(&json!({}))).await,
+        "at most 40",
+        "long name",
+    );
+    assert_refused(
+        create(&client, &namespace.name, "a.b", &spec(&json!({}))).await,
+        "at most 40",
+        "dotted name",
+    );
+    let mut bare = json!({"apiVersion": "podwright.dev/v1alpha1", "kind": "AgentTask"});
+    bare["metadata"] = json!({"name": "bare"});
+    let resource = kube::api::ApiResource::erase::<AgentTask>(&());
+    let api: Api<kube::api::DynamicObject> = Api::namespaced_with(client.clone(), &namespace.name, &resource);
+    let bare = serde_json::from_value(bare).expect("an object");
+    assert_refused(api.create(&PostParams::default(), &bare).await, "spec", "no spec");
+    namespace.delete().await;
+}
+
+#[tokio::test]
+async fn unknown_fields_are_refused_by_name() {
+    let client = definitions::client().await;
+    let namespace = TestNamespace::create(&client, "api-task").await;
+    let api: Api<AgentTask> = Api::namespaced(client.clone(), &namespace.name);
+    let object = json!({
+        "apiVersion": "podwright.dev/v1alpha1", "kind": "AgentTask", "metadata": {"name": "typo"},
+        "spec": spec(&json!({"modle": {"name": "x"}})),
+    });
+    let mut params = PatchParams::apply("kubectl");
+    params.field_validation = Some(kube::api::ValidationDirective::Strict);
+    let result = api.patch("typo", &params, &Patch::Apply(&object)).await;
+    assert_refused(result, "modle", "unknown field");
+    namespace.delete().await;
+}
+
+/// The rules that look right, `self == oldSelf` on a field, accept adding, dropping and adding again: transition rules
+/// do not run when either side is absent. Each case here got through such rules.
+#[tokio::test]
+async fn nothing_of_the_work_can_change() {
+    let client = definitions::client().await;
+    let namespace = TestNamespace::create(&client, "api-task").await;
+    let api: Api<AgentTask> = Api::namespaced(client.clone(), &namespace.name);
+    let first = json!({"name": "main", "url": "https://git.example.com/team/app.git"});
+    let second = json!({"name": "second", "url": "https://git.example.com/team/lib.git"});
+    let from = json!({"configMapKeyRef": {"name": "prompts", "key": "fix"}});
+    let with = json!({"instructions": "Be brief.", "model": {"name": "large"}});
+    let cases = [
+        ("an entry in front", json!({}), json!({"repositories": [second, first]}), "repositories"),
+        ("an entry replaced", json!({}), json!({"repositories": [second]}), "repositories"),
+        ("the list dropped", json!({}), json!({"repositories": null}), "repositories"),
+        ("an optional field added", json!({}), json!({"instructions": "Be brief."}), "instructions"),
+        ("an optional field removed", with.clone(), json!({"instructions": null}), "instructions"),
+        ("an optional field changed", with.clone(), json!({"instructions": "Be long."}), "instructions"),
+        ("a nested field removed", with, json!({"model": {}}), "model"),
+        ("the prompt removed", json!({}), json!({"prompt": null}), "exactly one of"),
+        (
+            "the prompt swapped",
+            json!({}),
+            json!({"prompt": null, "promptFrom": from}),
+            "prompt can't be changed",
+        ),
+        ("the prompt changed", json!({}), json!({"prompt": "Break it."}), "prompt can't be changed"),
+        ("another environment", json!({}), json!({"environmentName": "large"}), "environmentName"),
+        ("a limit raised", json!({}), json!({"limits": {"steps": 201}}), "limits"),
+        ("longer idle", json!({}), json!({"idle": {"keepSeconds": 60}}), "idle"),
+    ];
+    for (index, (case, before, change, words)) in cases.into_iter().enumerate() {
+        let name = format!("case-{index}");
+        let made = api.create(&PostParams::default(), &task(&name, &spec(&before))).await.expect(case);
+        let mut object = serde_json::to_value(&made).expect("JSON");
+        merge(&mut object["spec"], &change);
+        let resource = kube::api::ApiResource::erase::<AgentTask>(&());
+        let raw: Api<kube::api::DynamicObject> =
+            Api::namespaced_with(client.clone(), &namespace.name, &resource);
+        let changed = serde_json::from_value(object).expect("an object");
+        assert_refused(raw.replace(&name, &PostParams::default(), &changed).await, words, case);
+    }
+    namespace.delete().await;
+}
+
+#[tokio::test]
+async fn suspension_and_retention_can_change() {
+    let client = definitions::client().await;
+    let namespace = TestNamespace::create(&client, "api-task").await;
+    let api: Api<AgentTask> = Api::namespaced(client.clone(), &namespace.name);
+    api.create(&PostParams::default(), &task("free", &spec(&json!({})))).await.expect("taken");
+    for change in [
+        json!({"suspend": true}),
+        json!({"suspend": false}),
+        json!({"retention": {"podSeconds": 60, "artifactSeconds": 3600}}),
+        json!({"ttlSecondsAfterFinished": 60}),
+        json!({"ttlSecondsAfterFinished": null}),
+    ] {
+        let patch = Patch::Merge(json!({"spec": change}));
+        api.patch("free", &PatchParams::default(), &patch).await.expect("a change that is allowed");
+    }
+    namespace.delete().await;
+}
