@@ -16,16 +16,18 @@
 //! | seccomp | other socket families, TCP without `connect`, resource calls on the supervisor, kernel surface |
 //! | subreaper for each command | descendants that outlive `kill_tree` by leaving their session |
 
+mod domain;
+mod filter;
 mod launch;
+mod mediate;
 mod nursery;
 mod policy;
 mod profile;
 mod sys;
+mod tree;
 
 pub use launch::{Exit, Launch, LaunchError, Launched, read_exit};
-pub use nursery::{ConfineError, Nursery, Terminal, nursery_main};
+pub use nursery::{ConfineError, NURSERY_COMMAND, Nursery, Terminal, nursery_main};
 pub use policy::{Network, Policy, WRITABLE};
 pub use profile::{Insufficient, Profile, Support};
 pub use tree::{kill_all, kill_tree};
-
-mod tree;

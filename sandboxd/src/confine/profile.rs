@@ -50,6 +50,11 @@ impl Support {
         if missing.is_empty() { Ok(Self { landlock }) } else { Err(Insufficient { missing }) }
     }
 
+    #[cfg(test)]
+    pub(super) fn of(landlock: i32) -> Self {
+        Self { landlock }
+    }
+
     /// The profile that these features amount to.
     #[must_use]
     pub fn profile(self) -> Profile {
