@@ -13,6 +13,10 @@ use podwright::api::crd;
 use podwright::cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    // First, while there is one thread: a git child confines itself and becomes git.
+    if let Some(code) = podwright::workspace::confine::dispatch(std::env::args_os()) {
+        return code;
+    }
     let outcome = match Cli::parse().command {
         Command::Crd { apply: true, .. } => block_on(apply_crds()),
         Command::Crd { out, apply: false } => print_crds(out.as_deref()),
