@@ -17,12 +17,13 @@ use crate::{
 
 const CAPABILITIES: Capabilities = Capabilities {
     custom_tools: true,
-    parallel_param: true,
+    parallel_tool_calls: true,
     developer_role: true,
+    reasoning: true,
     encrypted_reasoning: true,
     reasoning_replay: false,
     reasoning_summary: false,
-    cache_key_param: true,
+    prompt_cache_key: true,
     image_input: false,
 };
 

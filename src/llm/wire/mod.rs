@@ -29,17 +29,19 @@ pub struct Capabilities {
     /// string `input`.
     pub custom_tools: bool,
     /// The parameter that allows several calls in one response.
-    pub parallel_param: bool,
+    pub parallel_tool_calls: bool,
     /// The role `developer`. Without it the role is `system`.
     pub developer_role: bool,
+    /// The parameter that says how hard to think.
+    pub reasoning: bool,
+    /// Summaries of the reasoning on request.
+    pub reasoning_summary: bool,
     /// Encrypted reasoning on request, replayed in later requests.
     pub encrypted_reasoning: bool,
     /// Plain reasoning items are taken back in later requests.
     pub reasoning_replay: bool,
-    /// Summaries of the reasoning on request.
-    pub reasoning_summary: bool,
     /// The parameter that names the thread for the provider's cache.
-    pub cache_key_param: bool,
+    pub prompt_cache_key: bool,
     /// Images in messages and outputs. Without it a short note stands in their place.
     pub image_input: bool,
 }

@@ -120,7 +120,7 @@ pub fn body(request: &Request, capabilities: &Capabilities) -> Bytes {
     if has_tools {
         member(&mut body, "tools", &request.tools.bytes);
         member(&mut body, "tool_choice", b"\"auto\"");
-        if capabilities.parallel_param {
+        if capabilities.parallel_tool_calls {
             member(&mut body, "parallel_tool_calls", b"true");
         }
     }
@@ -131,7 +131,7 @@ pub fn body(request: &Request, capabilities: &Capabilities) -> Bytes {
     if capabilities.encrypted_reasoning {
         member(&mut body, "include", b"[\"reasoning.encrypted_content\"]");
     }
-    if capabilities.cache_key_param {
+    if capabilities.prompt_cache_key {
         member(&mut body, "prompt_cache_key", &json_string(&request.thread_id));
     }
     body.push(b'}');
@@ -151,7 +151,7 @@ fn json_string(text: &str) -> Vec<u8> {
 
 fn reasoning(request: &Request, capabilities: &Capabilities) -> Option<Value> {
     let mut reasoning = serde_json::Map::new();
-    if let Some(effort) = &request.reasoning_effort {
+    if let (Some(effort), true) = (&request.reasoning_effort, capabilities.reasoning) {
         reasoning.insert("effort".into(), effort.as_str().into());
     }
     if capabilities.reasoning_summary {

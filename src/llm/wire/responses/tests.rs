@@ -9,23 +9,25 @@ use crate::llm::{
 
 const CAUTIOUS: Capabilities = Capabilities {
     custom_tools: false,
-    parallel_param: false,
+    parallel_tool_calls: false,
     developer_role: false,
+    reasoning: false,
     encrypted_reasoning: false,
     reasoning_replay: false,
     reasoning_summary: false,
-    cache_key_param: false,
+    prompt_cache_key: false,
     image_input: false,
 };
 
 const FULL: Capabilities = Capabilities {
     custom_tools: true,
-    parallel_param: true,
+    parallel_tool_calls: true,
     developer_role: true,
+    reasoning: true,
     encrypted_reasoning: true,
     reasoning_replay: true,
     reasoning_summary: true,
-    cache_key_param: true,
+    prompt_cache_key: true,
     image_input: true,
 };
 
