@@ -242,8 +242,12 @@ impl Tree<'_> {
             Some(FileBefore::File { content, executable }) => {
                 Ok(Some(Present { content, executable: *executable }))
             }
-            // What is in the way of the path may be a file that an earlier hunk removed.
-            Some(FileBefore::NotAFile) if ancestors(path).any(|above| self.removed(above)) => Ok(None),
+            // What was in the way of the path may be a file that an earlier hunk removed.
+            Some(FileBefore::NotAFile | FileBefore::Unreadable(_))
+                if ancestors(path).any(|above| self.removed(above)) =>
+            {
+                Ok(None)
+            }
             Some(FileBefore::NotAFile) => Err(format!("path `{}` is not a file", self.absolute(path))),
             Some(FileBefore::Unreadable(why)) => Err(why.clone()),
             None => Err("it was not read".to_owned()),

@@ -6,6 +6,7 @@
 //! answer was lost can be repeated or judged.
 
 mod changes;
+mod lines;
 mod parse;
 mod seek;
 mod shell;

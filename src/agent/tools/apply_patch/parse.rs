@@ -106,8 +106,7 @@ pub enum ParseError {
 /// # Errors
 /// The first thing that is wrong.
 pub fn parse(text: &str) -> Result<Patch, ParseError> {
-    let lines: Vec<&str> =
-        text.trim().split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
+    let lines: Vec<&str> = text.trim().split('\n').map(|line| line.trim_end_matches('\r')).collect();
     let body = match framed(&lines) {
         Ok(body) => body,
         Err(error) => framed(unwrap_here_document(&lines).ok_or(error)?)?,
@@ -148,6 +147,10 @@ impl<'t> Parser<'_, 't> {
         let environment = self.environment()?;
         let mut hunks = Vec::new();
         while let Some(line) = self.peek() {
+            if line.trim() == END {
+                self.nothing_more()?;
+                break;
+            }
             hunks.push(self.hunk(line.trim())?);
         }
         Ok(Patch { environment, hunks })
@@ -169,6 +172,12 @@ impl<'t> Parser<'_, 't> {
         Ok(environment)
     }
 
+    /// The end may be written twice; other text behind it makes the patch one without an end.
+    fn nothing_more(&self) -> Result<(), ParseError> {
+        let mut rest = self.lines.iter().skip(self.at).map(|line| line.trim());
+        if rest.all(|line| line.is_empty() || line == END) { Ok(()) } else { Err(NO_END) }
+    }
+
     fn hunk(&mut self, header: &str) -> Result<Hunk, ParseError> {
         let number = self.number();
         self.at += 1;
@@ -184,9 +193,6 @@ impl<'t> Parser<'_, 't> {
                 return Err(ParseError::Hunk { line: number, message });
             }
             Ok(Hunk { path: path.to_owned(), action: Action::Update { move_to, chunks } })
-        } else if header == END {
-            // The last line is an end too, so this one has text behind it.
-            Err(NO_END)
         } else {
             let message = format!(
                 "'{header}' is not a valid hunk header. Valid hunk headers: '*** Add File: {{path}}', \
@@ -207,9 +213,18 @@ impl<'t> Parser<'_, 't> {
     }
 
     fn move_to(&mut self) -> Option<String> {
+        self.skip_end_of_file();
         let path = self.peek()?.trim_end().strip_prefix(MOVE)?;
         self.at += 1;
+        self.skip_end_of_file();
         Some(path.to_owned())
+    }
+
+    /// Where no chunk has begun, the end of the file says nothing.
+    fn skip_end_of_file(&mut self) {
+        while self.peek().is_some_and(|line| line.trim_end() == END_OF_FILE) {
+            self.at += 1;
+        }
     }
 
     fn chunks(&mut self) -> Result<Vec<Chunk>, ParseError> {
@@ -218,7 +233,7 @@ impl<'t> Parser<'_, 't> {
             let behind_end_of_file = chunks.last().is_some_and(|chunk| chunk.end_of_file);
             if is_header(line) {
                 break;
-            } else if line.is_empty() && behind_end_of_file {
+            } else if line.trim().is_empty() && behind_end_of_file {
                 self.at += 1;
             } else if let Some(anchor) = chunk_marker(line) {
                 self.at += 1;
@@ -243,7 +258,7 @@ impl<'t> Parser<'_, 't> {
             }
             if let Some(line) = chunk_line(line) {
                 chunk.lines.push(line);
-            } else if chunk.lines.is_empty() {
+            } else if chunk.lines.is_empty() && line.trim_end() != END {
                 return Err(self.wrong(format!(
                     "Unexpected line found in update hunk: '{line}'. Every line should start with ' ' \
                      (context line), '+' (added line), or '-' (removed line)"
@@ -277,7 +292,8 @@ impl<'t> Parser<'_, 't> {
 }
 
 fn is_header(line: &str) -> bool {
-    [ADD, DELETE, UPDATE].iter().any(|header| line.starts_with(header)) || line.trim_end() == END
+    let line = line.trim_end();
+    [ADD, DELETE, UPDATE].iter().any(|header| line.starts_with(header)) || line == END
 }
 
 /// The anchor of a line that begins a chunk.

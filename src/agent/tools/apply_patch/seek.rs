@@ -1,24 +1,48 @@
 //! Where a sequence of lines is in a file.
 
+use super::lines::Lines;
+
+/// Whether two lines count as equal.
+type Same = fn(&str, &str) -> bool;
+
 /// Ways to compare two lines, from strict to lenient.
-const PASSES: [fn(&str, &str) -> bool; 4] = [
+const PASSES: [Same; 4] = [
     |have, want| have == want,
     |have, want| have.trim_end() == want.trim_end(),
     |have, want| have.trim() == want.trim(),
     |have, want| have.trim().chars().map(to_ascii).eq(want.trim().chars().map(to_ascii)),
 ];
 
-/// The index of the first of `lines`, not before `from`, where `pattern` begins; with `at_end` only the
-/// place where it reaches the end. The whole file is searched in one way before a more lenient one is
-/// tried, so that a near miss never hides an exact match further down. An empty pattern is at `from`.
-pub(super) fn seek(lines: &[&str], pattern: &[String], from: usize, at_end: bool) -> Option<usize> {
+/// The index of the first line, not before `from`, where `pattern` begins; with `at_end` only the place where
+/// it reaches the end. The whole file is searched in one way before a more lenient one is tried, so that a
+/// near miss never hides an exact match further down. An empty pattern is at `from`.
+pub(super) fn seek(lines: &Lines<'_>, pattern: &[&str], from: usize, at_end: bool) -> Option<usize> {
     if pattern.is_empty() {
         return Some(from);
     }
     let last = lines.len().checked_sub(pattern.len())?;
-    let first = if at_end { last.max(from) } else { from };
-    PASSES.iter().find_map(|same| {
-        (first..=last).find(|&at| lines.iter().skip(at).zip(pattern).all(|(have, want)| same(have, want)))
+    let from = if at_end { last.max(from) } else { from };
+    PASSES.iter().find_map(|&same| first_match(lines, pattern, from, same))
+}
+
+/// Knuth, Morris and Pratt: linear, so that a patch of many equal lines for a file of many equal lines, which
+/// a model may be talked into, costs no more than any other. Each way to compare is an equivalence.
+fn first_match(lines: &Lines<'_>, pattern: &[&str], from: usize, same: Same) -> Option<usize> {
+    // borders[n]: length of the longest proper prefix of the first n + 1 lines that also ends them.
+    let mut borders = vec![0; pattern.len()];
+    let advance = |borders: &[usize], mut matched: usize, line: &str| {
+        while matched > 0 && !same(line, pattern[matched]) {
+            matched = borders[matched - 1];
+        }
+        if same(line, pattern[matched]) { matched + 1 } else { 0 }
+    };
+    for at in 1..pattern.len() {
+        borders[at] = advance(&borders, borders[at - 1], pattern[at]);
+    }
+    let mut matched = 0;
+    (from..lines.len()).find_map(|at| {
+        matched = advance(&borders, matched, lines.line(at));
+        (matched == pattern.len()).then(|| at + 1 - matched)
     })
 }
 
@@ -39,7 +63,7 @@ mod tests {
     use super::*;
 
     fn find(file: &[&str], pattern: &[&str], from: usize, at_end: bool) -> Option<usize> {
-        seek(file, &pattern.iter().map(|&line| line.to_owned()).collect::<Vec<_>>(), from, at_end)
+        seek(&Lines::of(&file.join("\n")), pattern, from, at_end)
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! The chunks of an update, applied to one file's text.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
 use thiserror::Error;
 
+use super::lines::Lines;
 use super::parse::{Chunk, ChunkLine};
 use super::seek::seek;
 
@@ -32,133 +36,123 @@ pub(super) enum Mismatch {
 /// ending; new lines, and a last line that has none, get the ending of the file's first line.
 pub(super) fn update(original: &str, chunks: &[Chunk], path: &str) -> Result<String, Mismatch> {
     let file = Lines::of(original);
-    let mut replacements = Vec::with_capacity(chunks.len());
+    let mut edit = Edit::default();
     let mut cursor = 0;
     for chunk in chunks {
         if let Some(anchor) = &chunk.anchor {
-            let found = seek(&file.texts, std::slice::from_ref(anchor), cursor, false);
+            let found = seek(&file, &[anchor], cursor, false);
             let mismatch = || Mismatch::Anchor { anchor: anchor.clone(), path: path.to_owned() };
             cursor = found.ok_or_else(mismatch)? + 1;
         }
-        let mut replacement = Replacement::of(chunk);
-        if replacement.old.is_empty() {
+        if old_lines(&chunk.lines).is_empty() {
             // Nothing says where: at the end, whatever the anchor was.
-            replacement.at = file.texts.len();
+            edit.replace(file.len(), &chunk.lines);
         } else {
-            replacement.at = replacement.locate(&file, cursor, chunk.end_of_file).ok_or_else(|| {
-                Mismatch::Lines { lines: Replacement::of(chunk).old.join("\n"), path: path.to_owned() }
+            let (at, lines) = locate(&file, chunk, cursor).ok_or_else(|| Mismatch::Lines {
+                lines: old_lines(&chunk.lines).join("\n"),
+                path: path.to_owned(),
             })?;
-            cursor = replacement.at + replacement.old.len();
+            cursor = edit.replace(at, &lines);
         }
-        replacements.push(replacement);
     }
-    // Additions at the end may come before chunks further up; the order among equals is the patch's.
-    replacements.sort_by_key(|replacement| replacement.at);
-    Ok(file.replaced(&replacements))
+    Ok(edit.applied_to(&file))
 }
 
-/// A text cut into lines.
-struct Lines<'t> {
-    texts: Vec<&'t str>,
-    /// The ending of each line: `\n`, `\r\n`, `\r`, or nothing for a last line that is not ended.
-    endings: Vec<&'t str>,
+/// What happens to the lines of a file.
+#[derive(Default)]
+struct Edit {
+    removed: BTreeSet<usize>,
+    /// New lines and the index of the old one before which each comes.
+    inserted: Vec<(usize, String)>,
 }
 
-/// Lines of the file and what comes in their place.
-struct Replacement {
-    at: usize,
-    old: Vec<String>,
-    new: Vec<NewLine>,
-}
-
-struct NewLine {
-    text: String,
-    /// The old line that it is, counted from the replacement's first.
-    kept: Option<usize>,
-}
-
-impl<'t> Lines<'t> {
-    fn of(text: &'t str) -> Self {
-        let mut lines = Self { texts: Vec::new(), endings: Vec::new() };
-        let mut rest = text;
-        while !rest.is_empty() {
-            let length = rest.bytes().position(|byte| byte == b'\n' || byte == b'\r').unwrap_or(rest.len());
-            let (line, behind) = rest.split_at(length);
-            let ending = if behind.starts_with("\r\n") { 2 } else { behind.len().min(1) };
-            let (ending, behind) = behind.split_at(ending);
-            lines.texts.push(line);
-            lines.endings.push(ending);
-            rest = behind;
-        }
-        lines
-    }
-
-    fn replaced(&self, replacements: &[Replacement]) -> String {
-        let size: usize = self.texts.iter().map(|text| text.len() + 2).sum();
-        let mut result = String::with_capacity(size);
-        let mut at = 0;
-        for replacement in replacements {
-            self.copy(at..replacement.at, &mut result);
-            for line in &replacement.new {
-                match line.kept {
-                    Some(index) => self.copy(replacement.at + index..replacement.at + index + 1, &mut result),
-                    None => {
-                        result.push_str(&line.text);
-                        result.push_str(self.new_ending());
-                    }
-                }
+impl Edit {
+    /// The file with all that was recorded.
+    fn applied_to(mut self, file: &Lines<'_>) -> String {
+        // An addition at the end may come before chunks further up; the order among equals is the patch's.
+        self.inserted.sort_by_key(|&(before, _)| before);
+        let mut inserted = self.inserted.into_iter().peekable();
+        let new_ending = Some(file.ending(0)).filter(|ending| !ending.is_empty()).unwrap_or("\n");
+        let mut result = String::with_capacity(file.text().len());
+        let mut push = |text: &str, ending: &str| {
+            result.push_str(text);
+            result.push_str(if ending.is_empty() { new_ending } else { ending });
+        };
+        for index in 0..file.len() {
+            while let Some((_, text)) = inserted.next_if(|&(before, _)| before <= index) {
+                push(&text, new_ending);
             }
-            at = replacement.at + replacement.old.len();
+            if !self.removed.contains(&index) {
+                push(file.line(index), file.ending(index));
+            }
         }
-        self.copy(at..self.texts.len(), &mut result);
+        for (_, text) in inserted {
+            push(&text, new_ending);
+        }
         result
     }
 
-    fn copy(&self, range: std::ops::Range<usize>, into: &mut String) {
-        let (Some(texts), Some(endings)) = (self.texts.get(range.clone()), self.endings.get(range)) else {
-            return;
-        };
-        for (text, ending) in texts.iter().zip(endings) {
-            into.push_str(text);
-            into.push_str(if ending.is_empty() { self.new_ending() } else { ending });
+    /// Records what a chunk does to the lines from `at` on, and gives the index behind the last of them.
+    fn replace(&mut self, at: usize, lines: &[ChunkLine]) -> usize {
+        let mut index = at;
+        // New lines take the place of the removed ones beside them.
+        let mut place = at;
+        for line in lines {
+            match line {
+                ChunkLine::Context(_) => {
+                    index += 1;
+                    place = index;
+                }
+                ChunkLine::Removed(_) => {
+                    self.removed.insert(index);
+                    index += 1;
+                }
+                ChunkLine::Added(text) => self.inserted.push((place, text.clone())),
+            }
         }
-    }
-
-    fn new_ending(&self) -> &'t str {
-        self.endings.first().filter(|ending| !ending.is_empty()).copied().unwrap_or("\n")
+        index
     }
 }
 
-impl Replacement {
-    fn of(chunk: &Chunk) -> Self {
-        let mut replacement = Self { at: 0, old: Vec::new(), new: Vec::new() };
-        for line in &chunk.lines {
-            match line {
-                ChunkLine::Context(text) => {
-                    replacement.new.push(NewLine { text: text.clone(), kept: Some(replacement.old.len()) });
-                    replacement.old.push(text.clone());
-                }
-                ChunkLine::Removed(text) => replacement.old.push(text.clone()),
-                ChunkLine::Added(text) => replacement.new.push(NewLine { text: text.clone(), kept: None }),
-            }
-        }
-        replacement
+/// Where the old lines of a chunk are, and its lines as they apply there. When the old lines end with an
+/// empty one that is not in the file, they are searched without it: models write one at the end of a chunk,
+/// and for the end of the file.
+fn locate<'c>(file: &Lines<'_>, chunk: &'c Chunk, from: usize) -> Option<(usize, Cow<'c, [ChunkLine]>)> {
+    if let Some(at) = seek(file, &old_lines(&chunk.lines), from, chunk.end_of_file) {
+        return Some((at, Cow::Borrowed(&chunk.lines)));
     }
+    let lines = without_last_blank(&chunk.lines)?;
+    let at = seek(file, &old_lines(&lines), from, chunk.end_of_file)?;
+    Some((at, Cow::Owned(lines)))
+}
 
-    /// Where the old lines are. When they end with an empty line that is not there, they are searched
-    /// without it: models write one at the end of a chunk, and for the end of the file.
-    fn locate(&mut self, file: &Lines<'_>, from: usize, at_end: bool) -> Option<usize> {
-        let found = seek(&file.texts, &self.old, from, at_end);
-        if found.is_some() || self.old.last().is_none_or(|line| !line.is_empty()) {
-            return found;
-        }
-        self.old.pop();
-        for line in &mut self.new {
-            line.kept = line.kept.filter(|&index| index < self.old.len());
-        }
-        if self.new.last().is_some_and(|line| line.text.is_empty()) {
-            self.new.pop();
-        }
-        seek(&file.texts, &self.old, from, at_end)
+/// The lines of a chunk without an empty last one, before and after; `None` when the old ones do not end so.
+fn without_last_blank(lines: &[ChunkLine]) -> Option<Vec<ChunkLine>> {
+    let old = lines.iter().rposition(|line| !matches!(line, ChunkLine::Added(_)))?;
+    let mut lines = lines.to_vec();
+    match lines.get(old)? {
+        ChunkLine::Context(text) if text.is_empty() => *lines.get_mut(old)? = ChunkLine::Added(String::new()),
+        ChunkLine::Removed(text) if text.is_empty() => drop(lines.remove(old)),
+        ChunkLine::Context(_) | ChunkLine::Removed(_) | ChunkLine::Added(_) => return None,
     }
+    if let Some(new) = lines.iter().rposition(|line| !matches!(line, ChunkLine::Removed(_))) {
+        match lines.get_mut(new)? {
+            ChunkLine::Added(text) if text.is_empty() => drop(lines.remove(new)),
+            line @ ChunkLine::Context(_) if *line == ChunkLine::Context(String::new()) => {
+                *line = ChunkLine::Removed(String::new());
+            }
+            ChunkLine::Added(_) | ChunkLine::Context(_) | ChunkLine::Removed(_) => {}
+        }
+    }
+    Some(lines)
+}
+
+fn old_lines(lines: &[ChunkLine]) -> Vec<&str> {
+    lines
+        .iter()
+        .filter_map(|line| match line {
+            ChunkLine::Context(text) | ChunkLine::Removed(text) => Some(text.as_str()),
+            ChunkLine::Added(_) => None,
+        })
+        .collect()
 }
