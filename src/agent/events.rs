@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use super::tools::plan::StepStatus;
 use crate::api::attempt::{Outcome, Phase};
 use crate::llm::Usage;
 
@@ -194,6 +195,8 @@ pub struct TodoItem {
     pub text: String,
     /// Whether it is done.
     pub completed: bool,
+    /// How far it is.
+    pub status: StepStatus,
 }
 
 impl ThreadEventItem {

@@ -8,6 +8,8 @@ use super::history::{History, PairingError};
 use super::journal::record::{
     BrokenBy, CallEnded, CallIntent, ModelEnd, ModelIntent, Record, SessionOpened, ThreadOpened,
 };
+use super::tools::plan::PlanStep;
+use super::tools::{CallKind, ToolCall};
 use crate::llm::{Item, RenderedTools, Role, ThreadItem};
 
 /// The open thread of an attempt.
@@ -32,7 +34,9 @@ pub struct Thread {
     /// Calls without output in history, in the order of history.
     pub calls: Vec<OpenCall>,
     /// Commands that go on in the background, by the number that the model knows.
-    pub sessions: BTreeMap<u32, SessionOpened>,
+    pub sessions: BTreeMap<i32, SessionOpened>,
+    /// The model's plan.
+    pub plan: Vec<PlanStep>,
     /// The model's newest words.
     pub last_message: String,
     /// What the model said in this turn since its last call: in the end, its answer.
@@ -76,6 +80,7 @@ impl Thread {
             step_calls: 0,
             calls: Vec::new(),
             sessions: BTreeMap::new(),
+            plan: Vec::new(),
             last_message: String::new(),
             answer: String::new(),
             exited: Vec::new(),
@@ -99,7 +104,12 @@ impl Thread {
                 self.answer.clear();
                 started.items.iter().try_for_each(|item| self.append(item.clone()))?;
             }
-            Record::TurnEnded(_) => self.in_turn = false,
+            Record::TurnEnded(ended) => {
+                self.in_turn = false;
+                if !ended.last_message.is_empty() {
+                    self.last_message.clone_from(&ended.last_message);
+                }
+            }
             Record::ItemAppended(appended) => self.append(appended.item.clone())?,
             Record::ModelIntent(intent) => {
                 self.request = Some(intent.clone());
@@ -118,6 +128,9 @@ impl Thread {
             }
             Record::CallEnded(ended) => {
                 self.exited.extend(ended.process);
+                if let Some(plan) = self.plan_of(ended) {
+                    self.plan = plan;
+                }
                 if let Some(call) = self.call_mut(ended.ordinal) {
                     call.ended = Some(ended.clone());
                 }
@@ -173,6 +186,17 @@ impl Thread {
             self.last_message = words;
         }
         Ok(())
+    }
+
+    /// The plan that a call brought.
+    fn plan_of(&self, ended: &CallEnded) -> Option<Vec<PlanStep>> {
+        let Item::FunctionCall(call) = self.history.get(usize::try_from(ended.ordinal).ok()?)? else {
+            return None;
+        };
+        match ToolCall::parse(CallKind::Function, &call.name, &call.arguments) {
+            Ok(ToolCall::UpdatePlan(update)) => Some(update.plan),
+            Ok(ToolCall::ExecCommand(_) | ToolCall::WriteStdin(_) | ToolCall::ApplyPatch(_)) | Err(_) => None,
+        }
     }
 
     fn call_mut(&mut self, ordinal: u64) -> Option<&mut OpenCall> {

@@ -62,6 +62,8 @@ pub struct ThreadOpened {
     pub model: String,
     /// How hard the model should think.
     pub reasoning_effort: Option<String>,
+    /// The shell that runs commands.
+    pub shell: String,
     /// The API.
     pub wire: Wire,
     /// What model and server can take.
@@ -323,15 +325,13 @@ pub enum CallOutcome {
 #[serde(rename_all = "camelCase")]
 pub struct SessionOpened {
     /// The number by which the model knows it.
-    pub session: u32,
+    pub session: i32,
     /// The operation that started it: the process's name.
     pub op: u64,
+    /// Place in history of the call that started it.
+    pub ordinal: u64,
     /// The life of the supervisor in which it runs.
     pub boot: BootId,
-    /// The command, for people and for notes to the model.
-    pub command: String,
-    /// Whether it has a terminal.
-    pub tty: bool,
     /// How far it was read and written.
     pub cursor: SessionCursor,
 }
@@ -351,7 +351,7 @@ pub struct SessionCursor {
 #[serde(rename_all = "camelCase")]
 pub struct SessionMoved {
     /// The session.
-    pub session: u32,
+    pub session: i32,
     /// How far it is now.
     pub cursor: SessionCursor,
 }
@@ -361,7 +361,7 @@ pub struct SessionMoved {
 #[serde(rename_all = "camelCase")]
 pub struct SessionClosed {
     /// The session.
-    pub session: u32,
+    pub session: i32,
 }
 
 /// A limit was reached.

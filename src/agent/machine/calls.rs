@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use podwright_sandboxd::protocol::Digest;
+use podwright_sandboxd::protocol::{BootId, Digest};
 
 use super::model::estimate;
 use super::{CallResult, Effect, Machine, Progress, RunCall, SessionChange};
@@ -96,10 +96,10 @@ impl Machine {
     }
 
     fn run(&mut self, ordinal: u64, written: Written, call: ToolCall, effects: &mut Vec<Effect>) {
-        let Some(op) = self.intend(ordinal, None, effects) else { return };
+        let Some((op, boot)) = self.intend(ordinal, None, effects) else { return };
         self.running.insert(ordinal, self.at.monotonic);
         effects.push(Effect::Barrier(Barrier::Call));
-        effects.push(Effect::RunCall(RunCall { ordinal, op, call_id: written.call_id, call }));
+        effects.push(Effect::RunCall(RunCall { ordinal, op, call_id: written.call_id, boot, call }));
     }
 
     /// The patch fits: from here on it may have happened.
@@ -107,13 +107,18 @@ impl Machine {
         if !self.running.contains_key(&ordinal) {
             return;
         }
-        let Some(op) = self.intend(ordinal, Some(patch), effects) else { return };
+        let Some((op, _)) = self.intend(ordinal, Some(patch), effects) else { return };
         effects.push(Effect::Barrier(Barrier::Call));
         effects.push(Effect::ApplyPatch { ordinal, op });
     }
 
     /// Records that a call leaves for the sandbox, and gives its operation.
-    fn intend(&mut self, ordinal: u64, patch: Option<PatchIntent>, effects: &mut Vec<Effect>) -> Option<u64> {
+    fn intend(
+        &mut self,
+        ordinal: u64,
+        patch: Option<PatchIntent>,
+        effects: &mut Vec<Effect>,
+    ) -> Option<(u64, BootId)> {
         let thread = self.thread()?;
         let call = thread.calls.iter().find(|call| call.ordinal == ordinal)?;
         let written = written(thread, call)?;
@@ -128,11 +133,11 @@ impl Machine {
             tool: written.name,
             arguments: Digest::of(written.arguments.as_bytes()),
             class: EffectClass::SandboxDurable,
-            boot,
+            boot: boot.clone(),
             patch,
         };
         self.append(intent, effects);
-        Some(op)
+        Some((op, boot))
     }
 
     pub(super) fn call_ended(&mut self, result: CallResult, effects: &mut Vec<Effect>) {
@@ -170,7 +175,7 @@ impl Machine {
         let Some(thread) = self.thread() else { return };
         for recovery in recover::recover(thread, world) {
             match recovery {
-                Recovery::Resume { ordinal, op } => self.resume(ordinal, op, effects),
+                Recovery::Resume { ordinal, op } => self.resume(ordinal, op, world.boot.clone(), effects),
                 // Started again like one that never left.
                 Recovery::Restart { ordinal: _ } => {}
                 Recovery::Conclude { ordinal, outcome, output } => {
@@ -180,13 +185,13 @@ impl Machine {
         }
     }
 
-    fn resume(&mut self, ordinal: u64, op: u64, effects: &mut Vec<Effect>) {
+    fn resume(&mut self, ordinal: u64, op: u64, boot: BootId, effects: &mut Vec<Effect>) {
         let Some(thread) = self.thread() else { return };
         let call = thread.calls.iter().find(|call| call.ordinal == ordinal);
         let Some(written) = call.and_then(|call| written(thread, call)) else { return };
         if let Ok(call) = ToolCall::parse(written.kind, &written.name, &written.arguments) {
             self.running.insert(ordinal, self.at.monotonic);
-            effects.push(Effect::RunCall(RunCall { ordinal, op, call_id: written.call_id, call }));
+            effects.push(Effect::RunCall(RunCall { ordinal, op, call_id: written.call_id, boot, call }));
         }
     }
 
@@ -265,9 +270,10 @@ fn output_item(thread: &Thread, call: &OpenCall) -> Option<ThreadItem> {
 }
 
 fn todo_list(plan: &PlanUpdate) -> ItemDetails {
-    let items = plan
-        .plan
-        .iter()
-        .map(|step| TodoItem { text: step.step.clone(), completed: step.status == StepStatus::Completed });
+    let items = plan.plan.iter().map(|step| TodoItem {
+        text: step.step.clone(),
+        completed: step.status == StepStatus::Completed,
+        status: step.status,
+    });
     ItemDetails::TodoList { items: items.collect() }
 }

@@ -1,5 +1,7 @@
 //! What the machine wants done.
 
+use podwright_sandboxd::protocol::BootId;
+
 use crate::agent::events::Event;
 use crate::agent::journal::Barrier;
 use crate::agent::journal::record::Entry;
@@ -74,6 +76,8 @@ pub struct RunCall {
     pub op: u64,
     /// The call's id as the provider wrote it.
     pub call_id: String,
+    /// The life of the supervisor in which it runs, or ran.
+    pub boot: BootId,
     /// What is to be done.
     pub call: ToolCall,
 }

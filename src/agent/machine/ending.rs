@@ -14,7 +14,12 @@ impl Machine {
     /// A turn came to its end by itself, or is cut off by the end of the attempt.
     pub(super) fn end_turn(&mut self, status: TurnStatus, effects: &mut Vec<Effect>) {
         let answer = self.thread().map(|thread| thread.answer.clone()).unwrap_or_default();
-        self.append(TurnEnded { status, last_message: answer }, effects);
+        let last_message = if answer.is_empty() && status == TurnStatus::Completed {
+            EMPTY_REPLY.to_owned()
+        } else {
+            answer
+        };
+        self.append(TurnEnded { status, last_message }, effects);
         if status == TurnStatus::Completed {
             let usage = self.state.spent.usage.into();
             effects.push(Effect::Barrier(Barrier::End));
@@ -86,12 +91,11 @@ impl Machine {
     }
 
     fn completed(&self) -> Outcome {
-        let answer = self.thread().map(|thread| thread.answer.as_str()).unwrap_or_default();
-        let message = if answer.is_empty() { EMPTY_REPLY } else { answer };
-        Outcome { reason: Reason::Completed, message: message.to_owned() }
+        let message = self.thread().map(|thread| thread.last_message.clone()).unwrap_or_default();
+        Outcome { reason: Reason::Completed, message }
     }
 }
 
 /// What is said in place of an answer. Begins with the reason of the Event that the controller makes of it.
-pub(super) const EMPTY_REPLY: &str = "EmptyReply: the model ended its turn without an answer. Look at the patch, and at the \
+const EMPTY_REPLY: &str = "EmptyReply: the model ended its turn without an answer. Look at the patch, and at the \
      transcript for what it did; if there is nothing, try another model or a clearer prompt.";

@@ -125,13 +125,13 @@ pub enum SessionChange {
     /// It was read or written.
     Moved {
         /// The session.
-        session: u32,
+        session: i32,
         /// How far it is.
         cursor: SessionCursor,
     },
     /// Its end was told, or it is lost.
     Closed {
         /// The session.
-        session: u32,
+        session: i32,
     },
 }
