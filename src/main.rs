@@ -10,7 +10,11 @@ use clap::Parser;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
 use podwright::api::crd;
-use podwright::cli::{Cli, Command};
+use podwright::cli::{Cli, Command, ControllerArgs};
+use podwright::config::ControllerConfig;
+use podwright::{controller, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     // First, while there is one thread: a git child confines itself and becomes git.
@@ -20,6 +24,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Crd { apply: true, .. } => block_on(apply_crds()),
         Command::Crd { out, apply: false } => print_crds(out.as_deref()),
+        Command::Controller(typed) => block_on(run_controller(*typed)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -32,6 +37,29 @@ fn main() -> ExitCode {
 
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(work)
+}
+
+async fn run_controller(typed: ControllerArgs) -> anyhow::Result<()> {
+    let config = ControllerConfig::new(typed)?;
+    telemetry::tracing::init(config.log_format, &config.log_filter)?;
+    let mut cluster = kube::Config::infer().await.context("cannot find out how to reach the cluster")?;
+    // Repeated POSTs would be told apart by nobody; what can be repeated, the controller repeats itself.
+    cluster.default_retry = false;
+    let client = kube::Client::try_from(cluster).context("cannot build a client for the cluster")?;
+    let stop = CancellationToken::new();
+    tokio::spawn(cancel_on_signal(stop.clone()));
+    controller::run(config, client, stop).await
+}
+
+/// Cancels when the process is asked to end, as the kubelet and people do.
+async fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    stop.cancel();
+    Ok(())
 }
 
 async fn apply_crds() -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ use super::{
     request::{PreparedRequest, Request},
     tool::{RenderedTools, ToolDefinition},
 };
+use crate::api::provider::{self, ModelApi};
 
 /// The API that a thread speaks. Frozen when the thread opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,6 +45,41 @@ pub struct Capabilities {
     pub prompt_cache_key: bool,
     /// Images in messages and outputs. Without it a short note stands in their place.
     pub image_input: bool,
+}
+
+impl From<&provider::Capabilities> for Capabilities {
+    fn from(declared: &provider::Capabilities) -> Self {
+        let provider::Capabilities {
+            custom_tools,
+            parallel_tool_calls,
+            developer_role,
+            reasoning,
+            reasoning_summary,
+            encrypted_reasoning,
+            reasoning_replay,
+            prompt_cache_key,
+        } = *declared;
+        Self {
+            custom_tools,
+            parallel_tool_calls,
+            developer_role,
+            reasoning,
+            reasoning_summary,
+            encrypted_reasoning,
+            reasoning_replay,
+            prompt_cache_key,
+            // No tool shows the model an image yet.
+            image_input: false,
+        }
+    }
+}
+
+impl From<ModelApi> for Wire {
+    fn from(api: ModelApi) -> Self {
+        match api {
+            ModelApi::Responses => Self::Responses,
+        }
+    }
 }
 
 impl Wire {

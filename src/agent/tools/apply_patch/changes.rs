@@ -277,6 +277,10 @@ impl Tree<'_> {
             Rejection::Verification(format!("Failed to write file {}: {why}", self.absolute(path)))
         };
         self.look(path).map_err(failed)?;
+        let below = format!("{path}/");
+        if self.after.iter().any(|(other, after)| after.is_some() && other.starts_with(&below)) {
+            return Err(failed(format!("path `{}` is not a file", self.absolute(path))));
+        }
         if let Some(file) = ancestors(path).find(|above| self.look(above).is_ok_and(|file| file.is_some())) {
             return Err(failed(format!("path `{}` is not a directory", self.absolute(file))));
         }

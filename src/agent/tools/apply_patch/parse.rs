@@ -259,6 +259,7 @@ impl<'t> Parser<'_, 't> {
             if let Some(line) = chunk_line(line) {
                 chunk.lines.push(line);
             } else if chunk.lines.is_empty() && line.trim_end() != END {
+                let line = if is_header(line) { line.trim_end() } else { line };
                 return Err(self.wrong(format!(
                     "Unexpected line found in update hunk: '{line}'. Every line should start with ' ' \
                      (context line), '+' (added line), or '-' (removed line)"

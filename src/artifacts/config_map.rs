@@ -1,0 +1,139 @@
+//! Artifacts in ConfigMaps.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::Status;
+use serde_json::json;
+
+use super::encoding::{DecodeError, Encoded, decode};
+use crate::api::attempt::ArtifactRef;
+use crate::names;
+
+/// Waits between tries. Together 12 s: an API server that is away longer is the caller's matter, who can
+/// come again with the same content.
+const BACKOFF: [Duration; 5] = [
+    Duration::from_millis(200),
+    Duration::from_millis(800),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(5),
+];
+
+/// The ConfigMaps of one namespace, as the agent may use them: it has the right `patch` on two that exist,
+/// and not `create`.
+#[derive(Clone)]
+pub struct ConfigMapSink {
+    api: Api<ConfigMap>,
+}
+
+/// Why an artifact was not kept or not read.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The ConfigMap is not there, or this account has no right on it.
+    #[error("the ConfigMap {name} is gone or this agent has lost its right on it: {message}")]
+    Refused {
+        /// The ConfigMap.
+        name: String,
+        /// What the API server said.
+        message: String,
+    },
+    /// The ConfigMap has no such key.
+    #[error("the ConfigMap {name} has no key {key}")]
+    NoKey {
+        /// The ConfigMap.
+        name: String,
+        /// The key.
+        key: String,
+    },
+    /// The content is not what the digest says.
+    #[error("the ConfigMap {name}: {source}")]
+    Decode {
+        /// The ConfigMap.
+        name: String,
+        /// What is wrong with it.
+        source: DecodeError,
+    },
+    /// The API server failed.
+    #[error("cannot reach the ConfigMap {name}: {source}")]
+    Api {
+        /// The ConfigMap.
+        name: String,
+        /// What went wrong.
+        source: kube::Error,
+    },
+}
+
+impl ConfigMapSink {
+    /// The sink of a namespace's ConfigMaps.
+    pub fn new(api: Api<ConfigMap>) -> Self {
+        Self { api }
+    }
+
+    /// Fills the existing ConfigMap `name`. The same content again changes nothing.
+    ///
+    /// # Errors
+    /// [`SinkError::Refused`] at once, [`SinkError::Api`] after about 12 s of tries.
+    pub async fn put(&self, name: &str, key: &str, artifact: &Encoded) -> Result<ArtifactRef, SinkError> {
+        let patch = Patch::Apply(json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": { "name": name },
+            "binaryData": { key: STANDARD.encode(&artifact.data) },
+        }));
+        let params = PatchParams::apply(names::AGENT_MANAGER).force();
+        with_retries(name, || self.api.patch(name, &params, &patch)).await?;
+        Ok(ArtifactRef {
+            config_map_name: name.to_owned(),
+            key: key.to_owned(),
+            sha256: artifact.sha256.clone(),
+            bytes: i64::try_from(artifact.bytes).unwrap_or(i64::MAX),
+        })
+    }
+
+    /// The content of an artifact, after its digest was checked.
+    ///
+    /// # Errors
+    /// [`SinkError`]
+    pub async fn get(&self, artifact: &ArtifactRef) -> Result<Vec<u8>, SinkError> {
+        let (name, key) = (&artifact.config_map_name, &artifact.key);
+        let map = with_retries(name, || self.api.get(name)).await?;
+        let data = map.binary_data.unwrap_or_default().remove(key);
+        let Some(data) = data else { return Err(SinkError::NoKey { name: name.clone(), key: key.clone() }) };
+        decode(&data.0, &artifact.sha256).map_err(|source| SinkError::Decode { name: name.clone(), source })
+    }
+}
+
+/// Both calls are idempotent, so whatever may pass is tried again.
+async fn with_retries<T, F: Future<Output = kube::Result<T>>>(
+    name: &str,
+    mut call: impl FnMut() -> F,
+) -> Result<T, SinkError> {
+    let mut waits = BACKOFF.into_iter();
+    loop {
+        let source = match call().await {
+            Ok(done) => return Ok(done),
+            Err(source) => source,
+        };
+        if let Some(status) = lasting(&source) {
+            return Err(SinkError::Refused { name: name.to_owned(), message: status.message.clone() });
+        }
+        match waits.next() {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => return Err(SinkError::Api { name: name.to_owned(), source }),
+        }
+    }
+}
+
+/// An answer that stays the same: everything in 4xx but for conflicts and too many requests.
+fn lasting(error: &kube::Error) -> Option<&Status> {
+    match error {
+        kube::Error::Api(status) if matches!(status.code, 400..=499) && !matches!(status.code, 409 | 429) => {
+            Some(status)
+        }
+        _ => None,
+    }
+}
