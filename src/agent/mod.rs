@@ -7,9 +7,11 @@
 //! | [`budget`], [`recover`], [`prompt`], [`tools`] | limits; calls after a restart; texts; tools | yes |
 //! | [`journal`] | facts on disk | |
 //! | [`events`] | one typed stream for surfaces | |
+//! | [`driver`] | performs what the machine wants | |
 
 pub mod agents_md;
 pub mod budget;
+pub mod driver;
 pub mod events;
 pub mod history;
 pub mod journal;

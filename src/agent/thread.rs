@@ -156,6 +156,11 @@ impl Thread {
         Ok(())
     }
 
+    /// The id of an operation.
+    pub fn op_id(&self, op: u64) -> String {
+        format!("{}-{op}", self.opened.thread_id)
+    }
+
     /// Whether the next request repeats one that was broken off by a crash.
     pub fn repeats_broken_request(&self) -> bool {
         matches!(self.last_end, Some(ModelEnd::Broken { cause: BrokenBy::AgentRestart }))

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::cluster::{Cluster, ClusterError};
+use super::Message;
 use crate::agent::machine::{AskModel, Signal};
 use crate::api::attempt::JobModel;
 use crate::llm::{
@@ -33,8 +34,8 @@ impl<C: Cluster> Provider<C> {
         Self { cluster, model, namespace, client: None, key: None, request: None }
     }
 
-    /// Sends a request. What comes of it is told through `signals`, its end always.
-    pub(super) async fn ask(&mut self, ask: AskModel, signals: mpsc::Sender<Signal>) {
+    /// Sends a request. What comes of it is told through `messages`, its end always.
+    pub(super) async fn ask(&mut self, ask: AskModel, messages: mpsc::Sender<Message>) {
         self.stop();
         let request = ask.request;
         if ask.reread_credential {
@@ -45,7 +46,7 @@ impl<C: Cluster> Provider<C> {
             Err(error) => {
                 let failed = Signal::ModelFailed { request, error, jitter: jitter() };
                 // The driver is gone when nobody listens.
-                let _ = signals.send(failed).await;
+                let _ = messages.send(Message::Signal(failed)).await;
                 return;
             }
         };
@@ -66,7 +67,7 @@ impl<C: Cluster> Provider<C> {
                         | StreamEvent::CallInputDelta { .. },
                     ) => continue,
                 };
-                if signals.send(signal).await.is_err() {
+                if messages.send(Message::Signal(signal)).await.is_err() {
                     return;
                 }
             }

@@ -153,9 +153,9 @@ impl Reporter {
     /// Waits until what was said last is written, at most `patience`. Whether it is.
     pub(super) async fn flush(&mut self, patience: Duration) -> bool {
         let mut number = 0;
-        self.reports.send_modify(|report| {
-            report.urgent = report.number;
+        self.reports.send_if_modified(|report| {
             number = report.number;
+            std::mem::replace(&mut report.urgent, number) != number
         });
         let written = self.written.wait_for(|written| *written >= number);
         tokio::time::timeout(patience, written).await.is_ok_and(|written| written.is_ok())
