@@ -364,7 +364,7 @@ fn wire(model: &JobModel) -> Wire {
 }
 
 fn capabilities(model: &JobModel) -> Capabilities {
-    let can = model.capabilities;
+    let can = &model.capabilities;
     Capabilities {
         custom_tools: can.custom_tools,
         parallel_tool_calls: can.parallel_tool_calls,
