@@ -9,9 +9,7 @@ use super::Assignment;
 use super::cluster::Cluster;
 use super::prepare::{Workspace, internal, op};
 use crate::agent::state::State;
-use crate::api::attempt::{
-    ArtifactRef, Outcome, PatchFlag, PatchFlagKind, PatchSummary, SkippedPath,
-};
+use crate::api::attempt::{ArtifactRef, Outcome, PatchFlag, PatchFlagKind, PatchSummary, SkippedPath};
 use crate::api::environment::TranscriptPolicy;
 use crate::api::reasons::Reason;
 use crate::artifacts::{encode, inline, transcript};
@@ -31,17 +29,6 @@ const SHOWN_SKIPPED: usize = 32;
 const SHOWN_PATHS: usize = 64;
 const SHOWN_PATH_BYTES: usize = 256;
 const SHOWN_REASON_BYTES: usize = 128;
-
-/// What an attempt leaves.
-#[derive(Debug, Default)]
-pub(super) struct Results {
-    /// The patch, where there is a repository.
-    pub(super) patch: Option<PatchSummary>,
-    /// The transcript, where one is kept.
-    pub(super) transcript: Option<ArtifactRef>,
-    /// How the attempt ends, when its results decide that.
-    pub(super) outcome: Option<Outcome>,
-}
 
 /// Kills every command of the attempt.
 pub(super) async fn stop_commands(sandbox: &Sandbox, assignment: &Assignment) {
