@@ -233,11 +233,22 @@ pub(super) fn block_signals() {
     }
 }
 
-/// Gives every signal its default effect.
+/// Gives every signal its default effect, also the two that libc keeps to itself and would not touch.
 pub(super) fn reset_signal_actions() {
+    // The kernel's `sigaction`: handler, flags, restorer, mask. All zero is the default action.
+    let default = [0u64; 4];
     for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: sets a default action, runs no code of ours; numbers that libc keeps to itself fail harmlessly.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the kernel reads a structure of this size and layout; no code of ours is installed. SIGKILL and
+        // SIGSTOP fail harmlessly.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
 }
 
