@@ -6,7 +6,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use podwright_sandboxd::confine::{self, Exit, Launch, LaunchError, Launched, Network, Nursery, Policy};
+use podwright_sandboxd::confine::{
+    self, Exit, Launch, LaunchError, Launched, Network, Nursery, Policy, Support,
+};
 use rustix::process::{Pid, WaitOptions};
 
 use crate::cases;
@@ -37,8 +39,18 @@ pub(crate) fn run(case: &str, dir: &Path) -> ExitCode {
 
 impl Sandbox {
     pub(crate) fn start(dir: &Path, network: Network) -> Self {
+        Self::with(dir, Nursery::start(&policy(dir, network)).unwrap())
+    }
+
+    /// As on a node with an older kernel.
+    pub(crate) fn reduced(&self, landlock_abi: i32) -> Self {
+        let support = Support::probe().unwrap().at_most(landlock_abi).unwrap();
+        Self::with(&self.dir, Nursery::start_with(&policy(&self.dir, Network::Loopback), support).unwrap())
+    }
+
+    fn with(dir: &Path, nursery: Nursery) -> Self {
         Self {
-            nursery: Nursery::start(&policy(dir, network)).unwrap(),
+            nursery,
             dir: dir.to_owned(),
             loopback: TcpListener::bind("127.0.0.1:0").unwrap(),
             pod: TcpListener::bind("10.99.0.1:0").unwrap(),

@@ -75,7 +75,14 @@ impl Nursery {
     /// # Errors
     /// When the kernel lacks a layer or a step fails; nothing then runs unconfined.
     pub fn start(policy: &Policy) -> Result<Self, ConfineError> {
-        let support = Support::probe()?;
+        Self::start_with(policy, Support::probe()?)
+    }
+
+    /// [`Self::start`] with layers that were probed before.
+    ///
+    /// # Errors
+    /// When a step fails; nothing then runs unconfined.
+    pub fn start_with(policy: &Policy, support: Support) -> Result<Self, ConfineError> {
         let (ours, theirs) = UnixStream::pair().map_err(cannot("make a socket pair"))?;
         ours.set_read_timeout(Some(PATIENCE)).map_err(cannot("set a deadline"))?;
         ours.set_write_timeout(Some(PATIENCE)).map_err(cannot("set a deadline"))?;

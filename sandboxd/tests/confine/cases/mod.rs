@@ -3,6 +3,7 @@
 mod commands;
 mod files;
 mod network;
+mod profiles;
 mod races;
 mod syscalls;
 mod terminals;
@@ -35,6 +36,8 @@ pub(crate) const ALL: &[Case] = &[
     ("family_flipped_during_connect", races::family_flipped_during_connect),
     ("family_flipped_during_bind", races::family_flipped_during_bind),
     ("descriptor_flipped_during_connect", races::descriptor_flipped_during_connect),
+    ("linux_6_10_without_scopes", profiles::linux_6_10_without_scopes),
+    ("linux_6_2_without_tcp_rules", profiles::linux_6_2_without_tcp_rules),
     ("exits_are_reported", commands::exits_are_reported),
     ("a_command_that_kills_its_subreaper", commands::a_command_that_kills_its_subreaper),
     ("a_command_that_kills_its_nursery", commands::a_command_that_kills_its_nursery),
