@@ -12,15 +12,22 @@ use kube::api::{Api, Patch, PatchParams};
 use podwright::api::crd;
 use podwright::cli::{Cli, Command, ControllerArgs};
 use podwright::config::ControllerConfig;
+use podwright::scripted::ScriptedModelArgs;
+use podwright::telemetry::tracing::LogFormat;
 use podwright::{controller, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
+    // First, while there is one thread: a git child confines itself and becomes git.
+    if let Some(code) = podwright::workspace::confine::dispatch(std::env::args_os()) {
+        return code;
+    }
     let outcome = match Cli::parse().command {
         Command::Crd { apply: true, .. } => block_on(apply_crds()),
         Command::Crd { out, apply: false } => print_crds(out.as_deref()),
         Command::Controller(typed) => block_on(run_controller(*typed)),
+        Command::ScriptedModel(typed) => block_on(run_scripted_model(typed)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,6 +52,13 @@ async fn run_controller(typed: ControllerArgs) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone()));
     controller::run(config, client, stop).await
+}
+
+async fn run_scripted_model(typed: ScriptedModelArgs) -> anyhow::Result<()> {
+    telemetry::tracing::init(LogFormat::Text, "info")?;
+    let stop = CancellationToken::new();
+    tokio::spawn(cancel_on_signal(stop.clone()));
+    Ok(typed.run(stop.cancelled_owned()).await?)
 }
 
 /// Cancels when the process is asked to end, as the kubelet and people do.

@@ -1,0 +1,121 @@
+//! System calls of the supervisor for which `rustix` has no safe function.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use rustix::io::Errno;
+
+/// Who is at the other end of a Unix socket, as the kernel saw it when it connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PeerCredentials {
+    /// Process number; 0 when it lives in a PID namespace that we cannot see.
+    pub(crate) pid: i32,
+    /// User.
+    pub(crate) uid: u32,
+}
+
+/// Kinds of System V objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SysvKind {
+    /// Shared memory.
+    Memory,
+    /// Semaphores.
+    Semaphores,
+    /// Message queues.
+    Messages,
+}
+
+static CHILD_WAKE: AtomicI32 = AtomicI32::new(-1);
+
+/// `SO_PEERCRED`. `rustix` has it, but its type cannot hold process 0, which is the very case that matters.
+pub(crate) fn peer_credentials(socket: &OwnedFd) -> Result<PeerCredentials, Errno> {
+    let mut credentials = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let size = socket_option(socket, libc::SO_PEERCRED, &mut credentials)?;
+    if size != size_of::<libc::ucred>() {
+        return Err(Errno::INVAL);
+    }
+    Ok(PeerCredentials { pid: credentials.pid, uid: credentials.uid })
+}
+
+/// `SO_PEERPIDFD` (Linux 6.5): a handle on the process that connected, whatever became of its number.
+pub(crate) fn peer_pidfd(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
+    const SO_PEERPIDFD: libc::c_int = 77;
+    let mut fd: RawFd = -1;
+    let size = socket_option(socket, SO_PEERPIDFD, &mut fd)?;
+    if size != size_of::<RawFd>() || fd < 0 {
+        return Err(Errno::INVAL);
+    }
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Ends the process with status 1 at SIGTERM, whatever it does at the time: after status 0 the kubelet would
+/// never start the container again. Process 1 ignores signals that it has no handler for.
+pub(crate) fn exit_on_terminate() -> Result<(), Errno> {
+    extern "C" fn exit(_signal: libc::c_int) {
+        // SAFETY: async-signal-safe; runs no destructor.
+        unsafe { libc::_exit(1) }
+    }
+    handle(libc::SIGTERM, exit)
+}
+
+/// Adds 1 to an event counter whenever a child ends. The counter must stay open for the life of the process.
+pub(crate) fn count_ended_children(counter: &OwnedFd) -> Result<(), Errno> {
+    extern "C" fn wake(_signal: libc::c_int) {
+        let one = 1_u64;
+        // SAFETY: `write` is async-signal-safe, the pointer and length are those of a live integer, and a bad
+        // descriptor only makes it fail. `errno` is put back for whatever was interrupted.
+        unsafe {
+            let errno = *libc::__errno_location();
+            libc::write(CHILD_WAKE.load(Ordering::Relaxed), (&raw const one).cast(), size_of::<u64>());
+            *libc::__errno_location() = errno;
+        }
+    }
+    CHILD_WAKE.store(counter.as_raw_fd(), Ordering::Relaxed);
+    handle(libc::SIGCHLD, wake)
+}
+
+/// Removes a System V object. One that is another user's, or gone, is an error.
+pub(crate) fn remove_sysv(kind: SysvKind, id: i32) -> Result<(), Errno> {
+    // SAFETY: with `IPC_RMID` the third argument is not read, and no memory of ours is touched.
+    let result = unsafe {
+        match kind {
+            SysvKind::Memory => libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()),
+            SysvKind::Semaphores => libc::semctl(id, 0, libc::IPC_RMID),
+            SysvKind::Messages => libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()),
+        }
+    };
+    if result == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) -> Result<(), Errno> {
+    // SAFETY: an all-zero `sigaction` is a valid value; the handlers given here only make async-signal-safe calls.
+    let result = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(signal, &raw const action, std::ptr::null_mut())
+    };
+    if result == 0 { Ok(()) } else { Err(last_error()) }
+}
+
+/// Reads a socket option into `value`, a plain old C type, and returns its size.
+fn socket_option<T: Copy>(socket: &OwnedFd, option: libc::c_int, value: &mut T) -> Result<usize, Errno> {
+    let mut size = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the pointer and the size are those of a live value that any bytes of the kernel's may fill.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            std::ptr::from_mut(value).cast(),
+            &raw mut size,
+        )
+    };
+    if result == 0 { Ok(size as usize) } else { Err(last_error()) }
+}
+
+fn last_error() -> Errno {
+    std::io::Error::last_os_error().raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)
+}

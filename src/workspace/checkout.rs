@@ -1,0 +1,166 @@
+//! The first checkout: the only time that this side writes the work tree.
+//!
+//! It runs before anything in the sandbox is spoken to, so nothing hostile but the repository's own
+//! content is there. Git is confined to the new directory and reads the new `.git` alone.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use super::Layout;
+use super::fetch::{ATTRIBUTES, Fetched, Found, quoted};
+use super::git::{Git, GitError};
+use super::record::{self, Stage};
+
+/// The refs of a repository as text: 1,000,000 of them at 64 bytes.
+const REFS_MAX: usize = 64 << 20;
+
+/// Why there is no work tree.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckoutError {
+    /// Nothing was fetched, or something else.
+    #[error("there is no fetched repository to check out")]
+    NotFetched,
+    /// Files that this program has not written.
+    #[error("the workspace has files already and no record of a checkout: this attempt's sandbox is lost")]
+    Foreign,
+    /// The volume is full.
+    #[error(
+        "the work tree does not fit the workspace volume: set a larger workspace size on the AgentEnvironment"
+    )]
+    NoSpace,
+    /// The repository has a name that must not be written.
+    #[error("the repository has a path that git refuses to write: {0}")]
+    HarmfulPath(String),
+    /// The volume cannot be written.
+    #[error("cannot write the workspace: {0}")]
+    Volume(#[source] io::Error),
+    /// Anything else.
+    #[error(transparent)]
+    Git(GitError),
+}
+
+/// Checks the fetched commit out into the work tree, with a `.git` of its own, unless that was done before.
+///
+/// The files are the blobs' bytes. The `.git` has its own copies of the packs and of the boundary of a
+/// shallow history, the branch (or no branch, for a tag or commit), and `origin` without a credential.
+///
+/// # Errors
+/// [`CheckoutError`]; with [`CheckoutError::Foreign`] nothing was touched.
+pub async fn checkout(fetched: &Fetched, layout: &Layout, git: &Git) -> Result<(), CheckoutError> {
+    let mut record = record::read(&layout.private())?
+        .filter(|record| record.fetched == *fetched)
+        .ok_or(CheckoutError::NotFetched)?;
+    let worktree = layout.worktree();
+    let present = fs::symlink_metadata(&worktree).is_ok();
+    match (record.stage, present) {
+        (Stage::CheckedOut, _) => return Ok(()),
+        (Stage::Fetched, true) => return Err(CheckoutError::Foreign),
+        // Half a checkout of ours: no command can have run yet.
+        (Stage::CheckingOut, true) => fs::remove_dir_all(&worktree)?,
+        (Stage::Fetched | Stage::CheckingOut, false) => {}
+    }
+    record.stage = Stage::CheckingOut;
+    record::write(&layout.private(), &record)?;
+
+    let refs = ["for-each-ref", "--format=%(objectname) %(refname)"];
+    let bare = layout.git_dir();
+    let refs = git.run_in(&bare, refs).env("GIT_DIR", &bare).output(REFS_MAX).await.map_err(failed)?;
+    make_git_dir(fetched, &bare, &worktree, &refs)?;
+    let git_dir = worktree.join(".git");
+    git.run_in(&worktree, ["read-tree", "-m", "-u", "HEAD"])
+        .env("GIT_DIR", &git_dir)
+        .env("GIT_WORK_TREE", &worktree)
+        .output(0)
+        .await
+        .map_err(failed)?;
+    // What was for this one run only; the sandbox's git makes its own decisions.
+    fs::write(git_dir.join("config"), config(fetched, ""))?;
+
+    record.stage = Stage::CheckedOut;
+    record::write(&layout.private(), &record)?;
+    Ok(())
+}
+
+/// Everything of the new `.git` but the index, which git writes with the files.
+fn make_git_dir(fetched: &Fetched, bare: &Path, worktree: &Path, refs: &[u8]) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o755).create(worktree)?;
+    let git_dir = worktree.join(".git");
+    for name in ["objects/info", "objects/pack", "refs/heads", "refs/remotes", "refs/tags", "info"] {
+        fs::create_dir_all(git_dir.join(name))?;
+    }
+    for entry in fs::read_dir(bare.join("objects/pack"))? {
+        let entry = entry?;
+        // A copy and not a link: the sandbox may write what it finds here.
+        fs::copy(entry.path(), git_dir.join("objects/pack").join(entry.file_name()))?;
+    }
+    match fs::copy(bare.join("shallow"), git_dir.join("shallow")) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    fs::write(git_dir.join("packed-refs"), refs)?;
+    fs::write(git_dir.join("info/attributes"), ATTRIBUTES)?;
+    fs::write(git_dir.join("config"), config(fetched, FIRST_RUN))?;
+    let head = match branch(fetched) {
+        Some(branch) => {
+            let path = git_dir.join("refs/heads").join(branch);
+            if let Some(directory) = path.parent() {
+                fs::create_dir_all(directory)?;
+            }
+            fs::write(path, format!("{}\n", fetched.base_commit))?;
+            format!("ref: refs/heads/{branch}\n")
+        }
+        None => format!("{}\n", fetched.base_commit),
+    };
+    fs::write(git_dir.join("HEAD"), head)
+}
+
+/// Settings of the checkout alone: workers, because writing files one by one is most of its time.
+const FIRST_RUN: &str = "\thooksPath = /dev/null\n\tfsmonitor = false\n\tattributesFile = /dev/null\n\
+     \tprotectHFS = true\n\tprotectNTFS = true\n[checkout]\n\tworkers = 0\n";
+
+fn config(fetched: &Fetched, extra: &str) -> String {
+    let url = quoted(fetched.url.as_str());
+    let core = format!(
+        "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tsymlinks = true\n\
+         \tlogAllRefUpdates = true\n{extra}"
+    );
+    let fetch = match branch(fetched) {
+        Some(branch) => quoted(&format!("+refs/heads/{branch}:refs/remotes/origin/{branch}")),
+        None => quoted("+refs/heads/*:refs/remotes/origin/*"),
+    };
+    let tracking = branch(fetched).map(|branch| {
+        let name = quoted(branch);
+        format!("[branch {name}]\n\tremote = origin\n\tmerge = {}\n", quoted(&format!("refs/heads/{branch}")))
+    });
+    format!("{core}[remote \"origin\"]\n\turl = {url}\n\tfetch = {fetch}\n{}", tracking.unwrap_or_default())
+}
+
+fn branch(fetched: &Fetched) -> Option<&str> {
+    match fetched.found {
+        Found::Branch => fetched.reference.short(),
+        Found::Tag | Found::Commit => None,
+    }
+}
+
+fn failed(error: GitError) -> CheckoutError {
+    let GitError::Failed { stderr, .. } = &error else { return CheckoutError::Git(error) };
+    if stderr.contains("No space left on device") || stderr.contains("Disk quota exceeded") {
+        CheckoutError::NoSpace
+    } else if let Some(line) = stderr.lines().find(|line| line.contains("invalid path")) {
+        CheckoutError::HarmfulPath(line.chars().filter(|c| !c.is_control()).take(300).collect())
+    } else {
+        CheckoutError::Git(error)
+    }
+}
+
+impl From<io::Error> for CheckoutError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            _ => Self::Volume(error),
+        }
+    }
+}

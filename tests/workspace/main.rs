@@ -1,0 +1,10 @@
+//! The repository's way through an attempt, with the real git: fetched from a real server, checked out,
+//! changed by honest and hostile hands, and turned into a patch.
+
+mod checkout;
+mod confine;
+mod fetch;
+mod hostile;
+mod patch;
+mod round_trip;
+mod support;
