@@ -21,6 +21,13 @@ find_kubectl() {
 	fi
 }
 
+# The user's own Helm, when there is one, spares building it.
+find_helm() {
+	HELM=
+	[ "$CLUSTER" = local ] || HELM=$(command -v helm) || true
+	[ -n "$HELM" ] || HELM=$(binary helm)
+}
+
 # sandbox_image: the reference of the default sandbox image, there for the cluster to run.
 sandbox_image() {
 	if [ -n "${SANDBOX_IMAGE:-}" ]; then
