@@ -95,8 +95,6 @@ async fn kill_container(world: &World, pod: &str, container: &str) {
     let output = std::process::Command::new(script)
         .args([
             "ctr",
-            "-n",
-            "k8s.io",
             "task",
             "kill",
             "-s",
