@@ -92,7 +92,9 @@ async fn claim(cluster: &KubeCluster, name: &str, uid: &str) -> Result<Claim, Bo
     }
     let mut annotations = pod.metadata.annotations.unwrap_or_default();
     let mut take = |key: &str| {
-        annotations.remove(key).ok_or_else(|| BootError::Assignment(format!("the annotation {key} is missing")))
+        annotations
+            .remove(key)
+            .ok_or_else(|| BootError::Assignment(format!("the annotation {key} is missing")))
     };
     let attempt = take(names::ATTEMPT_ANNOTATION)?;
     let attempt_uid = take(names::ATTEMPT_UID_ANNOTATION)?;

@@ -363,8 +363,7 @@ fn refused(run: &RunCall, error: &ExecError, closed: Option<i32>) -> Done {
         | ExecError::TooManySessions(_) => CallOutcome::Error,
     };
     let session = closed.map(|session| SessionChange::Closed { session });
-    let result =
-        CallResult { ordinal: run.ordinal, outcome, output: error.to_string(), exit: None, session };
+    let result = CallResult { ordinal: run.ordinal, outcome, output: error.to_string(), exit: None, session };
     Done { result, event: None }
 }
 

@@ -9,9 +9,7 @@ use super::Assignment;
 use super::cluster::Cluster;
 use super::prepare::{Workspace, internal, op};
 use crate::agent::state::State;
-use crate::api::attempt::{
-    ArtifactRef, Outcome, PatchFlag, PatchFlagKind, PatchSummary, SkippedPath,
-};
+use crate::api::attempt::{ArtifactRef, Outcome, PatchFlag, PatchFlagKind, PatchSummary, SkippedPath};
 use crate::api::environment::TranscriptPolicy;
 use crate::api::reasons::Reason;
 use crate::artifacts::{encode, inline, transcript};

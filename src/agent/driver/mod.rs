@@ -223,17 +223,18 @@ pub async fn drive<C: Cluster, D: Dial + Clone>(drive: Drive<C, D>) -> Result<St
             let epoch = i32::try_from(assignment.epoch).unwrap_or(i32::MAX);
             let facts = Facts { epoch, outcome: Some(outcome), ..Facts::default() };
             reporter.say(&status::build(&machine, &facts), Timestamp::now());
-            return if reporter.flush(LAST_WORD).await { Ok(Stopped::Published) } else { Err(DriveError::Unpublished) };
+            return if reporter.flush(LAST_WORD).await {
+                Ok(Stopped::Published)
+            } else {
+                Err(DriveError::Unpublished)
+            };
         }
     };
     let (messages, mut received) = mpsc::channel(QUEUE);
     let mut driver = Driver {
         machine: Machine::new(config(&assignment.job), state),
         provider: Provider::new(cluster.clone(), assignment.job.model.clone(), assignment.namespace.clone()),
-        facts: Facts {
-            epoch: i32::try_from(assignment.epoch).unwrap_or(i32::MAX),
-            ..Facts::default()
-        },
+        facts: Facts { epoch: i32::try_from(assignment.epoch).unwrap_or(i32::MAX), ..Facts::default() },
         assignment,
         cluster,
         dial,
@@ -386,10 +387,11 @@ enum Unusable {
 
 fn open_journal(state: &std::path::Path) -> Result<(Journal, State), Unusable> {
     let damaged = |error: &dyn std::fmt::Display| Unusable::ForGood(prepare::internal(error));
-    let journal::Opened { journal, entries, next_seq } = Journal::open(state).map_err(|error| match error {
-        JournalError::Io { .. } => Unusable::Now(error),
-        JournalError::Corrupt { .. } | JournalError::Version(_) => damaged(&error),
-    })?;
+    let journal::Opened { journal, entries, next_seq } =
+        Journal::open(state).map_err(|error| match error {
+            JournalError::Io { .. } => Unusable::Now(error),
+            JournalError::Corrupt { .. } | JournalError::Version(_) => damaged(&error),
+        })?;
     let mut state = State::fold(&entries).map_err(|error: FoldError| damaged(&error))?;
     state.next_seq = next_seq;
     Ok((journal, state))
@@ -424,4 +426,3 @@ fn out_of_memory() -> Outcome {
             .to_owned(),
     }
 }
-

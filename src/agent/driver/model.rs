@@ -6,8 +6,8 @@ use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::cluster::{Cluster, ClusterError};
 use super::Message;
+use super::cluster::{Cluster, ClusterError};
 use crate::agent::machine::{AskModel, Signal};
 use crate::api::attempt::JobModel;
 use crate::llm::{
@@ -107,7 +107,10 @@ impl<C: Cluster> Provider<C> {
             }
         };
         let base_url = self.model.base_url.parse().map_err(|error| {
-            settings(format!("The baseURL of the ModelProvider {} is no URL: {error}.", self.model.provider_name))
+            settings(format!(
+                "The baseURL of the ModelProvider {} is no URL: {error}.",
+                self.model.provider_name
+            ))
         })?;
         let headers = self.model.headers.iter();
         ModelClient::new(&Endpoint {
@@ -124,7 +127,8 @@ impl<C: Cluster> Provider<C> {
             ClusterError::Refused { .. } | ClusterError::Unreachable { .. } => self.unreadable(&error),
         })?;
         let value = values.remove(API_KEY).ok_or_else(|| self.no_key(secret, "has no key apiKey"))?;
-        let text = String::from_utf8(value).map_err(|_| self.no_key(secret, "has an apiKey that is no text"))?;
+        let text =
+            String::from_utf8(value).map_err(|_| self.no_key(secret, "has an apiKey that is no text"))?;
         Ok(text.into())
     }
 

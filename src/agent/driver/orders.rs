@@ -4,8 +4,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use kube::runtime::watcher::{self, watch_object};
 use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, watch_object};
 use tokio::sync::watch;
 use tokio::time::Instant;
 

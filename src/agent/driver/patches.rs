@@ -64,10 +64,11 @@ impl Patches {
             let result = ended(ordinal, CallOutcome::Error, output);
             (result, shown(ordinal, Vec::new(), ItemStatus::Failed))
         };
-        let paths =
-            patch.patch.paths_to_read(place).map_err(|rejection| rejected(rejection.to_string()))?;
+        let paths = patch.patch.paths_to_read(place).map_err(|rejection| rejected(rejection.to_string()))?;
         let files = self.read(&paths).await.map_err(|error| {
-            rejected(patch.output(&apply_patch::failure(&error.to_string(), begun.elapsed()), begun.elapsed()))
+            rejected(
+                patch.output(&apply_patch::failure(&error.to_string(), begun.elapsed()), begun.elapsed()),
+            )
         })?;
         let changes =
             patch.patch.changes(place, &files).map_err(|rejection| rejected(rejection.to_string()))?;
@@ -87,7 +88,12 @@ impl Patches {
     }
 
     /// Applies a patch that was computed.
-    pub(super) async fn apply(&self, ordinal: u64, id: Option<OpId>, computed: Computed) -> (CallResult, Event) {
+    pub(super) async fn apply(
+        &self,
+        ordinal: u64,
+        id: Option<OpId>,
+        computed: Computed,
+    ) -> (CallResult, Event) {
         let Computed { intent, edits, summary, patch, begun } = computed;
         let applied = match id {
             Some(id) => self.sandbox.fs_apply(id, &self.root, &edits).await,
@@ -121,9 +127,7 @@ impl Patches {
                 FileState::Absent => FileBefore::Absent,
                 FileState::Special => FileBefore::NotAFile,
                 FileState::TooLarge => too_large(),
-                FileState::Unreadable => {
-                    FileBefore::Unreadable("Permission denied (os error 13)".to_owned())
-                }
+                FileState::Unreadable => FileBefore::Unreadable("Permission denied (os error 13)".to_owned()),
                 FileState::File { size, .. } if size > FILE_MAX as u64 => too_large(),
                 FileState::File { sha256, executable, size: _ } => {
                     self.content(&path, sha256, executable).await

@@ -114,8 +114,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
     }
 
     fn prepare(&mut self) {
-        let (preparation, connect, messages) =
-            (self.preparation(), self.connector(), self.messages.clone());
+        let (preparation, connect, messages) = (self.preparation(), self.connector(), self.messages.clone());
         self.arrival = Some(tokio::spawn(async move {
             let message = match preparation.run(connect).await {
                 Ok(ready) => Message::Ready(Box::new(ready)),
@@ -127,8 +126,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
     }
 
     fn survey(&mut self, questions: Vec<crate::agent::recover::Question>) {
-        let (preparation, connect, messages) =
-            (self.preparation(), self.connector(), self.messages.clone());
+        let (preparation, connect, messages) = (self.preparation(), self.connector(), self.messages.clone());
         self.arrival = Some(tokio::spawn(async move {
             let message = match survey::look(&preparation, connect, questions).await {
                 Ok(survey) => Message::Surveyed(Box::new(survey)),

@@ -77,10 +77,10 @@ pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
     AgentAttemptStatus {
         phase: Some(phase),
         epoch: facts.epoch,
-        outcome: facts.outcome.clone().map(|outcome| Outcome {
-            message: cut(&outcome.message, MESSAGE_MAX).to_owned(),
-            ..outcome
-        }),
+        outcome: facts
+            .outcome
+            .clone()
+            .map(|outcome| Outcome { message: cut(&outcome.message, MESSAGE_MAX).to_owned(), ..outcome }),
         inbox_seq: state.inbox_seq,
         suspended: machine.is_suspended(),
         turn: thread.map_or(0, |thread| i32::try_from(thread.turn).unwrap_or(i32::MAX)),
