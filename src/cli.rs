@@ -29,10 +29,35 @@ pub enum Command {
         #[arg(long)]
         apply: bool,
     },
+    /// Run the agent of the pod's attempt (what the controller's pods do)
+    Agent,
+    /// The agent's own process, which `agent` starts and starts again
+    #[command(hide = true)]
+    AgentProcess(AgentArgs),
+    /// Put the supervisor where the sandbox finds it (what the hook of the controller's pods does)
+    #[command(hide = true)]
+    Install,
     /// Run the controller, which makes pods for AgentTasks (kubeconfig or the pod's own account)
     Controller(Box<ControllerArgs>),
     /// Answer as a model from a script, without a key
     ScriptedModel(ScriptedModelArgs),
+}
+
+/// Flags of the agent's process.
+#[derive(Args, Debug)]
+pub struct AgentArgs {
+    /// Directory of the journal
+    #[arg(long, default_value = "/state")]
+    pub state: PathBuf,
+    /// Directory of the bare repository
+    #[arg(long, default_value = "/repo")]
+    pub repo: PathBuf,
+    /// Directory of the work tree
+    #[arg(long, default_value = "/workspace")]
+    pub workspace: PathBuf,
+    /// Which diagnostic lines there are on standard error
+    #[arg(long, env = "RUST_LOG", default_value = "warn")]
+    pub log_filter: String,
 }
 
 /// Flags of the controller.

@@ -9,12 +9,14 @@ use anyhow::Context;
 use clap::Parser;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
+use podwright::agent::driver::{Directories, Stopped, boot};
+use podwright::agent::parent::Verdict;
 use podwright::api::crd;
-use podwright::cli::{Cli, Command, ControllerArgs};
+use podwright::cli::{AgentArgs, Cli, Command, ControllerArgs};
 use podwright::config::ControllerConfig;
 use podwright::scripted::ScriptedModelArgs;
 use podwright::telemetry::tracing::LogFormat;
-use podwright::{controller, telemetry};
+use podwright::{agent, controller, names, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -24,13 +26,16 @@ fn main() -> ExitCode {
         return code;
     }
     let outcome = match Cli::parse().command {
-        Command::Crd { apply: true, .. } => block_on(apply_crds()),
-        Command::Crd { out, apply: false } => print_crds(out.as_deref()),
-        Command::Controller(typed) => block_on(run_controller(*typed)),
-        Command::ScriptedModel(typed) => block_on(run_scripted_model(typed)),
+        Command::Agent => run_parent(),
+        Command::AgentProcess(typed) => run_agent(typed),
+        Command::Install => install(),
+        Command::Crd { apply: true, .. } => block_on(apply_crds()).map(|()| ExitCode::SUCCESS),
+        Command::Crd { out, apply: false } => print_crds(out.as_deref()).map(|()| ExitCode::SUCCESS),
+        Command::Controller(typed) => block_on(run_controller(*typed)).map(|()| ExitCode::SUCCESS),
+        Command::ScriptedModel(typed) => block_on(run_scripted_model(typed)).map(|()| ExitCode::SUCCESS),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("podwright: {error:#}");
             ExitCode::FAILURE
@@ -38,8 +43,45 @@ fn main() -> ExitCode {
     }
 }
 
-fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(work)
+}
+
+/// The first process of the agent container: one thread, since it only waits.
+fn run_parent() -> anyhow::Result<ExitCode> {
+    telemetry::tracing::init(LogFormat::Json, "warn")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let code = runtime.context("cannot start the runtime")?.block_on(agent::parent::run())?;
+    Ok(ExitCode::from(code))
+}
+
+fn run_agent(typed: AgentArgs) -> anyhow::Result<ExitCode> {
+    let AgentArgs { state, repo, workspace, log_filter } = typed;
+    telemetry::tracing::init(LogFormat::Json, &log_filter)?;
+    let directories = Directories { state, repo, workspace };
+    let verdict = block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let stopped = tokio::select! {
+            stopped = boot::run(directories) => stopped?,
+            // The pod is being deleted, or the container restarted: everything is in the journal.
+            _ = terminate.recv() => return Ok(Verdict::Again),
+        };
+        Ok(match stopped {
+            Stopped::Published => Verdict::Published,
+            Stopped::Gone(why) => {
+                tracing::warn!(why, "the agent stops");
+                Verdict::Gone
+            }
+        })
+    })?;
+    Ok(ExitCode::from(verdict.code()))
+}
+
+fn install() -> anyhow::Result<ExitCode> {
+    let directory = Path::new(names::SUPERVISOR_PATH).parent().unwrap_or(Path::new("/"));
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    agent::install::install(Path::new(agent::install::SOURCE), directory, uid, gid)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn run_controller(typed: ControllerArgs) -> anyhow::Result<()> {

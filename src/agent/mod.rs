@@ -8,14 +8,17 @@
 //! | [`journal`] | facts on disk | |
 //! | [`events`] | one typed stream for surfaces | |
 //! | [`driver`] | performs what the machine wants | |
+//! | [`parent`], [`install`] | the container's first process, and its hook | |
 
 pub mod agents_md;
 pub mod budget;
 pub mod driver;
 pub mod events;
 pub mod history;
+pub mod install;
 pub mod journal;
 pub mod machine;
+pub mod parent;
 pub mod prompt;
 pub mod recover;
 pub mod state;

@@ -39,22 +39,16 @@ impl Supervisor {
         let script = format!(
             "mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /dev/shm && chmod 1777 /tmp /dev/shm && mkdir {WORK} \
              && chown {USER}:{USER} {WORK} && ip link set lo up \
-             && exec setpriv --reuid {USER} --regid {USER} --clear-groups {}",
+             && exec setpriv --reuid {USER} --regid {USER} --clear-groups --pdeathsig KILL {}",
             binary().display()
         );
-        let unshare = Command::new("unshare")
-            .args([
-                "--pid",
-                "--fork",
-                "--mount-proc",
-                "--net",
-                "--ipc",
-                "--kill-child=KILL",
-                "sh",
-                "-c",
-                &script,
-            ])
+        // Whatever becomes of the test, nothing is left running.
+        let unshare = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--mount-proc", "--net", "--ipc"])
+            .args(["sh", "-c", &script])
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut supervisor = Self { unshare, pid: 0, state: tempfile::tempdir().unwrap() };
@@ -142,6 +136,7 @@ impl Supervisor {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-KILL", &self.pid.to_string()]).stderr(Stdio::null()).status();
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
     }

@@ -30,17 +30,6 @@ const SHOWN_PATHS: usize = 64;
 const SHOWN_PATH_BYTES: usize = 256;
 const SHOWN_REASON_BYTES: usize = 128;
 
-/// What an attempt leaves.
-#[derive(Debug, Default)]
-pub(super) struct Results {
-    /// The patch, where there is a repository.
-    pub(super) patch: Option<PatchSummary>,
-    /// The transcript, where one is kept.
-    pub(super) transcript: Option<ArtifactRef>,
-    /// How the attempt ends, when its results decide that.
-    pub(super) outcome: Option<Outcome>,
-}
-
 /// Kills every command of the attempt.
 pub(super) async fn stop_commands(sandbox: &Sandbox, assignment: &Assignment) {
     for phase in ["agent", "setup"] {

@@ -42,6 +42,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// Answers a phase's calls on a thread of its own until the last of its processes has ended.
 pub(super) fn spawn(notifications: OwnedFd) -> io::Result<()> {
+    let _ = sys::wake_on_same_processor(&notifications);
     let mut mediator =
         Mediator { notifications, ports: Ports::default(), sockets: Sockets::default(), waiting: Vec::new() };
     std::thread::Builder::new().name("pw-mediator".into()).spawn(move || mediator.run()).map(drop)

@@ -75,7 +75,14 @@ impl Nursery {
     /// # Errors
     /// When the kernel lacks a layer or a step fails; nothing then runs unconfined.
     pub fn start(policy: &Policy) -> Result<Self, ConfineError> {
-        let support = Support::probe()?;
+        Self::start_with(policy, Support::probe()?)
+    }
+
+    /// [`Self::start`] with layers that were probed before.
+    ///
+    /// # Errors
+    /// When a step fails; nothing then runs unconfined.
+    pub fn start_with(policy: &Policy, support: Support) -> Result<Self, ConfineError> {
         let (ours, theirs) = UnixStream::pair().map_err(cannot("make a socket pair"))?;
         ours.set_read_timeout(Some(PATIENCE)).map_err(cannot("set a deadline"))?;
         ours.set_write_timeout(Some(PATIENCE)).map_err(cannot("set a deadline"))?;
@@ -160,28 +167,19 @@ impl Nursery {
     }
 
     /// Ends processes that came to the supervisor because their command killed its own subreaper. To be called when a
-    /// subreaper was ended by a signal. `except` are other children of the supervisor's own. Returns how many trees
-    /// were ended.
+    /// subreaper was ended by a signal. `except` are other children of the supervisor's own. Returns how many were
+    /// ended.
     ///
     /// # Errors
     /// When `/proc` cannot be read or some survive: see [`super::kill_tree`].
     pub fn kill_strays(&self, except: &[Pid]) -> io::Result<usize> {
         // Holding the lock: no command is being started, so every subreaper is known.
         let mut starter = self.starter();
-        let children = tree::children(rustix::process::getpid())?;
-        starter.subreapers.retain(|subreaper| children.contains(subreaper));
-        let mut ended = 0;
-        for child in children {
-            let known = child == self.pid.as_raw_pid()
-                || starter.subreapers.contains(&child)
-                || except.iter().any(|pid| pid.as_raw_pid() == child);
-            if let (false, Some(pid)) = (known, Pid::from_raw(child)) {
-                tree::kill_tree(pid)?;
-                let _ = kill_process(pid, Signal::KILL);
-                ended += 1;
-            }
-        }
-        Ok(ended)
+        starter.subreapers.retain(|subreaper| tree::is_alive(*subreaper));
+        let mut known = starter.subreapers.clone();
+        known.insert(self.pid.as_raw_pid());
+        known.extend(except.iter().map(|pid| pid.as_raw_pid()));
+        tree::kill_children(rustix::process::getpid(), &known)
     }
 
     fn starter(&self) -> MutexGuard<'_, Starter> {
