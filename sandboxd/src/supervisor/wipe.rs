@@ -162,7 +162,7 @@ mod tests {
         let locked = top.path().join("a/b");
         fs::create_dir_all(&locked).unwrap();
         symlink(outside.path(), locked.join("deep link")).unwrap();
-        fs::set_permissions(&locked, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
 
         let mut wiped = Wiped::default();
         wipe_directory(top.path(), &mut wiped);
