@@ -15,7 +15,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-use crate::sys::{SysvKind, remove_sysv};
+use crate::confine::sys::init::{SysvKind, remove_sysv};
 
 /// Where commands may leave temporary files. `/dev/mqueue` holds POSIX message queues.
 pub(super) const TEMPORARY: [&str; 3] = ["/tmp", "/dev/shm", "/dev/mqueue"];
