@@ -24,6 +24,7 @@ pub(crate) const ALL: &[Case] = &[
     ("the_supervisors_proc_files", files::the_supervisors_proc_files),
     ("what_a_command_inherits", files::what_a_command_inherits),
     ("other_hosts_and_other_listeners", network::other_hosts_and_other_listeners),
+    ("a_port_that_passed_to_somebody_else", network::a_port_that_passed_to_somebody_else),
     ("socket_families_and_protocols", network::socket_families_and_protocols),
     ("ways_to_connect_without_connect", network::ways_to_connect_without_connect),
     ("listeners_stay_on_loopback", network::listeners_stay_on_loopback),
