@@ -42,6 +42,7 @@ pub(crate) const ALL: &[Case] = &[
     ("exits_are_reported", commands::exits_are_reported),
     ("a_command_that_kills_its_subreaper", commands::a_command_that_kills_its_subreaper),
     ("a_command_that_kills_its_nursery", commands::a_command_that_kills_its_nursery),
+    ("a_command_that_stops_its_nursery", commands::a_command_that_stops_its_nursery),
     ("commands_that_cannot_start", commands::commands_that_cannot_start),
     ("commands_of_a_phase_signal_each_other", commands::commands_of_a_phase_signal_each_other),
     ("whole_trees_are_killed", commands::whole_trees_are_killed),
