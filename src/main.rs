@@ -9,8 +9,16 @@ use anyhow::Context;
 use clap::Parser;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
+use podwright::agent::driver::{Directories, Stopped, boot};
+use podwright::agent::parent::Verdict;
 use podwright::api::crd;
-use podwright::cli::{Cli, Command};
+use podwright::cli::{AgentArgs, Cli, Command, ControllerArgs};
+use podwright::config::ControllerConfig;
+use podwright::scripted::ScriptedModelArgs;
+use podwright::telemetry::tracing::LogFormat;
+use podwright::{agent, controller, names, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     // First, while there is one thread: a git child confines itself and becomes git.
@@ -18,11 +26,16 @@ fn main() -> ExitCode {
         return code;
     }
     let outcome = match Cli::parse().command {
-        Command::Crd { apply: true, .. } => block_on(apply_crds()),
-        Command::Crd { out, apply: false } => print_crds(out.as_deref()),
+        Command::Agent => run_parent(),
+        Command::AgentProcess(typed) => run_agent(typed),
+        Command::Install => install(),
+        Command::Crd { apply: true, .. } => block_on(apply_crds()).map(|()| ExitCode::SUCCESS),
+        Command::Crd { out, apply: false } => print_crds(out.as_deref()).map(|()| ExitCode::SUCCESS),
+        Command::Controller(typed) => block_on(run_controller(*typed)).map(|()| ExitCode::SUCCESS),
+        Command::ScriptedModel(typed) => block_on(run_scripted_model(typed)).map(|()| ExitCode::SUCCESS),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("podwright: {error:#}");
             ExitCode::FAILURE
@@ -30,8 +43,75 @@ fn main() -> ExitCode {
     }
 }
 
-fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(work)
+}
+
+/// The first process of the agent container: one thread, since it only waits.
+fn run_parent() -> anyhow::Result<ExitCode> {
+    telemetry::tracing::init(LogFormat::Json, "warn")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let code = runtime.context("cannot start the runtime")?.block_on(agent::parent::run())?;
+    Ok(ExitCode::from(code))
+}
+
+fn run_agent(typed: AgentArgs) -> anyhow::Result<ExitCode> {
+    let AgentArgs { state, repo, workspace, log_filter } = typed;
+    telemetry::tracing::init(LogFormat::Json, &log_filter)?;
+    let directories = Directories { state, repo, workspace };
+    let verdict = block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let stopped = tokio::select! {
+            stopped = boot::run(directories) => stopped?,
+            // The pod is being deleted, or the container restarted: everything is in the journal.
+            _ = terminate.recv() => return Ok(Verdict::Again),
+        };
+        Ok(match stopped {
+            Stopped::Published => Verdict::Published,
+            Stopped::Gone(why) => {
+                tracing::warn!(why, "the agent stops");
+                Verdict::Gone
+            }
+        })
+    })?;
+    Ok(ExitCode::from(verdict.code()))
+}
+
+fn install() -> anyhow::Result<ExitCode> {
+    let directory = Path::new(names::SUPERVISOR_PATH).parent().unwrap_or(Path::new("/"));
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    agent::install::install(Path::new(agent::install::SOURCE), directory, uid, gid)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_controller(typed: ControllerArgs) -> anyhow::Result<()> {
+    let config = ControllerConfig::new(typed)?;
+    telemetry::tracing::init(config.log_format, &config.log_filter)?;
+    let mut cluster = kube::Config::infer().await.context("cannot find out how to reach the cluster")?;
+    // Repeated POSTs would be told apart by nobody; what can be repeated, the controller repeats itself.
+    cluster.default_retry = false;
+    let client = kube::Client::try_from(cluster).context("cannot build a client for the cluster")?;
+    let stop = CancellationToken::new();
+    tokio::spawn(cancel_on_signal(stop.clone()));
+    controller::run(config, client, stop).await
+}
+
+async fn run_scripted_model(typed: ScriptedModelArgs) -> anyhow::Result<()> {
+    telemetry::tracing::init(LogFormat::Text, "info")?;
+    let stop = CancellationToken::new();
+    tokio::spawn(cancel_on_signal(stop.clone()));
+    Ok(typed.run(stop.cancelled_owned()).await?)
+}
+
+/// Cancels when the process is asked to end, as the kubelet and people do.
+async fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    stop.cancel();
+    Ok(())
 }
 
 async fn apply_crds() -> anyhow::Result<()> {

@@ -17,6 +17,15 @@ pub const ATTEMPT_UID_ANNOTATION: &str = "podwright.dev/attempt-uid";
 /// Number of the pod among the attempt's pods, from 1.
 pub const EPOCH_ANNOTATION: &str = "podwright.dev/epoch";
 
+/// metadata.generation of the AgentEnvironment that an AgentAttempt was made from.
+pub const ENVIRONMENT_GENERATION_ANNOTATION: &str = "podwright.dev/environment-generation";
+
+/// metadata.generation of the ModelProvider that an AgentAttempt was made from.
+pub const PROVIDER_GENERATION_ANNOTATION: &str = "podwright.dev/provider-generation";
+
+/// The label with which everything that the controller makes can be found.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
 /// The value of `app.kubernetes.io/managed-by` on everything the controller makes.
 pub const MANAGED_BY: &str = "podwright";
 
@@ -37,6 +46,16 @@ pub const SANDBOX_CONTAINER: &str = "sandbox";
 
 /// Path of the supervisor in both containers of the pod.
 pub const SUPERVISOR_PATH: &str = "/tools/podwright-sandboxd";
+
+/// The sandbox's /etc/passwd and /etc/group: files in the volume that both containers have at /tools. The hook
+/// of the agent container writes them before the sandbox starts.
+pub const PASSWD_FILE: &str = "passwd";
+
+/// See [`PASSWD_FILE`].
+pub const GROUP_FILE: &str = "group";
+
+/// Audience of the token with which an agent speaks to the gateway.
+pub const GATEWAY_AUDIENCE: &str = "podwright-gateway";
 
 /// Key of the patch in its artifact.
 pub const PATCH_KEY: &str = "patch.zst";

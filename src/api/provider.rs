@@ -141,9 +141,15 @@ pub struct Capabilities {
     /// The parameter reasoning.
     #[serde(default)]
     pub reasoning: bool,
+    /// Summaries of the reasoning on request (reasoning.summary).
+    #[serde(default)]
+    pub reasoning_summary: bool,
     /// Reasoning that comes back encrypted and is sent again with the next request.
     #[serde(default)]
     pub encrypted_reasoning: bool,
+    /// Reasoning that is not encrypted is taken back with the next request.
+    #[serde(default)]
+    pub reasoning_replay: bool,
     /// The parameter prompt_cache_key.
     #[serde(default)]
     pub prompt_cache_key: bool,

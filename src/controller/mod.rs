@@ -1,1 +1,217 @@
 //! The controller: from an AgentTask to its pods and back.
+//!
+//! A pass over a task goes `observe` (reads) → `validate` and `plan` (decide) → `apply` (writes) → `status`
+//! (decides, one write). It starts from what it sees, never from what it remembers, so it may break off
+//! anywhere and be made again.
+
+pub mod backoff;
+pub mod build;
+pub mod cleanup;
+pub mod error;
+pub mod inbox;
+pub mod observed;
+pub mod pace;
+pub mod plan;
+pub mod pod_state;
+pub mod refusal;
+pub mod status;
+pub mod validate;
+
+mod answers;
+mod apply;
+mod artifact;
+mod caches;
+mod context;
+mod events;
+mod observe;
+mod orphans;
+mod reconcile;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, bail};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::controller::{Config as Workers, Controller, Error as LoopError};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Client, Resource, ResourceExt};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use self::caches::Scope;
+use self::caches::{Caches, Guarded, Triggers, watch};
+use self::context::Context;
+use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, GROUP, ModelProvider, VERSION};
+use crate::clock::SystemClock;
+use crate::config::ControllerConfig;
+use crate::names;
+use crate::server::{self, Health};
+use crate::telemetry::metrics::Metrics;
+
+/// Runs the controller until `stop`, then lets running passes end.
+///
+/// # Errors
+///
+/// When the cluster does not serve our kinds, when the listen address is taken, or when a watch loop ends by
+/// itself.
+pub async fn run(config: ControllerConfig, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
+    check_definitions(&client).await?;
+    let metrics = Arc::new(Metrics::new()?);
+    let health = Arc::new(Health::default());
+    let reporter =
+        Reporter { controller: names::CONTROLLER_MANAGER.into(), instance: config.instance.clone() };
+    let recorder = Recorder::new(client.clone(), reporter);
+    let mut parts = JoinSet::new();
+    let mut stores = Vec::new();
+    for scope in &config.scopes {
+        let (caches, triggers) = watch(&client, scope);
+        stores.push(caches.clone());
+        let context = Arc::new(Context {
+            client: client.clone(),
+            caches,
+            recorder: recorder.clone(),
+            metrics: metrics.clone(),
+            agent: config.agent.clone(),
+            clock: Arc::new(SystemClock),
+            backoff: Mutex::default(),
+            pace: Mutex::default(),
+        });
+        parts.spawn(run_scope(context, triggers, config.concurrency, stop.clone()));
+    }
+    let render = {
+        let stores = stores.clone();
+        move || metrics.render(stores.iter().flat_map(reasons))
+    };
+    let listener = server::bind(config.listen).await?;
+    parts.spawn(server::serve(listener, health.clone(), render, stop.clone()));
+    parts.spawn(become_ready(stores, health, stop.clone()));
+    while let Some(ended) = parts.join_next().await {
+        let outcome = ended.context("a part of the controller failed").flatten();
+        // One part alone is no controller: the rest ends too, and the pod is started anew.
+        stop.cancel();
+        outcome?;
+    }
+    Ok(())
+}
+
+/// Makes sure that the cluster serves our kinds.
+async fn check_definitions(client: &Client) -> anyhow::Result<()> {
+    let version = format!("{GROUP}/{VERSION}");
+    let advice = "install the CustomResourceDefinitions first: podwright crd --apply, or kubectl apply --server-side -f crds/";
+    let served = match client.list_api_group_resources(&version).await {
+        Ok(list) => list.resources,
+        Err(kube::Error::Api(status)) if status.is_not_found() => {
+            bail!("this cluster does not serve {version}; {advice}")
+        }
+        Err(error) => return Err(error).context("cannot reach the cluster"),
+    };
+    let wanted = [
+        AgentTask::kind(&()),
+        AgentAttempt::kind(&()),
+        AgentMessage::kind(&()),
+        AgentEnvironment::kind(&()),
+        ModelProvider::kind(&()),
+    ];
+    for kind in wanted {
+        if !served.iter().any(|resource| resource.kind == kind) {
+            bail!("this cluster does not serve the kind {kind} of {version}; {advice}");
+        }
+    }
+    Ok(())
+}
+
+async fn run_scope(
+    context: Arc<Context>,
+    triggers: Triggers,
+    concurrency: u16,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let orphans = orphans::answer_forever(context.clone());
+    let tasks = run_tasks(context, triggers, concurrency, stop.clone());
+    tokio::select! {
+        () = orphans => bail!("the answering of messages ended by itself"),
+        () = tasks => {}
+    }
+    if stop.is_cancelled() { Ok(()) } else { bail!("the watch of AgentTasks ended by itself") }
+}
+
+async fn run_tasks(context: Arc<Context>, triggers: Triggers, concurrency: u16, stop: CancellationToken) {
+    let Triggers { tasks, attempts, pods, messages, environments, providers } = triggers;
+    let of_environment = {
+        let caches = context.caches.clone();
+        move |environment: Guarded<AgentEnvironment>| {
+            let name = environment.name_any();
+            let namespace = environment.namespace();
+            caches.waiting(namespace.as_deref(), |task| task.spec.environment_name == name)
+        }
+    };
+    let of_provider = {
+        let caches = context.caches.clone();
+        move |provider: Guarded<ModelProvider>| {
+            let name = provider.name_any();
+            let namespace = provider.namespace();
+            caches.waiting(namespace.as_deref(), |task| task.spec.model.provider_name == name)
+        }
+    };
+    Controller::for_stream(tasks, context.caches.tasks.clone())
+        .with_config(Workers::default().concurrency(concurrency))
+        .owns_stream(attempts)
+        .watches_stream(pods, of_pod)
+        .watches_stream(messages, of_message)
+        .watches_stream(environments, of_environment)
+        .watches_stream(providers, of_provider)
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(reconcile::reconcile, reconcile::on_error, context)
+        .for_each(|outcome| async {
+            match outcome {
+                // A failed pass was logged where its wait was chosen.
+                Ok(_) | Err(LoopError::ReconcilerFailed(..)) => {}
+                // A pass that was due for a task that is gone, or for a message without one.
+                Err(LoopError::ObjectNotFound(object)) => tracing::debug!(%object, "no such task"),
+                Err(LoopError::QueueError(error)) => tracing::warn!(%error, "a watch was interrupted"),
+                Err(LoopError::RunnerError(error)) => tracing::error!(%error, "the pass runner failed"),
+            }
+        })
+        .await;
+}
+
+/// A pod says by its label which task it belongs to; the pass itself looks at the owner.
+fn of_pod(pod: Pod) -> Option<ObjectRef<Guarded<AgentTask>>> {
+    let name = pod.labels().get(names::TASK_LABEL)?;
+    Some(ObjectRef::new(name).within(pod.metadata.namespace.as_deref()?))
+}
+
+fn of_message(message: Guarded<AgentMessage>) -> Option<ObjectRef<Guarded<AgentTask>>> {
+    let message = message.0.ok()?;
+    Some(ObjectRef::new(&message.spec.task_name).within(message.metadata.namespace.as_deref()?))
+}
+
+/// The reason of each task.
+fn reasons(caches: &Caches) -> Vec<Option<crate::api::Reason>> {
+    let tasks = caches.tasks.state();
+    tasks.iter().filter_map(|task| task.0.as_ref().ok()).map(observed::reason).collect()
+}
+
+async fn become_ready(
+    stores: Vec<Caches>,
+    health: Arc<Health>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let filled = async {
+        for caches in &stores {
+            caches.wait_until_filled().await;
+        }
+    };
+    tokio::select! {
+        () = filled => health.set_ready(),
+        () = stop.cancelled() => {}
+    }
+    // Not being ready any more is said before the listener closes.
+    stop.cancelled().await;
+    health.set_unready();
+    Ok(())
+}

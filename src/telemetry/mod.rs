@@ -1,1 +1,4 @@
-//! Metrics and logs.
+//! What Podwright says about itself: metrics and logs.
+
+pub mod metrics;
+pub mod tracing;

@@ -31,10 +31,11 @@ impl Server {
 
     fn serve(pem: Option<&Path>) -> Self {
         let root = TempDir::new().unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workspace/server.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/git_server.py");
         let mut process = Command::new("python3")
             .arg(script)
             .arg(root.path())
+            .arg("127.0.0.1")
             .args(pem)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

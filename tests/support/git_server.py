@@ -1,7 +1,8 @@
 """A smart HTTP git server with faults, chosen by the first part of the path.
 
 /open /private (user "ada", password "s3cret") /forbidden /redirect /html /broken /stall: then the repository.
-Prints its port. With a second argument (a PEM file) it speaks TLS.
+Arguments: the folder of the repositories, the address to listen on, and a PEM file when it shall speak TLS.
+Prints its port.
 """
 import base64, http.server, os, ssl, subprocess, sys, time
 
@@ -68,10 +69,10 @@ class Server(http.server.ThreadingHTTPServer):
         pass
 
 
-server = Server(("127.0.0.1", 0), Handler)
-if len(sys.argv) > 2:
+server = Server((sys.argv[2], 0), Handler)
+if len(sys.argv) > 3:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(sys.argv[2])
+    context.load_cert_chain(sys.argv[3])
     server.socket = context.wrap_socket(server.socket, server_side=True)
 print(server.server_address[1], flush=True)
 server.serve_forever()

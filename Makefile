@@ -1,0 +1,40 @@
+# Thin: each recipe calls a script in hack/, which says what it does and can be run by itself.
+
+CARGO ?= cargo
+# local: the cluster of `make cluster-up`; current: the one that kubectl points to.
+CLUSTER ?= local
+# A registry to push the images to, for example registry.example.com/team.
+PUSH ?=
+export CARGO CLUSTER
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Run two tasks with a scripted model on a real cluster (CLUSTER=current: on yours)
+	@hack/demo/run
+
+.PHONY: test
+test: ## Check and test everything: units, the real API server, the real kubelet
+	@hack/test
+
+.PHONY: lint
+lint: ## Check format, lints, scripts, the chart and the generated definitions
+	@hack/lint
+
+.PHONY: build
+build: ## Compile podwright and podwright-sandboxd
+	@hack/image compile podwright
+
+.PHONY: image
+image: ## Build the images; PUSH=REGISTRY builds them for production and pushes them there
+	@$(if $(PUSH),hack/image push $(PUSH),hack/image build sandbox && hack/image build podwright)
+
+.PHONY: cluster-up
+cluster-up: ## Start the local cluster
+	@hack/cluster up
+
+.PHONY: cluster-down
+cluster-down: ## Stop the local cluster and remove what it left on the machine
+	@hack/cluster down

@@ -1,0 +1,48 @@
+# shellcheck shell=bash
+# The cluster that a script works on. Sourced, never run.
+#
+# KUBECONFIG is left alone when the caller has set it or wants the current cluster (CLUSTER=current), and
+# is the local cluster's otherwise.
+
+CLUSTER=${CLUSTER:-local}
+
+if [ "$CLUSTER" = local ]; then
+	export KUBECONFIG=${KUBECONFIG:-$CLUSTER_KUBECONFIG}
+fi
+
+kubectl() { "$KUBECTL" "$@"; }
+
+# The user's own kubectl goes with the user's own cluster.
+find_kubectl() {
+	if [ "$CLUSTER" = local ]; then
+		KUBECTL=$(binary kubectl)
+	else
+		KUBECTL=$(command -v kubectl) || fail "CLUSTER=current needs kubectl on the PATH."
+	fi
+}
+
+# sandbox_image: the reference of the default sandbox image, there for the cluster to run.
+sandbox_image() {
+	if [ -n "${SANDBOX_IMAGE:-}" ]; then
+		echo "$SANDBOX_IMAGE"
+	elif [ "$CLUSTER" = local ]; then
+		hack/image load sandbox
+	else
+		pushed podwright-sandbox-default
+	fi
+}
+
+podwright_image() {
+	if [ -n "${PODWRIGHT_IMAGE:-}" ]; then
+		echo "$PODWRIGHT_IMAGE"
+	elif [ "$CLUSTER" = local ]; then
+		hack/image load podwright
+	else
+		pushed podwright
+	fi
+}
+
+# What `make image PUSH=REGISTRY` has pushed last from this clone.
+pushed() {
+	grep "/$1:" .build/pushed 2>/dev/null || fail "CLUSTER=current needs images that the cluster can pull: run make image PUSH=REGISTRY first."
+}

@@ -1,0 +1,33 @@
+//! Confinement of the commands that run in a sandbox.
+//!
+//! Everything that a command does is hostile. It runs beneath a *nursery*, one process for each phase (setup,
+//! maintenance, agent), which takes away its own rights first and then starts every command of its phase: all of
+//! them share one Landlock domain, so they can signal each other, and none can signal, trace, blind or slow down
+//! the supervisor. In [`Network::Loopback`] a command can connect to nothing by itself: the kernel hands each
+//! `connect`, `bind` and `listen` to the supervisor, which makes the socket in the command's place.
+//!
+//! What each layer is for:
+//!
+//! | Layer | Stops |
+//! |---|---|
+//! | Landlock, files | reads outside the image and the workspace, writes outside the workspace, other people's terminals |
+//! | Landlock, TCP without any rule | every connection that did not come from the supervisor, also under a race |
+//! | Landlock, scopes | signals and abstract sockets out of the phase |
+//! | seccomp | other socket families, TCP without `connect`, resource calls on the supervisor, kernel surface |
+//! | subreaper for each command | descendants that outlive `kill_tree` by leaving their session |
+
+mod domain;
+mod filter;
+mod launch;
+mod mediate;
+mod nursery;
+mod policy;
+mod profile;
+pub(crate) mod sys;
+mod tree;
+
+pub use launch::{Exit, Launch, LaunchError, Launched, read_exit};
+pub use nursery::{ConfineError, NURSERY_COMMAND, Nursery, Terminal, nursery_main};
+pub use policy::{Network, Policy, WRITABLE};
+pub use profile::{Insufficient, Profile, Support};
+pub use tree::{kill_all, kill_tree, terminate_tree};

@@ -1,0 +1,146 @@
+//! The bounds of an attempt: what was spent, and which bound forbids the next spending.
+
+use std::time::Duration;
+
+use crate::api::attempt::Outcome;
+use crate::api::reasons::Reason;
+use crate::api::task::Limits;
+use crate::llm::Usage;
+
+/// What an attempt has spent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Steps begun.
+    pub steps: u64,
+    /// Model requests begun, repetitions counted.
+    pub requests: u64,
+    /// Tokens, exact and estimated.
+    pub usage: Usage,
+    /// Commands started.
+    pub commands: u64,
+    /// Active time.
+    pub active: Duration,
+}
+
+/// A bound that is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// `limits.steps`
+    Steps,
+    /// `limits.uncachedInputTokens`
+    UncachedInputTokens,
+    /// `limits.outputTokens`
+    OutputTokens,
+    /// `limits.commands`
+    Commands,
+    /// `limits.activeSeconds`
+    ActiveSeconds,
+}
+
+impl Limit {
+    /// The bound's name in the spec of a task.
+    pub const fn field(self) -> &'static str {
+        match self {
+            Self::Steps => "steps",
+            Self::UncachedInputTokens => "uncachedInputTokens",
+            Self::OutputTokens => "outputTokens",
+            Self::Commands => "commands",
+            Self::ActiveSeconds => "activeSeconds",
+        }
+    }
+
+    /// How an attempt ends that reaches the bound.
+    pub fn outcome(self, limits: &Limits) -> Outcome {
+        let (reason, bound) = match self {
+            Self::Steps => (Reason::BudgetExceeded, limits.steps),
+            Self::UncachedInputTokens => (Reason::BudgetExceeded, limits.uncached_input_tokens),
+            Self::OutputTokens => (Reason::BudgetExceeded, limits.output_tokens),
+            Self::Commands => (Reason::BudgetExceeded, limits.commands),
+            Self::ActiveSeconds => (Reason::DeadlineExceeded, limits.active_seconds),
+        };
+        let field = self.field();
+        Outcome {
+            reason,
+            message: format!(
+                "limits.{field} ({bound}) is reached; the patch so far is kept. To go further, create a new task with a higher limits.{field}."
+            ),
+        }
+    }
+}
+
+/// The bound that forbids another step, if any does. Estimates of broken responses count like exact
+/// numbers, so a budget is overspent by at most the request that crosses it.
+pub fn forbids_step(limits: &Limits, spent: &Spent) -> Option<Limit> {
+    if spent.steps >= unsigned(limits.steps) {
+        Some(Limit::Steps)
+    } else if spent.usage.uncached_input_tokens() >= unsigned(limits.uncached_input_tokens) {
+        Some(Limit::UncachedInputTokens)
+    } else if spent.usage.output_tokens >= unsigned(limits.output_tokens) {
+        Some(Limit::OutputTokens)
+    } else {
+        None
+    }
+}
+
+/// The bound that forbids another command, if one does.
+pub fn forbids_command(limits: &Limits, spent: &Spent) -> Option<Limit> {
+    (spent.commands >= unsigned(limits.commands)).then_some(Limit::Commands)
+}
+
+/// Active time that is left.
+pub fn active_left(limits: &Limits, spent: &Spent) -> Duration {
+    Duration::from_secs(unsigned(limits.active_seconds)).saturating_sub(spent.active)
+}
+
+/// The schema keeps every bound at 0 or above.
+fn unsigned(bound: i64) -> u64 {
+    u64::try_from(bound).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spent(change: impl FnOnce(&mut Spent)) -> Spent {
+        let mut spent = Spent::default();
+        change(&mut spent);
+        spent
+    }
+
+    #[test]
+    fn each_bound_forbids_when_it_is_reached_and_not_before() {
+        let limits = Limits {
+            steps: 3,
+            uncached_input_tokens: 100,
+            output_tokens: 50,
+            commands: 2,
+            active_seconds: 60,
+            ..Limits::default()
+        };
+        let step = |change: fn(&mut Spent)| forbids_step(&limits, &spent(change));
+        assert_eq!(step(|s| s.steps = 2), None);
+        assert_eq!(step(|s| s.steps = 3), Some(Limit::Steps));
+        assert_eq!(step(|s| s.usage.input_tokens = 100), Some(Limit::UncachedInputTokens));
+        assert_eq!(
+            step(|s| {
+                s.usage.input_tokens = 1000;
+                s.usage.cached_input_tokens = 901;
+            }),
+            None
+        );
+        assert_eq!(step(|s| s.usage.output_tokens = 50), Some(Limit::OutputTokens));
+        assert_eq!(forbids_command(&limits, &spent(|s| s.commands = 1)), None);
+        assert_eq!(forbids_command(&limits, &spent(|s| s.commands = 2)), Some(Limit::Commands));
+        let late = spent(|s| s.active = Duration::from_secs(61));
+        assert_eq!(active_left(&limits, &late), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_outcome_names_the_bound_and_what_to_do() {
+        let limits = Limits::default();
+        assert_eq!(Limit::Steps.outcome(&limits).reason, Reason::BudgetExceeded);
+        let outcome = Limit::ActiveSeconds.outcome(&limits);
+        assert_eq!(outcome.reason, Reason::DeadlineExceeded);
+        assert!(outcome.message.contains("limits.activeSeconds (7200)"), "{}", outcome.message);
+    }
+}

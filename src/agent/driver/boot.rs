@@ -1,0 +1,108 @@
+//! From the pod's environment to an attempt.
+
+use std::env;
+use std::io;
+
+use kube::{Client, Config};
+use tokio::sync::watch;
+
+use super::cluster::{ClusterError, KubeCluster};
+use super::orders::{self, Orders};
+use super::{Assignment, Directories, Drive, DriveError, Stopped, drive};
+use crate::api::attempt::AgentAttempt;
+use crate::names;
+use crate::sandbox::PodDial;
+
+/// Why an agent did not bring its attempt to an end.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The pod's downward API is not there.
+    #[error("the environment variable {0} is missing: the agent runs in a pod that the controller made")]
+    Environment(&'static str),
+    /// The API server's address or the account's token is missing.
+    #[error("cannot find out how to reach the API server: {0}")]
+    Config(#[from] kube::config::InClusterError),
+    /// The client cannot be built.
+    #[error("cannot make a client of the API server: {0}")]
+    Client(#[source] Box<kube::Error>),
+    /// The API server does not answer, or refuses.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The pod is not assigned, or to an attempt of another UID.
+    #[error("the pod is not assigned to an attempt that exists: {0}")]
+    Assignment(String),
+    /// The attempt could not be driven to its end.
+    #[error(transparent)]
+    Drive(#[from] DriveError),
+}
+
+/// Works on the attempt that the own pod is assigned to.
+///
+/// # Errors
+/// [`BootError`]; another try may help.
+pub async fn run(directories: Directories) -> Result<Stopped, BootError> {
+    let pod = variable("PODWRIGHT_POD_NAME")?;
+    let namespace = variable("PODWRIGHT_POD_NAMESPACE")?;
+    let pod_uid = variable("PODWRIGHT_POD_UID")?;
+    let mut config = Config::incluster()?;
+    // kube would repeat a POST and the opening of an exec stream.
+    config.default_retry = false;
+    let client = Client::try_from(config).map_err(|error| BootError::Client(Box::new(error)))?;
+    let finder = KubeCluster::new(client.clone(), namespace.clone(), String::new(), pod.clone());
+    let Claim { attempt, attempt_uid, epoch } = claim(&finder, &pod, &pod_uid).await?;
+    let api = finder.attempts();
+    let object = finder.insist("cannot read the attempt", || api.get(&attempt)).await?;
+    let (object, uid) = (object, attempt_uid);
+    if object.metadata.uid.as_deref() != Some(&uid) {
+        return Err(BootError::Assignment(format!("{attempt} has another UID than the pod names")));
+    }
+    if object.status.as_ref().is_some_and(|status| status.outcome.is_some()) {
+        return Ok(Stopped::Published);
+    }
+    let cluster = KubeCluster::new(client, namespace.clone(), attempt.clone(), pod.clone());
+    let (sender, orders) = watch::channel(Orders::of(&object));
+    tokio::spawn(orders::follow(cluster.clone(), attempt.clone(), uid.clone(), sender));
+    let dial = PodDial::new(cluster.pods(), pod);
+    let AgentAttempt { spec, .. } = object;
+    let assignment = Assignment {
+        namespace,
+        attempt,
+        attempt_uid: uid,
+        task_uid: spec.task_uid,
+        epoch,
+        pod_uid,
+        job: spec.job,
+    };
+    let log = Box::new(io::stdout());
+    Ok(drive(Drive { assignment, cluster, dial, directories, orders, log }).await?)
+}
+
+/// What the own pod says about its attempt.
+struct Claim {
+    attempt: String,
+    attempt_uid: String,
+    epoch: u32,
+}
+
+async fn claim(cluster: &KubeCluster, name: &str, uid: &str) -> Result<Claim, BootError> {
+    let api = cluster.pods();
+    let pod = cluster.insist("cannot read the own pod", || api.get(name)).await?;
+    if pod.metadata.uid.as_deref() != Some(uid) {
+        return Err(BootError::Assignment(format!("the pod {name} was replaced")));
+    }
+    let mut annotations = pod.metadata.annotations.unwrap_or_default();
+    let mut take = |key: &str| {
+        annotations
+            .remove(key)
+            .ok_or_else(|| BootError::Assignment(format!("the annotation {key} is missing")))
+    };
+    let attempt = take(names::ATTEMPT_ANNOTATION)?;
+    let attempt_uid = take(names::ATTEMPT_UID_ANNOTATION)?;
+    let epoch = take(names::EPOCH_ANNOTATION)?;
+    let epoch = epoch.parse().map_err(|_| BootError::Assignment(format!("{epoch:?} is no epoch")))?;
+    Ok(Claim { attempt, attempt_uid, epoch })
+}
+
+fn variable(name: &'static str) -> Result<String, BootError> {
+    env::var(name).map_err(|_| BootError::Environment(name))
+}

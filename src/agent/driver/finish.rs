@@ -1,0 +1,165 @@
+//! The end of an attempt: nothing runs any more, the results are gathered and kept.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::Assignment;
+use super::cluster::Cluster;
+use super::prepare::{Workspace, internal, op};
+use crate::agent::state::State;
+use crate::api::attempt::{ArtifactRef, Outcome, PatchFlag, PatchFlagKind, PatchSummary, SkippedPath};
+use crate::api::environment::TranscriptPolicy;
+use crate::api::reasons::Reason;
+use crate::artifacts::{encode, inline, transcript};
+use crate::llm::Item;
+use crate::names;
+use crate::sandbox::Sandbox;
+use crate::workspace::patch::PatchBody;
+use crate::workspace::{ObjectId, Patch};
+
+/// How long the supervisor may take to kill everything. The patch is read without it then: a command that
+/// goes on can only spoil its own attempt's patch.
+const PHASE_END: Duration = Duration::from_secs(60);
+
+/// Bounds of the status, as in the schema.
+const SHOWN_FLAGS: usize = 16;
+const SHOWN_SKIPPED: usize = 32;
+const SHOWN_PATHS: usize = 64;
+const SHOWN_PATH_BYTES: usize = 256;
+const SHOWN_REASON_BYTES: usize = 128;
+
+/// Kills every command of the attempt.
+pub(super) async fn stop_commands(sandbox: &Sandbox, assignment: &Assignment) {
+    for phase in ["agent", "setup"] {
+        let (Ok(phase), Ok(Ok(boot))) =
+            (op(&assignment.attempt_uid, phase), timeout(PHASE_END, sandbox.ready()).await)
+        else {
+            return;
+        };
+        match timeout(PHASE_END, sandbox.end_phase(&boot.id, phase)).await {
+            Ok(Ok(ended)) => {
+                tracing::debug!(killed = ended.killed, "the sandbox is quiet");
+                return;
+            }
+            // The phase is not the one that is open, or the sandbox is gone with everything in it.
+            Ok(Err(error)) => tracing::debug!(%error, "no such phase to end"),
+            Err(_) => tracing::warn!("the sandbox did not get quiet in time"),
+        }
+    }
+}
+
+/// The patch so far, kept as an artifact.
+///
+/// # Errors
+/// How the attempt ends when it cannot be made or kept.
+pub(super) async fn keep_patch<C: Cluster>(
+    cluster: &C,
+    assignment: &Assignment,
+    workspace: &mut Workspace,
+    baseline: &str,
+) -> Result<PatchSummary, (Option<PatchSummary>, Outcome)> {
+    let failed = |error: &dyn std::fmt::Display| (None, internal(error));
+    let baseline: ObjectId = baseline.parse().map_err(|error| failed(&error))?;
+    let max = assignment.job.limits.patch_bytes.max(0).unsigned_abs();
+    let patch = workspace.worktree.patch(baseline, max).await.map_err(|error| failed(&error))?;
+    let mut summary = summary(&patch);
+    let too_large = |summary: PatchSummary, bound: String| {
+        let bytes = patch.stats.bytes;
+        let message = format!(
+            "The patch of {bytes} bytes is larger than {bound}; its figures and paths are kept, its text is not. \
+             Exclude generated files with patchExcludes in the AgentEnvironment, or divide the task."
+        );
+        let paths = patch.files.iter().take(SHOWN_PATHS).map(|file| shown(file.path.as_bytes())).collect();
+        (Some(PatchSummary { paths, ..summary }), Outcome { reason: Reason::PatchTooLarge, message })
+    };
+    let body = match &patch.body {
+        PatchBody::Whole(body) => body,
+        PatchBody::TooLarge => return Err(too_large(summary, format!("limits.patchBytes ({max})"))),
+    };
+    let encoded = match encode(body) {
+        Ok(encoded) => encoded,
+        Err(error) => return Err(too_large(summary, format!("what its artifact holds ({error})"))),
+    };
+    let name = &assignment.job.patch_artifact_name;
+    let artifact = cluster.put_artifact(name, names::PATCH_KEY, &encoded).await;
+    summary.artifact = Some(artifact.map_err(|error| failed(&error))?);
+    summary.inline = patch.text().filter(|text| inline(text)).map(str::to_owned);
+    Ok(summary)
+}
+
+/// The transcript, kept as an artifact if the environment wants one.
+pub(super) async fn keep_transcript<C: Cluster>(
+    cluster: &C,
+    assignment: &Assignment,
+    state: &State,
+) -> Option<ArtifactRef> {
+    let name = assignment.job.transcript_artifact_name.as_ref()?;
+    if assignment.job.environment.transcript == TranscriptPolicy::None {
+        return None;
+    }
+    let thread = state.thread.as_ref()?;
+    let mut records = vec![TranscriptRecord::Thread {
+        thread_id: &thread.opened.thread_id,
+        base_commit: &thread.opened.base_commit,
+        provider: &thread.opened.provider,
+        model: &thread.opened.model,
+    }];
+    records.extend(thread.history.items().map(|item| TranscriptRecord::Item { item: &item.item }));
+    let kept = match transcript(&records) {
+        Ok(transcript) => cluster.put_artifact(name, names::TRANSCRIPT_KEY, &transcript.encoded).await,
+        Err(error) => {
+            tracing::warn!(%error, "the transcript is not kept");
+            return None;
+        }
+    };
+    kept.inspect_err(|error| tracing::warn!(%error, "the transcript is not kept")).ok()
+}
+
+#[derive(Serialize)]
+#[serde(tag = "record", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum TranscriptRecord<'a> {
+    Thread { thread_id: &'a str, base_commit: &'a str, provider: &'a str, model: &'a str },
+    Item { item: &'a Item },
+}
+
+fn summary(patch: &Patch) -> PatchSummary {
+    let flagged = patch.files.iter().filter(|file| file.touched_by_setup);
+    let skipped = patch.skipped.named.iter();
+    PatchSummary {
+        inline: None,
+        files: signed(patch.stats.files),
+        insertions: signed(patch.stats.insertions),
+        deletions: signed(patch.stats.deletions),
+        bytes: signed(patch.stats.bytes),
+        sha256: patch.stats.sha256.clone(),
+        base_commit: patch.base_commit.to_string(),
+        artifact: None,
+        flags: flagged
+            .take(SHOWN_FLAGS)
+            .map(|file| PatchFlag { kind: PatchFlagKind::TouchedBySetup, path: shown(file.path.as_bytes()) })
+            .collect(),
+        skipped: skipped
+            .take(SHOWN_SKIPPED)
+            .map(|skipped| SkippedPath {
+                path: shown(skipped.path.as_bytes()),
+                reason: cut(&skipped.reason, SHOWN_REASON_BYTES),
+            })
+            .collect(),
+        skipped_count: signed(patch.skipped.count),
+        paths: Vec::new(),
+    }
+}
+
+fn shown(path: &[u8]) -> String {
+    cut(&String::from_utf8_lossy(path), SHOWN_PATH_BYTES)
+}
+
+fn cut(text: &str, max: usize) -> String {
+    text.get(..text.floor_char_boundary(max)).unwrap_or(text).to_owned()
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,428 @@
+//! The driver: performs what the machine wants, and tells it what came of it.
+//!
+//! One task owns the machine, the journal and the status. Whatever takes time (the model, a command, the
+//! preparation) is a task of its own that answers through one channel; every answer is a step of the machine,
+//! and its records are on disk before anything that depends on them happens.
+//!
+//! | Module | Holds |
+//! |---|---|
+//! | [`boot`] | from the pod's environment to an attempt |
+//! | [`cluster`], `orders`, `status` | the API server: Secrets, the attempt's spec, its status |
+//! | `prepare`, `finish` | the way in and the way out |
+//! | `model`, `commands`, `patches` | what the machine's effects come to |
+
+pub mod boot;
+pub mod cluster;
+mod commands;
+mod finish;
+mod model;
+mod orders;
+mod patches;
+mod perform;
+mod prepare;
+mod status;
+mod survey;
+
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use podwright_sandboxd::protocol::BootId;
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+pub use self::cluster::Cluster;
+pub use self::orders::Orders;
+
+use self::cluster::ClusterError;
+use self::commands::Commands;
+use self::model::Provider;
+use self::patches::{Computed, Patches, Waiting};
+use self::prepare::{Ready, Workspace};
+use self::status::{Facts, Reporter};
+use self::survey::Survey;
+use super::events::Event;
+use super::journal::record::{EpochStarted, InputAccepted, InputKind};
+use super::journal::{self, Journal, JournalError};
+use super::machine::{Config, Input, Machine, Moment, Signal};
+use super::state::{FoldError, State};
+use crate::api::attempt::{Job, Outcome, Phase};
+use crate::api::message::MessageKind;
+use crate::api::reasons::Reason;
+use crate::llm::retry::RetryPolicy;
+use crate::sandbox::{Dial, Options, Sandbox, TokenFile};
+use crate::workspace::Layout;
+
+/// Answers that wait for the driver; a full queue makes their tasks wait, and with them the model's stream
+/// and the sandbox's output.
+const QUEUE: usize = 64;
+
+/// How long the sandbox may be out of reach: longer than the kubelet's longest pause between two starts of
+/// a container (5 minutes).
+const SANDBOX_PATIENCE: Duration = Duration::from_secs(330);
+
+/// How long the last write of the status is waited for before the process ends and its parent begins again.
+const LAST_WORD: Duration = Duration::from_secs(300);
+
+/// An attempt as its pod is told of it.
+#[derive(Clone, Debug)]
+pub struct Assignment {
+    /// The namespace of everything.
+    pub namespace: String,
+    /// Name of the attempt.
+    pub attempt: String,
+    /// Its UID, which is also the thread's id.
+    pub attempt_uid: String,
+    /// The task's UID.
+    pub task_uid: String,
+    /// Number of the pod.
+    pub epoch: u32,
+    /// The pod's UID.
+    pub pod_uid: String,
+    /// The work.
+    pub job: Job,
+}
+
+/// Where the agent's volumes are.
+#[derive(Clone, Debug)]
+pub struct Directories {
+    /// The journal and the sandbox's token.
+    pub state: PathBuf,
+    /// The bare repository.
+    pub repo: PathBuf,
+    /// The workspace, at the same path as in the sandbox.
+    pub workspace: PathBuf,
+}
+
+/// Everything that an attempt is driven with.
+pub struct Drive<C, D> {
+    /// The attempt.
+    pub assignment: Assignment,
+    /// The API server.
+    pub cluster: C,
+    /// The way to the sandbox.
+    pub dial: D,
+    /// The volumes.
+    pub directories: Directories,
+    /// What the controller wants.
+    pub orders: watch::Receiver<Orders>,
+    /// Where events go, one JSON value a line.
+    pub log: Box<dyn Write + Send>,
+}
+
+/// Why the driver stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The outcome is in the attempt's status.
+    Published,
+    /// The attempt is gone, or the agent has no right on it any more.
+    Gone(String),
+}
+
+/// Why the driver cannot go on. Its parent starts it again.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    /// The journal cannot be written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A task of ours ended in a way that it must not.
+    #[error("a part of the agent ended early: {0}")]
+    Task(#[from] tokio::task::JoinError),
+    /// The repository's name is none.
+    #[error(transparent)]
+    Layout(#[from] crate::workspace::InvalidName),
+    /// The status could not be written.
+    #[error("the outcome could not be written into the attempt's status")]
+    Unpublished,
+}
+
+/// An answer to the driver.
+enum Message {
+    /// For the machine.
+    Signal(Signal),
+    /// For surfaces.
+    Event(Event),
+    /// The commit that was fetched.
+    BaseCommit(String),
+    /// The way in is done.
+    Ready(Box<(Sandbox, Ready)>),
+    /// The sandbox was looked at after a restart.
+    Surveyed(Box<Survey>),
+    /// A patch was computed.
+    Computed { ordinal: u64, computed: Box<Computed> },
+}
+
+/// What long work says on the way.
+#[derive(Clone)]
+struct Announce(mpsc::Sender<Message>);
+
+impl Announce {
+    /// What the agent does now.
+    async fn phase(&self, message: &str) {
+        let event = Event::PhaseChanged { phase: Phase::Preparing, message: message.to_owned() };
+        // Nobody listens only when the driver has stopped.
+        let _ = self.0.send(Message::Event(event)).await;
+    }
+
+    /// The commit that was fetched.
+    async fn base_commit(&self, commit: String) {
+        let _ = self.0.send(Message::BaseCommit(commit)).await;
+    }
+}
+
+struct Driver<C, D> {
+    assignment: Assignment,
+    cluster: C,
+    dial: D,
+    state_directory: PathBuf,
+    layout: Layout,
+    log: Box<dyn Write + Send>,
+    machine: Machine,
+    /// Away only while it is written.
+    journal: Option<Journal>,
+    facts: Facts,
+    reporter: Reporter,
+    provider: Provider<C>,
+    messages: mpsc::Sender<Message>,
+    /// The way in, or the look after a restart.
+    arrival: Option<JoinHandle<()>>,
+    calls: JoinSet<()>,
+    sandbox: Option<Sandbox>,
+    boot: Option<BootId>,
+    workspace: Option<Arc<Mutex<Workspace>>>,
+    commands: Option<Commands>,
+    patches: Option<Patches>,
+    computed: Waiting,
+    begun: Instant,
+    exit: bool,
+}
+
+/// Drives an attempt to its end.
+///
+/// # Errors
+/// [`DriveError`]: nothing is lost, and another process goes on from the journal.
+pub async fn drive<C: Cluster, D: Dial + Clone>(drive: Drive<C, D>) -> Result<Stopped, DriveError> {
+    let Drive { assignment, cluster, dial, directories, mut orders, log } = drive;
+    let (refused_sender, mut refused) = watch::channel(None);
+    let mut reporter = Reporter::new(cluster.clone(), refused_sender);
+    let layout = Layout::new(directories.repo, directories.workspace, &assignment.job.repository.name)?;
+    let state_directory = directories.state;
+    let path = state_directory.clone();
+    let opened = tokio::task::spawn_blocking(move || open_journal(&path)).await?;
+    let (journal, state) = match opened {
+        Ok(opened) => opened,
+        Err(Unusable::Now(error)) => return Err(error.into()),
+        Err(Unusable::ForGood(outcome)) => {
+            let machine = Machine::new(config(&assignment.job), State::default());
+            let epoch = i32::try_from(assignment.epoch).unwrap_or(i32::MAX);
+            let facts = Facts { epoch, outcome: Some(outcome), ..Facts::default() };
+            reporter.say(&status::build(&machine, &facts), Timestamp::now());
+            return if reporter.flush(LAST_WORD).await {
+                Ok(Stopped::Published)
+            } else {
+                Err(DriveError::Unpublished)
+            };
+        }
+    };
+    let (messages, mut received) = mpsc::channel(QUEUE);
+    let mut driver = Driver {
+        machine: Machine::new(config(&assignment.job), state),
+        provider: Provider::new(cluster.clone(), assignment.job.model.clone(), assignment.namespace.clone()),
+        facts: Facts { epoch: i32::try_from(assignment.epoch).unwrap_or(i32::MAX), ..Facts::default() },
+        assignment,
+        cluster,
+        dial,
+        state_directory,
+        layout,
+        log,
+        journal: Some(journal),
+        reporter,
+        messages,
+        arrival: None,
+        calls: JoinSet::new(),
+        sandbox: None,
+        boot: None,
+        workspace: None,
+        commands: None,
+        patches: None,
+        computed: Waiting::new(),
+        begun: Instant::now(),
+        exit: false,
+    };
+    driver.start().await?;
+    orders.mark_changed();
+    while !driver.exit {
+        let wake = driver.machine.wake_at().map(|at| driver.begun + at);
+        let wake = async {
+            match wake {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(message) = received.recv() => {
+                let mut batch = vec![message];
+                while batch.len() < QUEUE && let Ok(message) = received.try_recv() {
+                    batch.push(message);
+                }
+                driver.take(batch).await?;
+            }
+            Ok(()) = orders.changed() => {
+                let now = orders.borrow_and_update().clone();
+                match now {
+                    Orders::Gone(why) => return Ok(Stopped::Gone(why)),
+                    Orders::Work { inbox, suspend } => {
+                        let messages = inbox.into_iter().map(|message| Signal::Message(accepted(message)));
+                        let signals = std::iter::once(Signal::Suspend(suspend)).chain(messages).collect();
+                        driver.step(signals).await?;
+                    }
+                }
+            }
+            Ok(()) = refused.changed() => {
+                let why = refused.borrow().as_ref().map(ClusterError::to_string).unwrap_or_default();
+                return Ok(Stopped::Gone(why));
+            }
+            Some(ended) = driver.calls.join_next() => {
+                if let Err(error) = ended && error.is_panic() {
+                    return Err(error.into());
+                }
+            }
+            () = wake => driver.step(vec![Signal::Woken]).await?,
+        }
+    }
+    Ok(Stopped::Published)
+}
+
+impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
+    async fn start(&mut self) -> Result<(), DriveError> {
+        let record = EpochStarted {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            pod_uid: self.assignment.pod_uid.clone(),
+        };
+        self.step(vec![Signal::Started { epoch: self.assignment.epoch, record }]).await
+    }
+
+    /// Takes in answers.
+    async fn take(&mut self, batch: Vec<Message>) -> Result<(), DriveError> {
+        let mut signals = Vec::new();
+        for message in batch {
+            match message {
+                Message::Signal(signal) => signals.push(signal),
+                Message::Event(event) => self.emit(&event),
+                Message::BaseCommit(commit) => self.facts.base_commit = commit,
+                Message::Ready(ready) => {
+                    let (sandbox, Ready { workspace, prepared, profile }) = *ready;
+                    self.facts.confinement = format!("{profile:?}");
+                    self.settle(sandbox, &prepared.boot, workspace);
+                    signals.push(Signal::Prepared(Box::new(prepared)));
+                }
+                Message::Surveyed(survey) => {
+                    let Survey { sandbox, workspace, world, profile } = *survey;
+                    self.facts.confinement = format!("{profile:?}");
+                    self.settle(sandbox, &world.boot, workspace);
+                    signals.push(self.restore(world).await);
+                }
+                Message::Computed { ordinal, computed } => {
+                    let patch = computed.intent.clone();
+                    self.computed.insert(ordinal, *computed);
+                    signals.push(Signal::PatchComputed { ordinal, patch });
+                }
+            }
+        }
+        self.step(signals).await
+    }
+
+    /// Tells the machine, and does what it wants.
+    async fn step(&mut self, signals: Vec<Signal>) -> Result<(), DriveError> {
+        let mut effects = Vec::new();
+        for signal in signals {
+            if let Signal::SandboxRestarted(boot) = &signal {
+                self.boot = Some(boot.clone());
+            }
+            self.machine.step(Input { at: self.now(), signal }, &mut effects);
+        }
+        self.perform(effects).await?;
+        let status = status::build(&self.machine, &self.facts);
+        self.reporter.say(&status, Timestamp::now());
+        Ok(())
+    }
+
+    /// An event goes to the log, and its line's end into the status.
+    fn emit(&mut self, event: &Event) {
+        let line = event.to_line();
+        // A log that nobody takes ends no task.
+        let _ = self.log.write_all(line.as_bytes()).and_then(|()| self.log.flush());
+        self.facts.log(event, &line);
+    }
+
+    fn now(&self) -> Moment {
+        Moment { wall: Timestamp::now(), monotonic: self.begun.elapsed() }
+    }
+
+    /// Connects to the sandbox. Called once, after the checkout: nothing of the sandbox runs before.
+    fn connector(&self) -> impl FnOnce() -> Sandbox + use<C, D> {
+        let options = Options {
+            client_name: format!("podwright-agent {}", self.assignment.attempt),
+            tokens: TokenFile::new(self.state_directory.join("sandbox-token")),
+            give_up_after: SANDBOX_PATIENCE,
+        };
+        let dial = self.dial.clone();
+        move || Sandbox::connect(dial, options)
+    }
+}
+
+/// A journal that cannot be used.
+enum Unusable {
+    /// A try later may help.
+    Now(JournalError),
+    /// What it holds cannot be understood.
+    ForGood(Outcome),
+}
+
+fn open_journal(state: &std::path::Path) -> Result<(Journal, State), Unusable> {
+    let damaged = |error: &dyn std::fmt::Display| Unusable::ForGood(prepare::internal(error));
+    let journal::Opened { journal, entries, next_seq } =
+        Journal::open(state).map_err(|error| match error {
+            JournalError::Io { .. } => Unusable::Now(error),
+            JournalError::Corrupt { .. } | JournalError::Version(_) => damaged(&error),
+        })?;
+    let mut state = State::fold(&entries).map_err(|error: FoldError| damaged(&error))?;
+    state.next_seq = next_seq;
+    Ok((journal, state))
+}
+
+fn config(job: &Job) -> Config {
+    let retries = |number: i32| u32::try_from(number).unwrap_or(0);
+    Config {
+        limits: job.limits.clone(),
+        keep: Duration::from_secs(job.idle.keep_seconds.max(0).unsigned_abs()),
+        retry: RetryPolicy {
+            request_max: retries(job.model.retry.request_max),
+            stream_max: retries(job.model.retry.stream_max),
+        },
+    }
+}
+
+fn accepted(message: crate::api::attempt::InboxMessage) -> InputAccepted {
+    let kind = match message.kind {
+        MessageKind::Prompt => InputKind::Prompt,
+        MessageKind::Cancel => InputKind::Cancel,
+    };
+    InputAccepted { uid: message.uid, seq: message.seq, kind, text: message.text }
+}
+
+/// How an attempt ends whose sandbox used too much memory.
+fn out_of_memory() -> Outcome {
+    Outcome {
+        reason: Reason::OutOfMemory,
+        message: "The sandbox used more memory than its limit and was ended by the kernel; the patch so far is kept. \
+                  Raise resources.limits.memory of the AgentEnvironment, or make the commands use less."
+            .to_owned(),
+    }
+}

@@ -1,0 +1,172 @@
+//! Model requests: sending one and telling the machine what comes.
+
+use futures::StreamExt as _;
+use rustix::rand::{GetRandomFlags, getrandom};
+use secrecy::SecretString;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::Message;
+use super::cluster::{Cluster, ClusterError};
+use crate::agent::machine::{AskModel, Signal};
+use crate::api::attempt::JobModel;
+use crate::llm::{
+    Endpoint, Misconfiguration, Misconfigured, ModelClient, ModelError, RetryCause, RetryLayer, Retryable,
+    StreamEvent,
+};
+
+/// The key of a provider's Secret.
+const API_KEY: &str = "apiKey";
+
+/// The provider of an attempt.
+pub(super) struct Provider<C> {
+    cluster: C,
+    model: JobModel,
+    namespace: String,
+    client: Option<ModelClient>,
+    key: Option<SecretString>,
+    request: Option<JoinHandle<()>>,
+}
+
+impl<C: Cluster> Provider<C> {
+    /// The provider that a job names. Nothing is read before the first request.
+    pub(super) fn new(cluster: C, model: JobModel, namespace: String) -> Self {
+        Self { cluster, model, namespace, client: None, key: None, request: None }
+    }
+
+    /// Sends a request. What comes of it is told through `messages`, its end always.
+    pub(super) async fn ask(&mut self, ask: AskModel, messages: mpsc::Sender<Message>) {
+        self.stop();
+        let request = ask.request;
+        if ask.reread_credential {
+            self.key = None;
+        }
+        let ready = match self.ready().await {
+            Ok(ready) => ready,
+            Err(error) => {
+                let failed = Signal::ModelFailed { request, error, jitter: jitter() };
+                // The driver is gone when nobody listens.
+                let _ = messages.send(Message::Signal(failed)).await;
+                return;
+            }
+        };
+        let (client, key) = ready;
+        self.request = Some(tokio::spawn(async move {
+            let mut events = Box::pin(client.stream(ask.prepared, key));
+            while let Some(event) = events.next().await {
+                let signal = match event {
+                    Ok(StreamEvent::ItemCompleted(item)) => Signal::ModelItem { request, item },
+                    Ok(StreamEvent::Completed(completed)) => Signal::ModelCompleted { request, completed },
+                    Err(error) => Signal::ModelFailed { request, error, jitter: jitter() },
+                    // Deltas are for surfaces that show a response while it arrives.
+                    Ok(
+                        StreamEvent::Created { .. }
+                        | StreamEvent::ItemStarted { .. }
+                        | StreamEvent::TextDelta { .. }
+                        | StreamEvent::ReasoningDelta { .. }
+                        | StreamEvent::CallInputDelta { .. },
+                    ) => continue,
+                };
+                if messages.send(Message::Signal(signal)).await.is_err() {
+                    return;
+                }
+            }
+        }));
+    }
+
+    /// Drops the request that is under way.
+    pub(super) fn stop(&mut self) {
+        if let Some(request) = self.request.take() {
+            request.abort();
+        }
+    }
+
+    async fn ready(&mut self) -> Result<(ModelClient, Option<SecretString>), ModelError> {
+        let client = match &self.client {
+            Some(client) => client.clone(),
+            None => {
+                let client = self.client().await?;
+                self.client.insert(client).clone()
+            }
+        };
+        if self.key.is_none()
+            && let Some(secret) = self.model.credentials_secret_name.clone()
+        {
+            self.key = Some(self.read_key(&secret).await?);
+        }
+        Ok((client, self.key.clone()))
+    }
+
+    async fn client(&self) -> Result<ModelClient, ModelError> {
+        let ca_bundle = match &self.model.ca_bundle {
+            None => None,
+            Some(reference) => {
+                let value = self.cluster.config_map_value(&reference.name, &reference.key).await;
+                let value = value.map_err(|error| self.unreadable(&error))?;
+                Some(value.ok_or_else(|| self.no_bundle(&reference.name, &reference.key))?.into_bytes())
+            }
+        };
+        let base_url = self.model.base_url.parse().map_err(|error| {
+            settings(format!(
+                "The baseURL of the ModelProvider {} is no URL: {error}.",
+                self.model.provider_name
+            ))
+        })?;
+        let headers = self.model.headers.iter();
+        ModelClient::new(&Endpoint {
+            base_url,
+            headers: headers.map(|header| (header.name.clone(), header.value.clone())).collect(),
+            ca_bundle,
+            idle_timeout: std::time::Duration::from_secs(self.model.retry.idle_seconds.max(1).unsigned_abs()),
+        })
+    }
+
+    async fn read_key(&self, secret: &str) -> Result<SecretString, ModelError> {
+        let mut values = self.cluster.secret(secret).await.map_err(|error| match error {
+            ClusterError::Refused { code: 404, .. } => self.no_key(secret, "does not exist"),
+            ClusterError::Refused { .. } | ClusterError::Unreachable { .. } => self.unreadable(&error),
+        })?;
+        let value = values.remove(API_KEY).ok_or_else(|| self.no_key(secret, "has no key apiKey"))?;
+        let text =
+            String::from_utf8(value).map_err(|_| self.no_key(secret, "has an apiKey that is no text"))?;
+        Ok(text.into())
+    }
+
+    fn no_key(&self, secret: &str, what: &str) -> ModelError {
+        let (provider, namespace) = (&self.model.provider_name, &self.namespace);
+        ModelError::Misconfigured(Misconfigured {
+            kind: Misconfiguration::Credential,
+            message: format!(
+                "The Secret {secret}, which the ModelProvider {provider} names in credentialsSecretName, {what}. \
+                 Run: kubectl create secret generic {secret} -n {namespace} --from-literal=apiKey=<key>"
+            ),
+        })
+    }
+
+    fn no_bundle(&self, name: &str, key: &str) -> ModelError {
+        let provider = &self.model.provider_name;
+        settings(format!("The ConfigMap {name}, which the ModelProvider {provider} names, has no key {key}."))
+    }
+
+    /// The API server's trouble, not the provider's: worth another try all the same.
+    fn unreadable(&self, error: &ClusterError) -> ModelError {
+        ModelError::Retryable(Retryable {
+            layer: RetryLayer::Stream,
+            cause: RetryCause::Connect,
+            server_delay: None,
+            message: format!("The ModelProvider {} cannot be used: {error}.", self.model.provider_name),
+        })
+    }
+}
+
+fn settings(message: String) -> ModelError {
+    ModelError::Misconfigured(Misconfigured { kind: Misconfiguration::Settings, message })
+}
+
+/// A number from 0 to 1 that other agents do not have, so that their retries do not meet.
+fn jitter() -> f64 {
+    let mut bytes = [0; 4];
+    // Without random numbers retries merely meet.
+    let _ = getrandom(&mut bytes, GetRandomFlags::empty());
+    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
+}

@@ -1,0 +1,206 @@
+//! `apply_patch`: computed on this side from what the files hold, changed by the supervisor in one request.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use podwright_sandboxd::protocol::{Digest, FileImage, FileState, OpId, PathState};
+use tokio::time::Instant;
+
+use crate::agent::events::{Event, FileChange, FileChangeKind, ItemDetails, ItemStatus, ThreadEventItem};
+use crate::agent::journal::record::{CallOutcome, PatchIntent, PatchedFile};
+use crate::agent::machine::CallResult;
+use crate::agent::tools::ApplyPatch;
+use crate::agent::tools::apply_patch::{
+    self, FileBefore, FileChange as Change, FileImage as Image, Place, Summary,
+};
+use crate::sandbox::{Edit, NewFile, Sandbox, SandboxError};
+use crate::workspace::Reader;
+
+/// Largest file that a patch may touch: what the supervisor takes in one call.
+const FILE_MAX: usize = 16 * 1024 * 1024;
+
+/// Patches of one thread.
+#[derive(Clone)]
+pub(super) struct Patches {
+    sandbox: Sandbox,
+    reader: Arc<Reader>,
+    /// The repository's directory.
+    root: String,
+    /// The part of it that the reader is not told: its mount point.
+    mount: String,
+}
+
+/// A patch that fits the files.
+pub(super) struct Computed {
+    /// For the journal.
+    pub(super) intent: PatchIntent,
+    edits: Vec<Edit>,
+    summary: Summary,
+    patch: ApplyPatch,
+    begun: Instant,
+}
+
+impl Patches {
+    /// Patches of the repository at `root`, beneath the mount point `mount`.
+    pub(super) fn new(sandbox: Sandbox, reader: Reader, root: String, mount: String) -> Self {
+        Self { sandbox, reader: Arc::new(reader), root, mount }
+    }
+
+    /// Reads the files of a patch and verifies it whole.
+    ///
+    /// # Errors
+    /// The end of the call, when there is nothing to change.
+    pub(super) async fn compute(
+        &self,
+        ordinal: u64,
+        patch: ApplyPatch,
+    ) -> Result<Computed, (CallResult, Event)> {
+        let begun = Instant::now();
+        let cwd = patch.cwd(&self.root);
+        let place = Place { root: &self.root, cwd: &cwd };
+        let rejected = |output: String| {
+            let result = ended(ordinal, CallOutcome::Error, output);
+            (result, shown(ordinal, Vec::new(), ItemStatus::Failed))
+        };
+        let paths = patch.patch.paths_to_read(place).map_err(|rejection| rejected(rejection.to_string()))?;
+        let files = self.read(&paths).await.map_err(|error| {
+            rejected(
+                patch.output(&apply_patch::failure(&error.to_string(), begun.elapsed()), begun.elapsed()),
+            )
+        })?;
+        let changes =
+            patch.patch.changes(place, &files).map_err(|rejection| rejected(rejection.to_string()))?;
+        let wall = begun.elapsed();
+        let success = patch.output(&changes.summary.success(wall), wall);
+        if changes.files.is_empty() {
+            let result = ended(ordinal, CallOutcome::Ok, success);
+            return Err((result, shown(ordinal, Vec::new(), ItemStatus::Completed)));
+        }
+        let intent = PatchIntent {
+            root: self.root.clone(),
+            files: changes.files.iter().map(patched_file).collect(),
+            success,
+        };
+        let edits = changes.files.into_iter().map(edit).collect();
+        Ok(Computed { intent, edits, summary: changes.summary, patch, begun })
+    }
+
+    /// Applies a patch that was computed.
+    pub(super) async fn apply(
+        &self,
+        ordinal: u64,
+        id: Option<OpId>,
+        computed: Computed,
+    ) -> (CallResult, Event) {
+        let Computed { intent, edits, summary, patch, begun } = computed;
+        let applied = match id {
+            Some(id) => self.sandbox.fs_apply(id, &self.root, &edits).await,
+            None => Err(SandboxError::TooLarge("the operation's id is too long".to_owned())),
+        };
+        let wall: Duration = begun.elapsed();
+        match applied {
+            Ok(_) => {
+                let output = patch.output(&summary.success(wall), wall);
+                let changes = intent.files.iter().map(file_change).collect();
+                (ended(ordinal, CallOutcome::Ok, output), shown(ordinal, changes, ItemStatus::Completed))
+            }
+            Err(error) => {
+                let outcome = match &error {
+                    SandboxError::Lost(_) | SandboxError::Restarted { .. } => CallOutcome::Unknown,
+                    SandboxError::Refused(_) | SandboxError::TooLarge(_) => CallOutcome::Error,
+                };
+                let output = patch.output(&apply_patch::failure(&error.to_string(), wall), wall);
+                (ended(ordinal, outcome, output), shown(ordinal, Vec::new(), ItemStatus::Failed))
+            }
+        }
+    }
+
+    /// What the files of a patch hold. The supervisor tells what is there; the content is read on this side,
+    /// through the one door that does not follow links, and must be what the supervisor saw.
+    async fn read(&self, paths: &[String]) -> Result<BTreeMap<String, FileBefore>, SandboxError> {
+        let states = self.sandbox.fs_state(&self.root, paths).await?;
+        let mut files = BTreeMap::new();
+        for PathState { path, state } in states {
+            let before = match state {
+                FileState::Absent => FileBefore::Absent,
+                FileState::Special => FileBefore::NotAFile,
+                FileState::TooLarge => too_large(),
+                FileState::Unreadable => FileBefore::Unreadable("Permission denied (os error 13)".to_owned()),
+                FileState::File { size, .. } if size > FILE_MAX as u64 => too_large(),
+                FileState::File { sha256, executable, size: _ } => {
+                    self.content(&path, sha256, executable).await
+                }
+            };
+            files.insert(path, before);
+        }
+        Ok(files)
+    }
+
+    async fn content(&self, path: &str, sha256: Digest, executable: bool) -> FileBefore {
+        let (reader, path) = (self.reader.clone(), self.beneath_mount(path));
+        let read = tokio::task::spawn_blocking(move || reader.read(&path, FILE_MAX)).await;
+        match read {
+            Ok(Ok(content)) if Digest::of(&content.bytes) == sha256 => {
+                FileBefore::File { content: content.bytes, executable }
+            }
+            Ok(Ok(_)) => FileBefore::Unreadable("it changes while it is read".to_owned()),
+            Ok(Err(error)) => FileBefore::Unreadable(error.to_string()),
+            Err(error) => FileBefore::Unreadable(error.to_string()),
+        }
+    }
+
+    fn beneath_mount(&self, path: &str) -> PathBuf {
+        let root = self.root.strip_prefix(&self.mount).unwrap_or(&self.root);
+        PathBuf::from(root.trim_start_matches('/')).join(path)
+    }
+}
+
+/// Patches that were computed and wait for the journal.
+pub(super) type Waiting = HashMap<u64, Computed>;
+
+fn too_large() -> FileBefore {
+    FileBefore::Unreadable("File too large (os error 27)".to_owned())
+}
+
+fn ended(ordinal: u64, outcome: CallOutcome, output: String) -> CallResult {
+    CallResult { ordinal, outcome, output, exit: None, session: None }
+}
+
+fn shown(ordinal: u64, changes: Vec<FileChange>, status: ItemStatus) -> Event {
+    let details = ItemDetails::FileChange { changes, status };
+    Event::ItemCompleted { item: ThreadEventItem::new(ordinal, details) }
+}
+
+fn patched_file(change: &Change) -> PatchedFile {
+    let digest = |image: Image| match image {
+        Image::Absent => None,
+        Image::File { sha256, .. } => Some(Digest::from_bytes(sha256)),
+    };
+    PatchedFile { path: change.path.clone(), before: digest(change.before), after: digest(change.after) }
+}
+
+fn file_change(file: &PatchedFile) -> FileChange {
+    let kind = match (file.before, file.after) {
+        (None, _) => FileChangeKind::Add,
+        (Some(_), None) => FileChangeKind::Delete,
+        (Some(_), Some(_)) => FileChangeKind::Update,
+    };
+    FileChange { path: file.path.clone(), kind }
+}
+
+fn edit(change: Change) -> Edit {
+    let before = match change.before {
+        Image::Absent => FileImage::Absent,
+        Image::File { sha256, executable } => {
+            FileImage::File { sha256: Digest::from_bytes(sha256), executable }
+        }
+    };
+    let after = match (change.content, change.after) {
+        (Some(content), Image::File { executable, .. }) => NewFile::File { content, executable },
+        (Some(content), Image::Absent) => NewFile::File { content, executable: None },
+        (None, _) => NewFile::Absent,
+    };
+    Edit { path: change.path, before, after }
+}

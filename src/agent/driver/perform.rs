@@ -1,0 +1,316 @@
+//! What the machine's effects come to.
+
+use std::sync::Arc;
+
+use podwright_sandboxd::protocol::OpId;
+use tokio::sync::Mutex;
+
+use super::commands::{CommandContext, Commands, Done};
+use super::patches::Patches;
+use super::prepare::{Preparation, Workspace, command_limit, variables};
+use super::{Announce, DriveError, Driver, LAST_WORD, Message, finish, status, survey};
+use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem};
+use crate::agent::journal::Barrier;
+use crate::agent::machine::{Effect, RunCall, Signal};
+use crate::agent::recover::World;
+use crate::agent::tools::{ApplyPatch, ToolCall};
+use crate::api::attempt::{Outcome, Phase};
+use crate::api::reasons::Reason;
+use crate::sandbox::{Dial, Sandbox};
+use crate::workspace::Reader;
+use jiff::Timestamp;
+use podwright_sandboxd::protocol::BootId;
+
+use super::cluster::Cluster;
+
+impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
+    /// Does what the machine wants: first all records in one write and at most one sync, then the rest in order.
+    /// A record before its time does no harm, since it tells a decision that is made.
+    pub(super) async fn perform(&mut self, effects: Vec<Effect>) -> Result<(), DriveError> {
+        let mut entries = Vec::new();
+        let mut barrier = None;
+        let mut rest = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Append(entry) => entries.push(entry),
+                Effect::Barrier(next) => barrier = Some(next),
+                Effect::Emit(_)
+                | Effect::Prepare
+                | Effect::Survey(_)
+                | Effect::AskModel(_)
+                | Effect::StopModel
+                | Effect::RunCall(_)
+                | Effect::ComputePatch { .. }
+                | Effect::ApplyPatch { .. }
+                | Effect::StopCalls
+                | Effect::Acknowledge(_)
+                | Effect::ShowPatch
+                | Effect::Finish(_)
+                | Effect::Exit => rest.push(effect),
+            }
+        }
+        self.write(entries, barrier).await?;
+        for effect in rest {
+            self.perform_one(effect).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(
+        &mut self,
+        entries: Vec<crate::agent::journal::record::Entry>,
+        barrier: Option<Barrier>,
+    ) -> Result<(), DriveError> {
+        if entries.is_empty() && barrier.is_none() {
+            return Ok(());
+        }
+        let Some(mut journal) = self.journal.take() else { return Ok(()) };
+        let written = tokio::task::spawn_blocking(move || {
+            journal.append(&entries)?;
+            barrier.map_or(Ok(()), |barrier| journal.barrier(barrier))?;
+            Ok::<_, crate::agent::journal::JournalError>(journal)
+        });
+        self.journal = Some(written.await??);
+        Ok(())
+    }
+
+    async fn perform_one(&mut self, effect: Effect) -> Result<(), DriveError> {
+        match effect {
+            Effect::Append(_) | Effect::Barrier(_) => {}
+            Effect::Emit(event) => self.emit(&event),
+            Effect::Prepare => self.prepare(),
+            Effect::Survey(questions) => self.survey(questions),
+            Effect::AskModel(ask) => {
+                let (messages, request) = (self.messages.clone(), *ask);
+                self.provider.ask(request, messages).await;
+            }
+            Effect::StopModel => self.provider.stop(),
+            Effect::RunCall(run) => self.run_call(run),
+            Effect::ComputePatch { ordinal, patch } => self.compute_patch(ordinal, patch),
+            Effect::ApplyPatch { ordinal, op } => self.apply_patch(ordinal, op),
+            Effect::StopCalls => {
+                self.calls.abort_all();
+                self.computed.clear();
+            }
+            Effect::Acknowledge(ops) => {
+                if let (Some(commands), Some(boot)) = (self.commands.clone(), self.boot.clone()) {
+                    self.calls.spawn(async move { commands.acknowledge(&boot, ops).await });
+                }
+            }
+            Effect::ShowPatch => self.show_patch().await,
+            Effect::Finish(outcome) => self.finish(outcome).await?,
+            Effect::Exit => self.exit = true,
+        }
+        Ok(())
+    }
+
+    fn preparation(&self) -> Preparation<C> {
+        Preparation {
+            cluster: self.cluster.clone(),
+            assignment: self.assignment.clone(),
+            layout: self.layout.clone(),
+            announce: Announce(self.messages.clone()),
+        }
+    }
+
+    fn prepare(&mut self) {
+        let (preparation, connect, messages) = (self.preparation(), self.connector(), self.messages.clone());
+        self.arrival = Some(tokio::spawn(async move {
+            let message = match preparation.run(connect).await {
+                Ok(ready) => Message::Ready(Box::new(ready)),
+                Err(outcome) => Message::Signal(Signal::Failed(outcome)),
+            };
+            // Nobody listens only when the driver has stopped.
+            let _ = messages.send(message).await;
+        }));
+    }
+
+    fn survey(&mut self, questions: Vec<crate::agent::recover::Question>) {
+        let (preparation, connect, messages) = (self.preparation(), self.connector(), self.messages.clone());
+        self.arrival = Some(tokio::spawn(async move {
+            let message = match survey::look(&preparation, connect, questions).await {
+                Ok(survey) => Message::Surveyed(Box::new(survey)),
+                Err(outcome) => Message::Signal(Signal::Failed(outcome)),
+            };
+            let _ = messages.send(message).await;
+        }));
+    }
+
+    /// The sandbox is reached and the workspace is open.
+    pub(super) fn settle(&mut self, sandbox: Sandbox, boot: &BootId, workspace: Workspace) {
+        let follow = survey::FollowSandbox {
+            cluster: self.cluster.clone(),
+            sandbox: sandbox.clone(),
+            attempt_uid: self.assignment.attempt_uid.clone(),
+            messages: self.messages.clone(),
+        };
+        tokio::spawn(follow.run(boot.clone()));
+        self.sandbox = Some(sandbox);
+        self.boot = Some(boot.clone());
+        self.workspace = Some(Arc::new(Mutex::new(workspace)));
+        self.arrival = None;
+    }
+
+    /// The thread goes on in a new process: its sessions are found again.
+    pub(super) async fn restore(&mut self, world: World) -> Signal {
+        self.open_tools();
+        if let (Some(commands), Some(thread)) = (&self.commands, &self.machine.state().thread)
+            && let Err(error) = commands.restore(thread, &world.boot).await
+        {
+            return Signal::Failed(super::prepare::lost(error));
+        }
+        Signal::Surveyed(world)
+    }
+
+    /// The tools of an open thread.
+    fn open_tools(&mut self) {
+        if self.commands.is_some() {
+            return;
+        }
+        let (Some(sandbox), Some(thread)) = (&self.sandbox, &self.machine.state().thread) else { return };
+        let cwd = self.layout.worktree().to_string_lossy().into_owned();
+        let context = CommandContext {
+            thread_id: thread.opened.thread_id.clone(),
+            shell: thread.opened.shell.clone(),
+            cwd: cwd.clone(),
+            env: variables(&self.assignment.job),
+            limit: command_limit(&self.assignment.job),
+        };
+        self.commands = Some(Commands::new(sandbox.clone(), context));
+        let mount = self.layout.workspace();
+        match Reader::open(mount) {
+            Ok(reader) => {
+                let mount = mount.to_string_lossy().into_owned();
+                self.patches = Some(Patches::new(sandbox.clone(), reader, cwd, mount));
+            }
+            Err(error) => tracing::error!(%error, "the workspace cannot be opened"),
+        }
+    }
+
+    fn run_call(&mut self, run: RunCall) {
+        self.open_tools();
+        let Some(commands) = self.commands.clone() else { return };
+        let messages = self.messages.clone();
+        if let ToolCall::ExecCommand(command) = &run.call {
+            let details = ItemDetails::command(&command.cmd, "", None, ItemStatus::InProgress);
+            self.emit(&Event::ItemStarted { item: ThreadEventItem::new(run.ordinal, details) });
+        }
+        self.calls.spawn(async move {
+            let done = match &run.call {
+                ToolCall::ExecCommand(command) => commands.exec(&run, command).await,
+                ToolCall::WriteStdin(write) => commands.write_stdin(&run, write).await,
+                // The machine sends these elsewhere.
+                ToolCall::ApplyPatch(_) | ToolCall::UpdatePlan(_) => return,
+            };
+            tell(&messages, done).await;
+        });
+    }
+
+    fn compute_patch(&mut self, ordinal: u64, patch: ApplyPatch) {
+        self.open_tools();
+        let Some(patches) = self.patches.clone() else { return };
+        let messages = self.messages.clone();
+        self.calls.spawn(async move {
+            match patches.compute(ordinal, patch).await {
+                Ok(computed) => {
+                    let computed = Box::new(computed);
+                    let _ = messages.send(Message::Computed { ordinal, computed }).await;
+                }
+                Err((result, event)) => tell(&messages, Done { result, event: Some(event) }).await,
+            }
+        });
+    }
+
+    fn apply_patch(&mut self, ordinal: u64, op: u64) {
+        let (Some(patches), Some(computed)) = (self.patches.clone(), self.computed.remove(&ordinal)) else {
+            return;
+        };
+        let id = self.machine.state().thread.as_ref().and_then(|thread| OpId::new(thread.op_id(op)).ok());
+        let messages = self.messages.clone();
+        self.calls.spawn(async move {
+            let (result, event) = patches.apply(ordinal, id, computed).await;
+            tell(&messages, Done { result, event: Some(event) }).await;
+        });
+    }
+
+    /// A turn is over and the pod stays: people see the patch so far.
+    async fn show_patch(&mut self) {
+        self.emit(&Event::PhaseChanged {
+            phase: Phase::Idle,
+            message: "waiting for a further message".to_owned(),
+        });
+        let (Some(workspace), Some(thread)) = (self.workspace.clone(), &self.machine.state().thread) else {
+            return;
+        };
+        let baseline = thread.opened.baseline_tree.clone();
+        let mut workspace = workspace.lock().await;
+        match finish::keep_patch(&self.cluster, &self.assignment, &mut workspace, &baseline).await {
+            Ok(patch) | Err((Some(patch), _)) => self.facts.patch = Some(patch),
+            Err((None, outcome)) => tracing::warn!(message = outcome.message, "no patch of this turn"),
+        }
+    }
+
+    async fn finish(&mut self, outcome: Outcome) -> Result<(), DriveError> {
+        if let Some(arrival) = self.arrival.take() {
+            arrival.abort();
+        }
+        self.provider.stop();
+        self.calls.abort_all();
+        if let Some(sandbox) = &self.sandbox
+            && outcome.reason != Reason::SandboxLost
+        {
+            finish::stop_commands(sandbox, &self.assignment).await;
+        }
+        let outcome = self.gather(outcome).await;
+        self.emit(&Event::ThreadEnded { outcome: outcome.clone() });
+        self.facts.outcome = Some(outcome);
+        self.reporter.say(&status::build(&self.machine, &self.facts), Timestamp::now());
+        if !self.reporter.flush(LAST_WORD).await {
+            return Err(DriveError::Unpublished);
+        }
+        let message = Message::Signal(Signal::Published);
+        // The queue is the driver's own and no task fills it any more.
+        let _ = self.messages.try_send(message);
+        Ok(())
+    }
+
+    /// Patch and transcript, and how the attempt ends with them.
+    async fn gather(&mut self, outcome: Outcome) -> Outcome {
+        if self.workspace.is_none() && self.machine.state().thread.is_some() {
+            // Restarted in the middle of the end: the repository is still there.
+            match self.preparation().workspace().await {
+                Ok(workspace) => self.workspace = Some(Arc::new(Mutex::new(workspace))),
+                Err(error) => tracing::warn!(message = error.message, "the workspace cannot be opened again"),
+            }
+        }
+        let state = self.machine.state();
+        let Some(thread) = &state.thread else { return outcome };
+        self.facts.transcript = finish::keep_transcript(&self.cluster, &self.assignment, state).await;
+        let Some(workspace) = self.workspace.clone() else { return outcome };
+        let baseline = thread.opened.baseline_tree.clone();
+        let mut workspace = workspace.lock().await;
+        match finish::keep_patch(&self.cluster, &self.assignment, &mut workspace, &baseline).await {
+            Ok(patch) => {
+                self.facts.patch = Some(patch);
+                outcome
+            }
+            Err((patch, failure)) => {
+                self.facts.patch = patch;
+                // What went wrong before says more than that the patch of it is missing; both are told.
+                if outcome.reason == Reason::Completed {
+                    failure
+                } else {
+                    Outcome { message: format!("{} {}", outcome.message, failure.message), ..outcome }
+                }
+            }
+        }
+    }
+}
+
+async fn tell(messages: &tokio::sync::mpsc::Sender<Message>, done: Done) {
+    // Nobody listens only when the driver has stopped.
+    if let Some(event) = done.event {
+        let _ = messages.send(Message::Event(event)).await;
+    }
+    let _ = messages.send(Message::Signal(Signal::CallEnded(done.result))).await;
+}

@@ -1,0 +1,249 @@
+//! The attempt's status: made whole from what is known, written rarely.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::cluster::{Cluster, ClusterError};
+use crate::agent::events::Event;
+use crate::agent::machine::Machine;
+use crate::agent::tools::plan::{PlanStep as ToolPlanStep, StepStatus};
+use crate::api::attempt::{
+    AgentAttemptStatus, ArtifactRef, Outcome, PatchSummary, Phase, PlanStep, PlanStepStatus, Usage,
+    WorkspaceStatus,
+};
+
+/// Bounds of the schema, in characters; bytes are never fewer.
+const LOG_TAIL_MAX: usize = 1024;
+const MESSAGE_MAX: usize = 4096;
+const STEP_MAX: usize = 256;
+const PLAN_MAX: usize = 32;
+
+/// Between two writes of mere progress: what etcd and every watcher bear from a thousand tasks.
+const PAUSE: Duration = Duration::from_secs(15);
+
+/// The same after [`SETTLED`]: nobody looks at an hour's work every 15 s.
+const LONG_PAUSE: Duration = Duration::from_secs(60);
+const SETTLED: Duration = Duration::from_secs(600);
+
+/// Between two tries of a write that the API server did not take.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What the status needs beside the machine's own state.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    /// Number of the pod.
+    pub(super) epoch: i32,
+    /// How commands are confined.
+    pub(super) confinement: String,
+    /// The commit that was checked out, before the thread says so.
+    pub(super) base_commit: String,
+    /// What the agent does while there is no word of the model yet.
+    pub(super) doing: String,
+    /// The end of the log.
+    pub(super) log_tail: String,
+    /// The patch as of the end of the last turn.
+    pub(super) patch: Option<PatchSummary>,
+    /// The transcript.
+    pub(super) transcript: Option<ArtifactRef>,
+    /// How the attempt ended, once everything else is in place.
+    pub(super) outcome: Option<Outcome>,
+    /// When something new was said last.
+    pub(super) last_progress: Option<Timestamp>,
+}
+
+impl Facts {
+    /// Takes in an event: its line is part of the log.
+    pub(super) fn log(&mut self, event: &Event, line: &str) {
+        self.log_tail.push_str(line);
+        keep_end(&mut self.log_tail, LOG_TAIL_MAX);
+        if let Event::PhaseChanged { message, .. } = event {
+            self.doing.clone_from(message);
+        }
+    }
+}
+
+/// The whole status.
+pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
+    let state = machine.state();
+    let thread = state.thread.as_ref();
+    let phase = if facts.outcome.is_some() { Phase::Ended } else { machine.phase() };
+    let spoken = thread.map(|thread| thread.last_message.as_str()).filter(|words| !words.is_empty());
+    let base_commit = thread.map_or(&facts.base_commit, |thread| &thread.opened.base_commit);
+    let spent = &state.spent;
+    AgentAttemptStatus {
+        phase: Some(phase),
+        epoch: facts.epoch,
+        outcome: facts
+            .outcome
+            .clone()
+            .map(|outcome| Outcome { message: cut(&outcome.message, MESSAGE_MAX).to_owned(), ..outcome }),
+        inbox_seq: state.inbox_seq,
+        suspended: machine.is_suspended(),
+        turn: thread.map_or(0, |thread| i32::try_from(thread.turn).unwrap_or(i32::MAX)),
+        step: signed(spent.steps),
+        plan: thread.map(|thread| plan(&thread.plan)).unwrap_or_default(),
+        log_tail: facts.log_tail.clone(),
+        last_message: cut(spoken.unwrap_or(&facts.doing), MESSAGE_MAX).to_owned(),
+        usage: Some(Usage {
+            requests: signed(spent.requests),
+            input_tokens: signed(spent.usage.input_tokens),
+            cached_input_tokens: signed(spent.usage.cached_input_tokens),
+            cache_write_input_tokens: signed(spent.usage.cache_write_input_tokens),
+            output_tokens: signed(spent.usage.output_tokens),
+            reasoning_tokens: signed(spent.usage.reasoning_tokens),
+            commands: signed(spent.commands),
+            estimated: spent.usage.estimated,
+        }),
+        active_seconds: signed(spent.active.as_secs()),
+        workspace: Some(WorkspaceStatus {
+            base_commit: base_commit.clone(),
+            confinement: facts.confinement.clone(),
+        }),
+        patch: facts.patch.clone(),
+        transcript: facts.transcript.clone(),
+        last_progress_time: facts.last_progress.map(Time),
+    }
+}
+
+/// A status on its way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Report {
+    /// Number, from 1.
+    pub(super) number: u64,
+    /// The newest number that must not wait.
+    pub(super) urgent: u64,
+    /// The status.
+    pub(super) status: AgentAttemptStatus,
+}
+
+/// The driver's end: what it says is written at once when it matters, and at the allowed rate otherwise.
+pub(super) struct Reporter {
+    reports: watch::Sender<Report>,
+    written: watch::Receiver<u64>,
+}
+
+impl Reporter {
+    /// Begins to report to `cluster`. What it refuses for good is told through `refused`.
+    pub(super) fn new<C: Cluster>(cluster: C, refused: watch::Sender<Option<ClusterError>>) -> Self {
+        let (reports, receiver) = watch::channel(Report::default());
+        let (sender, written) = watch::channel(0);
+        tokio::spawn(write_reports(cluster, receiver, sender, refused));
+        Self { reports, written }
+    }
+
+    /// Says how things are.
+    pub(super) fn say(&mut self, status: &AgentAttemptStatus, now: Timestamp) {
+        self.reports.send_if_modified(|report| {
+            if says_the_same(&report.status, status) {
+                return false;
+            }
+            report.number += 1;
+            if is_urgent(&report.status, status) {
+                report.urgent = report.number;
+            }
+            report.status = AgentAttemptStatus { last_progress_time: Some(Time(now)), ..status.clone() };
+            true
+        });
+    }
+
+    /// Waits until what was said last is written, at most `patience`. Whether it is.
+    pub(super) async fn flush(&mut self, patience: Duration) -> bool {
+        let mut number = 0;
+        self.reports.send_if_modified(|report| {
+            number = report.number;
+            std::mem::replace(&mut report.urgent, number) != number
+        });
+        let written = self.written.wait_for(|written| *written >= number);
+        tokio::time::timeout(patience, written).await.is_ok_and(|written| written.is_ok())
+    }
+}
+
+async fn write_reports<C: Cluster>(
+    cluster: C,
+    mut reports: watch::Receiver<Report>,
+    written: watch::Sender<u64>,
+    refused: watch::Sender<Option<ClusterError>>,
+) {
+    let born = Instant::now();
+    let mut last_write: Option<Instant> = None;
+    while reports.changed().await.is_ok() {
+        if let Some(last) = last_write {
+            let pause = if born.elapsed() < SETTLED { PAUSE } else { LONG_PAUSE };
+            let done = *written.borrow();
+            tokio::select! {
+                () = sleep_until(last + pause) => {}
+                urgent = reports.wait_for(|report| report.urgent > done) => {
+                    if urgent.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+        loop {
+            let report = reports.borrow_and_update().clone();
+            match cluster.write_status(&report.status).await {
+                Ok(()) => {
+                    last_write = Some(Instant::now());
+                    written.send_replace(report.number);
+                    break;
+                }
+                Err(error @ ClusterError::Refused { .. }) => {
+                    refused.send_replace(Some(error));
+                    return;
+                }
+                Err(error @ ClusterError::Unreachable { .. }) => {
+                    tracing::warn!(%error, "the status is written later");
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+/// What people and the controller act on is written at once.
+fn is_urgent(old: &AgentAttemptStatus, new: &AgentAttemptStatus) -> bool {
+    old.phase != new.phase
+        || old.outcome != new.outcome
+        || old.inbox_seq != new.inbox_seq
+        || old.suspended != new.suspended
+        || old.patch != new.patch
+}
+
+/// The passing of time alone is no news.
+fn says_the_same(old: &AgentAttemptStatus, new: &AgentAttemptStatus) -> bool {
+    let timeless = |status: &AgentAttemptStatus| AgentAttemptStatus {
+        active_seconds: 0,
+        last_progress_time: None,
+        ..status.clone()
+    };
+    timeless(old) == timeless(new)
+}
+
+fn plan(steps: &[ToolPlanStep]) -> Vec<PlanStep> {
+    let steps = steps.iter().take(PLAN_MAX).map(|step| PlanStep {
+        step: cut(&step.step, STEP_MAX).to_owned(),
+        status: match step.status {
+            StepStatus::Pending => PlanStepStatus::Pending,
+            StepStatus::InProgress => PlanStepStatus::InProgress,
+            StepStatus::Completed => PlanStepStatus::Completed,
+        },
+    });
+    steps.collect()
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn cut(text: &str, max: usize) -> &str {
+    text.get(..text.floor_char_boundary(max)).unwrap_or(text)
+}
+
+fn keep_end(text: &mut String, max: usize) {
+    let start = text.ceil_char_boundary(text.len().saturating_sub(max));
+    text.drain(..start);
+}

@@ -1,0 +1,465 @@
+//! What the journal records: facts, never intentions of the machine that are not also facts.
+//!
+//! The shapes are a file format: a member, once written, keeps its name and its meaning.
+
+use jiff::Timestamp;
+use podwright_sandboxd::protocol::{BootId, Digest, ExitRecord};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::api::attempt::Outcome;
+use crate::llm::{Capabilities, ThreadItem, Usage, Wire};
+
+/// The version that this program writes. A journal with a higher one is not read.
+pub const VERSION: u32 = 1;
+
+/// One fact and its circumstances.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Number in the journal, from 1, without gaps.
+    pub seq: u64,
+    /// When it was written, by the wall clock.
+    pub at: Timestamp,
+    /// Number of the pod that wrote it.
+    pub epoch: u32,
+    /// Turns begun by then.
+    pub turn: u32,
+    /// Steps begun by then.
+    pub step: u64,
+    /// Active time spent by then, in milliseconds: a restart goes on from here.
+    pub active_ms: u64,
+    /// The fact.
+    pub record: Record,
+}
+
+/// An agent process began to work on the attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EpochStarted {
+    /// Version of the program.
+    pub agent_version: String,
+    /// The pod.
+    pub pod_uid: String,
+}
+
+/// The workspace is ready and everything that stays as it is for the whole thread is settled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ThreadOpened {
+    /// The thread; also the provider's cache key and the first part of every operation id.
+    pub thread_id: String,
+    /// The task.
+    pub task_uid: String,
+    /// Name of the attempt.
+    pub attempt: String,
+    /// The commit that was checked out.
+    pub base_commit: String,
+    /// The tree of the workspace after setup.
+    pub baseline_tree: String,
+    /// Name of the provider.
+    pub provider: String,
+    /// Name of the model.
+    pub model: String,
+    /// How hard the model should think.
+    pub reasoning_effort: Option<String>,
+    /// The shell that runs commands.
+    pub shell: String,
+    /// The API.
+    pub wire: Wire,
+    /// What model and server can take.
+    pub capabilities: Capabilities,
+    /// The tools as the wire carries them.
+    pub tools: String,
+    /// Custom tools that were declared as functions.
+    pub custom_as_function: Vec<String>,
+    /// What comes before the first prompt: base instructions, developer block, repository instructions.
+    pub prefix: Vec<ThreadItem>,
+}
+
+/// Somebody said something to the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InputAccepted {
+    /// UID of the message, or of the attempt for the task's own prompt: a repeated one is dropped.
+    pub uid: String,
+    /// Number in the inbox; 0 for the task's own prompt.
+    pub seq: i64,
+    /// What is asked.
+    pub kind: InputKind,
+    /// What is said.
+    pub text: String,
+}
+
+/// What an input asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum InputKind {
+    /// A turn.
+    Prompt,
+    /// The end of the attempt.
+    Cancel,
+}
+
+/// A turn began.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TurnStarted {
+    /// The input that it answers.
+    pub input_uid: String,
+    /// What it adds to history. In this record, so that no crash separates the two.
+    pub items: Vec<ThreadItem>,
+}
+
+/// A turn ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TurnEnded {
+    /// How.
+    pub status: TurnStatus,
+    /// The model's last words; empty when there were none.
+    pub last_message: String,
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TurnStatus {
+    /// With the model's final answer.
+    Completed,
+    /// Because the model or a limit ended it.
+    Failed,
+    /// Because a person did.
+    Interrupted,
+}
+
+/// An item entered history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ItemAppended {
+    /// Its place in history, from 0.
+    pub ordinal: u64,
+    /// The request that it came from, for the model's items.
+    pub request: Option<u64>,
+    /// The item with its bytes.
+    pub item: ThreadItem,
+}
+
+/// A model request is about to be sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelIntent {
+    /// Its number, from 1, repetitions counted.
+    pub request: u64,
+    /// What it is for.
+    pub kind: RequestKind,
+    /// How many items of history it holds.
+    pub items: u64,
+    /// Digest of the body.
+    pub body: Digest,
+    /// The body's bytes over four.
+    pub estimated_input_tokens: u64,
+    /// How often was asked again already in this step.
+    pub retries: Retries,
+}
+
+/// What a model request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RequestKind {
+    /// The next step of a turn.
+    Turn,
+}
+
+/// Retries of one step, in the two budgets of [`crate::llm::retry`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retries {
+    /// Without an answer.
+    pub request: u32,
+    /// Of the stream.
+    pub stream: u32,
+}
+
+/// A model request is over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelEnded {
+    /// Its number.
+    pub request: u64,
+    /// How.
+    pub end: ModelEnd,
+    /// What it cost.
+    pub usage: Usage,
+}
+
+/// How a model request ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum ModelEnd {
+    /// The response is whole.
+    Completed {
+        /// The provider's id for it.
+        response_id: Option<String>,
+        /// `false`: the model wants another request although it called nothing.
+        end_turn: Option<bool>,
+    },
+    /// It failed and is asked again.
+    Retry {
+        /// What happened.
+        message: String,
+        /// How long is waited first, in milliseconds.
+        after_ms: u64,
+        /// The counters from now on.
+        retries: Retries,
+        /// Whether the key is read again first.
+        reread_credential: bool,
+    },
+    /// It failed for good.
+    Failed {
+        /// What becomes of the attempt.
+        outcome: Outcome,
+    },
+    /// The harness broke it off.
+    Broken {
+        /// Why.
+        cause: BrokenBy,
+    },
+}
+
+/// Why the harness broke off a model request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BrokenBy {
+    /// The agent's process ended in the middle.
+    AgentRestart,
+    /// The turn was ended.
+    TurnEnd,
+}
+
+/// A call is about to leave for the sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallIntent {
+    /// The operation's number: its id is `<thread>-<op>`.
+    pub op: u64,
+    /// Place of the call in history.
+    pub ordinal: u64,
+    /// The tool.
+    pub tool: String,
+    /// Digest of the arguments as the model wrote them.
+    pub arguments: Digest,
+    /// What is known about its effect.
+    pub class: EffectClass,
+    /// The life of the supervisor that it is sent to.
+    pub boot: BootId,
+    /// What a patch changes.
+    pub patch: Option<PatchIntent>,
+}
+
+/// What is known about the effect of a call after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum EffectClass {
+    /// The supervisor remembers it by its id.
+    SandboxDurable,
+}
+
+/// What a patch changes, so that after a crash the files themselves tell whether it was applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PatchIntent {
+    /// Absolute directory that the paths are relative to.
+    pub root: String,
+    /// The files, each once.
+    pub files: Vec<PatchedFile>,
+    /// The output to send once it is applied.
+    pub success: String,
+}
+
+/// A file before and after a patch; no digest stands for no file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PatchedFile {
+    /// Path relative to the root.
+    pub path: String,
+    /// Digest before.
+    pub before: Option<Digest>,
+    /// Digest after.
+    pub after: Option<Digest>,
+}
+
+/// A call has its output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallEnded {
+    /// Place of the call in history.
+    pub ordinal: u64,
+    /// The operation, if the call had one.
+    pub op: Option<u64>,
+    /// How it ended.
+    pub outcome: CallOutcome,
+    /// The operation whose process's exit it tells: not its own when it looked at a session.
+    pub process: Option<u64>,
+    /// That exit.
+    pub exit: Option<ExitRecord>,
+    /// The exact output as it will be sent.
+    pub output: String,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CallOutcome {
+    /// As asked; also a command that exited with an error code.
+    Ok,
+    /// It could not be done; the output says why.
+    Error,
+    /// The turn ended before it did.
+    Interrupted,
+    /// Nobody knows whether, or how far, it ran.
+    Unknown,
+}
+
+/// A command goes on in the background.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionOpened {
+    /// The number by which the model knows it.
+    pub session: i32,
+    /// The operation that started it: the process's name.
+    pub op: u64,
+    /// Place in history of the call that started it.
+    pub ordinal: u64,
+    /// The life of the supervisor in which it runs.
+    pub boot: BootId,
+    /// How far it was read and written.
+    pub cursor: SessionCursor,
+}
+
+/// How far a session was read and written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionCursor {
+    /// Position of the next byte of its output.
+    pub output: u64,
+    /// Position of the next byte of its input.
+    pub input: u64,
+}
+
+/// A session was read or written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionMoved {
+    /// The session.
+    pub session: i32,
+    /// How far it is now.
+    pub cursor: SessionCursor,
+}
+
+/// A session is over and its end was told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionClosed {
+    /// The session.
+    pub session: i32,
+}
+
+/// A limit was reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BudgetTripped {
+    /// The limit's name in the spec.
+    pub limit: String,
+}
+
+/// The attempt ends; what is left is to gather and publish its results.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FinishIntent {
+    /// How, unless the results themselves cannot be had.
+    pub outcome: Outcome,
+}
+
+/// The outcome is published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishDone {}
+
+macro_rules! records {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, critical: $critical:literal;)*) => {
+        /// A fact.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Record {
+            $($(#[$doc])* $variant($variant),)*
+        }
+
+        impl Record {
+            /// Its type's name in the journal.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $name,)* }
+            }
+
+            /// Whether a reader that does not know the type must stop.
+            pub fn is_critical(&self) -> bool {
+                match self { $(Self::$variant(_) => $critical,)* }
+            }
+
+            /// Its data as JSON.
+            ///
+            /// # Errors
+            /// Never for a record made by this program.
+            pub fn to_data(&self) -> Result<Value, serde_json::Error> {
+                match self { $(Self::$variant(data) => serde_json::to_value(data),)* }
+            }
+
+            /// Reads the data of the type `name`; nothing when this program does not know the type.
+            ///
+            /// # Errors
+            /// When the data does not fit the type.
+            pub fn from_data(name: &str, data: Value) -> Result<Option<Self>, serde_json::Error> {
+                match name {
+                    $($name => serde_json::from_value(data).map(|data| Some(Self::$variant(data))),)*
+                    _ => Ok(None),
+                }
+            }
+        }
+
+        $(impl From<$variant> for Record {
+            fn from(data: $variant) -> Self { Self::$variant(data) }
+        })*
+    };
+}
+
+records! {
+    /// An agent process began.
+    EpochStarted = "epoch.started", critical: true;
+    /// The thread was opened.
+    ThreadOpened = "thread.opened", critical: true;
+    /// An input was accepted.
+    InputAccepted = "input.accepted", critical: true;
+    /// A turn began.
+    TurnStarted = "turn.started", critical: true;
+    /// A turn ended.
+    TurnEnded = "turn.ended", critical: true;
+    /// An item entered history.
+    ItemAppended = "item.appended", critical: true;
+    /// A model request goes out.
+    ModelIntent = "model.intent", critical: true;
+    /// A model request is over.
+    ModelEnded = "model.ended", critical: true;
+    /// A call goes out.
+    CallIntent = "call.intent", critical: true;
+    /// A call has its output.
+    CallEnded = "call.ended", critical: true;
+    /// A command goes on in the background.
+    SessionOpened = "session.opened", critical: true;
+    /// A session was read or written.
+    SessionMoved = "session.moved", critical: true;
+    /// A session is over.
+    SessionClosed = "session.closed", critical: true;
+    /// A limit was reached.
+    BudgetTripped = "budget.tripped", critical: false;
+    /// The attempt ends.
+    FinishIntent = "finish.intent", critical: true;
+    /// The outcome is published.
+    FinishDone = "finish.done", critical: true;
+}

@@ -1,0 +1,279 @@
+//! Calls: which run when, one output each in the order of the calls, and what becomes of them after a
+//! restart.
+//!
+//! Shared calls run beside each other. An exclusive one starts when every earlier call has ended, and
+//! nothing starts while it runs. Limits are checked before a command starts.
+
+use std::time::Duration;
+
+use podwright_sandboxd::protocol::{BootId, Digest};
+
+use super::model::estimate;
+use super::{CallResult, Effect, Machine, Progress, RunCall, SessionChange};
+use crate::agent::budget;
+use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem, TodoItem};
+use crate::agent::journal::Barrier;
+use crate::agent::journal::record::{
+    BrokenBy, CallEnded, CallIntent, CallOutcome, EffectClass, ItemAppended, ModelEnd, ModelEnded,
+    PatchIntent, SessionClosed, SessionMoved,
+};
+use crate::agent::recover::{self, Recovery, World};
+use crate::agent::thread::{OpenCall, Thread};
+use crate::agent::tools::plan::{PLAN_UPDATED, PlanUpdate, StepStatus};
+use crate::agent::tools::{CallClass, CallKind, ToolCall, exec};
+use crate::llm::{CallOutput, Item, ThreadItem};
+
+/// A call as the model wrote it.
+#[derive(Clone)]
+struct Written {
+    kind: CallKind,
+    call_id: String,
+    name: String,
+    arguments: String,
+}
+
+impl Machine {
+    /// Starts the next call that may start.
+    pub(super) fn start_calls(&mut self, effects: &mut Vec<Effect>) -> Progress {
+        let Some(thread) = self.thread() else { return Progress::Wait };
+        let mut earlier_runs = false;
+        let mut next = None;
+        for call in thread.calls.iter().filter(|call| call.ended.is_none()) {
+            let Some(written) = written(thread, call) else { continue };
+            let parsed = ToolCall::parse(written.kind, &written.name, &written.arguments);
+            let exclusive =
+                parsed.as_ref().map_or(CallClass::Exclusive, ToolCall::class) == CallClass::Exclusive;
+            if self.running.contains_key(&call.ordinal) {
+                if exclusive {
+                    return Progress::Wait;
+                }
+                earlier_runs = true;
+            } else if exclusive && earlier_runs {
+                return Progress::Wait;
+            } else {
+                next = Some((call.ordinal, written, parsed));
+                break;
+            }
+        }
+        let Some((ordinal, written, parsed)) = next else { return Progress::Wait };
+        match parsed {
+            Ok(call) => self.start_call(ordinal, written, call, effects),
+            Err(output) => {
+                self.conclude(ordinal, CallOutcome::Error, output.clone(), effects);
+                let details =
+                    ItemDetails::ToolCall { tool: written.name, output, status: ItemStatus::Failed };
+                self.show(ordinal, details, effects);
+                Progress::Again
+            }
+        }
+    }
+
+    fn start_call(
+        &mut self,
+        ordinal: u64,
+        written: Written,
+        call: ToolCall,
+        effects: &mut Vec<Effect>,
+    ) -> Progress {
+        match call {
+            ToolCall::UpdatePlan(plan) => {
+                self.conclude(ordinal, CallOutcome::Ok, PLAN_UPDATED.to_owned(), effects);
+                self.show(ordinal, todo_list(&plan), effects);
+            }
+            ToolCall::ApplyPatch(patch) => {
+                self.running.insert(ordinal, self.at.monotonic);
+                effects.push(Effect::ComputePatch { ordinal, patch });
+            }
+            ToolCall::ExecCommand(_) => {
+                if let Some(limit) = budget::forbids_command(&self.config.limits, &self.state.spent) {
+                    return self.trip(limit, effects);
+                }
+                self.run(ordinal, written, call, effects);
+            }
+            ToolCall::WriteStdin(_) => self.run(ordinal, written, call, effects),
+        }
+        Progress::Again
+    }
+
+    fn run(&mut self, ordinal: u64, written: Written, call: ToolCall, effects: &mut Vec<Effect>) {
+        let Some((op, boot)) = self.intend(ordinal, None, effects) else { return };
+        self.running.insert(ordinal, self.at.monotonic);
+        effects.push(Effect::Barrier(Barrier::Call));
+        effects.push(Effect::RunCall(RunCall { ordinal, op, call_id: written.call_id, boot, call }));
+    }
+
+    /// The patch fits: from here on it may have happened.
+    pub(super) fn patch_computed(&mut self, ordinal: u64, patch: PatchIntent, effects: &mut Vec<Effect>) {
+        if !self.running.contains_key(&ordinal) {
+            return;
+        }
+        let Some((op, _)) = self.intend(ordinal, Some(patch), effects) else { return };
+        effects.push(Effect::Barrier(Barrier::Call));
+        effects.push(Effect::ApplyPatch { ordinal, op });
+    }
+
+    /// Records that a call leaves for the sandbox, and gives its operation.
+    fn intend(
+        &mut self,
+        ordinal: u64,
+        patch: Option<PatchIntent>,
+        effects: &mut Vec<Effect>,
+    ) -> Option<(u64, BootId)> {
+        let thread = self.thread()?;
+        let call = thread.calls.iter().find(|call| call.ordinal == ordinal)?;
+        let written = written(thread, call)?;
+        let Some(boot) = self.boot.clone() else {
+            self.fault = Some("a call was started before the sandbox was reached".to_owned());
+            return None;
+        };
+        let op = thread.next_op;
+        let intent = CallIntent {
+            op,
+            ordinal,
+            tool: written.name,
+            arguments: Digest::of(written.arguments.as_bytes()),
+            class: EffectClass::SandboxDurable,
+            boot: boot.clone(),
+            patch,
+        };
+        self.append(intent, effects);
+        Some((op, boot))
+    }
+
+    pub(super) fn call_ended(&mut self, result: CallResult, effects: &mut Vec<Effect>) {
+        if self.running.remove(&result.ordinal).is_none() {
+            return;
+        }
+        let CallResult { ordinal, outcome, output, exit, session } = result;
+        let op = self.op_of(ordinal);
+        let (process, exit) = exit.unzip();
+        self.append(CallEnded { ordinal, op, outcome, process, exit, output }, effects);
+        match session {
+            Some(SessionChange::Opened(opened)) => self.append(opened, effects),
+            Some(SessionChange::Moved { session, cursor }) => {
+                self.append(SessionMoved { session, cursor }, effects);
+            }
+            Some(SessionChange::Closed { session }) => self.append(SessionClosed { session }, effects),
+            None => {}
+        }
+    }
+
+    /// Puts the outputs of all calls into history, in the order of the calls.
+    pub(super) fn append_outputs(&mut self, effects: &mut Vec<Effect>) {
+        let Some(thread) = self.thread() else { return };
+        let outputs: Vec<ThreadItem> =
+            thread.calls.iter().filter_map(|call| output_item(thread, call)).collect();
+        let first = thread.history.len() as u64;
+        for (ordinal, item) in (first..).zip(outputs) {
+            self.append(ItemAppended { ordinal, request: None, item }, effects);
+        }
+    }
+
+    /// Decides about everything that was under way when the process before this one ended.
+    pub(super) fn recover_calls(&mut self, world: &World, effects: &mut Vec<Effect>) {
+        self.break_request(BrokenBy::AgentRestart, effects);
+        let Some(thread) = self.thread() else { return };
+        for recovery in recover::recover(thread, world) {
+            match recovery {
+                Recovery::Resume { ordinal, op } => self.resume(ordinal, op, world.boot.clone(), effects),
+                // Started again like one that never left.
+                Recovery::Restart { ordinal: _ } => {}
+                Recovery::Conclude { ordinal, outcome, output } => {
+                    self.conclude(ordinal, outcome, output, effects);
+                }
+            }
+        }
+    }
+
+    fn resume(&mut self, ordinal: u64, op: u64, boot: BootId, effects: &mut Vec<Effect>) {
+        let Some(thread) = self.thread() else { return };
+        let call = thread.calls.iter().find(|call| call.ordinal == ordinal);
+        let Some(written) = call.and_then(|call| written(thread, call)) else { return };
+        if let Ok(call) = ToolCall::parse(written.kind, &written.name, &written.arguments) {
+            self.running.insert(ordinal, self.at.monotonic);
+            effects.push(Effect::RunCall(RunCall { ordinal, op, call_id: written.call_id, boot, call }));
+        }
+    }
+
+    /// Ends the request under way, if there is one, as broken off.
+    pub(super) fn break_request(&mut self, cause: BrokenBy, effects: &mut Vec<Effect>) {
+        let Some(thread) = self.thread() else { return };
+        let Some(intent) = &thread.request else { return };
+        let (request, usage) = (intent.request, estimate(thread, intent));
+        self.append(ModelEnded { request, end: ModelEnd::Broken { cause }, usage }, effects);
+    }
+
+    /// Gives every call that has no output one that says it was aborted.
+    pub(super) fn abort_calls(&mut self, effects: &mut Vec<Effect>) {
+        if !self.running.is_empty() {
+            effects.push(Effect::StopCalls);
+        }
+        let running = std::mem::take(&mut self.running);
+        let Some(thread) = self.thread() else { return };
+        let open: Vec<u64> =
+            thread.calls.iter().filter(|call| call.ended.is_none()).map(|call| call.ordinal).collect();
+        for ordinal in open {
+            let since = running.get(&ordinal).copied().unwrap_or(self.at.monotonic);
+            let wall: Duration = self.at.monotonic.saturating_sub(since);
+            self.conclude(ordinal, CallOutcome::Interrupted, exec::aborted(wall), effects);
+        }
+        self.append_outputs(effects);
+    }
+
+    /// Ends a call that the driver has not, or no longer.
+    fn conclude(&mut self, ordinal: u64, outcome: CallOutcome, output: String, effects: &mut Vec<Effect>) {
+        let op = self.op_of(ordinal);
+        self.append(CallEnded { ordinal, op, outcome, process: None, exit: None, output }, effects);
+    }
+
+    fn op_of(&self, ordinal: u64) -> Option<u64> {
+        let call = self.thread()?.calls.iter().find(|call| call.ordinal == ordinal)?;
+        call.intent.as_ref().map(|intent| intent.op)
+    }
+
+    fn show(&self, ordinal: u64, details: ItemDetails, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Emit(Event::ItemCompleted { item: ThreadEventItem::new(ordinal, details) }));
+    }
+}
+
+fn written(thread: &Thread, call: &OpenCall) -> Option<Written> {
+    match thread.call_item(call)? {
+        Item::FunctionCall(call) => Some(Written {
+            kind: CallKind::Function,
+            call_id: call.call_id.clone(),
+            name: call.name.clone(),
+            arguments: call.arguments.clone(),
+        }),
+        Item::CustomCall(call) => Some(Written {
+            kind: CallKind::Custom,
+            call_id: call.call_id.clone(),
+            name: call.name.clone(),
+            arguments: call.input.clone(),
+        }),
+        Item::Message(_)
+        | Item::Reasoning(_)
+        | Item::FunctionCallOutput(_)
+        | Item::CustomCallOutput(_)
+        | Item::Opaque(_) => None,
+    }
+}
+
+fn output_item(thread: &Thread, call: &OpenCall) -> Option<ThreadItem> {
+    let ended = call.ended.as_ref()?;
+    let Written { kind, call_id, .. } = written(thread, call)?;
+    let output = CallOutput::text(call_id, ended.output.clone());
+    let (wire, capabilities) = (thread.opened.wire, &thread.opened.capabilities);
+    Some(match kind {
+        CallKind::Function => wire.function_output(output, capabilities),
+        CallKind::Custom => wire.custom_output(output, capabilities),
+    })
+}
+
+fn todo_list(plan: &PlanUpdate) -> ItemDetails {
+    let items = plan.plan.iter().map(|step| TodoItem {
+        text: step.step.clone(),
+        completed: step.status == StepStatus::Completed,
+        status: step.status,
+    });
+    ItemDetails::TodoList { items: items.collect() }
+}

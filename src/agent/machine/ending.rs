@@ -1,0 +1,97 @@
+//! Ends: of a turn, by a limit, of the attempt.
+
+use super::{Effect, Machine, Progress, Stage};
+use crate::agent::budget::Limit;
+use crate::agent::events::{ErrorText, Event};
+use crate::agent::journal::Barrier;
+use crate::agent::journal::record::{
+    BrokenBy, BudgetTripped, FinishDone, FinishIntent, TurnEnded, TurnStatus,
+};
+use crate::api::attempt::{EMPTY_REPLY, Outcome};
+use crate::api::reasons::{Reason, Verdict};
+
+impl Machine {
+    /// A turn came to its end by itself, or is cut off by the end of the attempt.
+    pub(super) fn end_turn(&mut self, status: TurnStatus, effects: &mut Vec<Effect>) {
+        let answer = self.thread().map(|thread| thread.answer.clone()).unwrap_or_default();
+        let last_message = if answer.is_empty() && status == TurnStatus::Completed {
+            EMPTY_REPLY.to_owned()
+        } else {
+            answer
+        };
+        self.append(TurnEnded { status, last_message }, effects);
+        if status == TurnStatus::Completed {
+            let usage = self.state.spent.usage.into();
+            effects.push(Effect::Barrier(Barrier::End));
+            effects.push(Effect::Emit(Event::TurnCompleted { usage }));
+        }
+    }
+
+    /// No turn goes on and nobody asked for another one.
+    pub(super) fn rest(&mut self, effects: &mut Vec<Effect>) -> Progress {
+        let now = self.at.monotonic;
+        let since = match self.idle_since {
+            Some(since) => since,
+            None if self.config.keep.is_zero() => now,
+            None => {
+                self.idle_since = Some(now);
+                effects.push(Effect::ShowPatch);
+                return Progress::Wait;
+            }
+        };
+        if now.saturating_sub(since) >= self.config.keep {
+            let outcome = self.completed();
+            self.end(outcome, effects);
+        }
+        Progress::Wait
+    }
+
+    /// A limit forbids going on.
+    pub(super) fn trip(&mut self, limit: Limit, effects: &mut Vec<Effect>) -> Progress {
+        self.append(BudgetTripped { limit: limit.field().to_owned() }, effects);
+        self.end(limit.outcome(&self.config.limits), effects);
+        Progress::Wait
+    }
+
+    /// Ends the attempt: closes what is open, so that the thread reads whole, and asks for the results.
+    pub(super) fn end(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {
+        if matches!(self.stage, Stage::Finishing | Stage::Done) {
+            return;
+        }
+        self.stage = Stage::Finishing;
+        self.idle_since = None;
+        self.retry_at = None;
+        if self.thread().is_some_and(|thread| thread.request.is_some()) {
+            effects.push(Effect::StopModel);
+            self.break_request(BrokenBy::TurnEnd, effects);
+        }
+        self.abort_calls(effects);
+        if self.thread().is_some_and(|thread| thread.in_turn) {
+            let status = if outcome.reason == Reason::Cancelled {
+                TurnStatus::Interrupted
+            } else {
+                TurnStatus::Failed
+            };
+            self.end_turn(status, effects);
+        }
+        if outcome.reason.verdict() == Verdict::Failed {
+            let error = ErrorText { message: outcome.message.clone() };
+            effects.push(Effect::Emit(Event::TurnFailed { error }));
+        }
+        self.append(FinishIntent { outcome: outcome.clone() }, effects);
+        effects.push(Effect::Barrier(Barrier::End));
+        effects.push(Effect::Finish(outcome));
+    }
+
+    pub(super) fn published(&mut self, effects: &mut Vec<Effect>) {
+        self.stage = Stage::Done;
+        self.append(FinishDone {}, effects);
+        effects.push(Effect::Barrier(Barrier::End));
+        effects.push(Effect::Exit);
+    }
+
+    fn completed(&self) -> Outcome {
+        let message = self.thread().map(|thread| thread.last_message.clone()).unwrap_or_default();
+        Outcome { reason: Reason::Completed, message }
+    }
+}

@@ -1,0 +1,342 @@
+//! The agent's loop as a pure machine: it is told what happened and says what to do.
+//!
+//! A *turn* leads from one user message to the model's final answer, in *steps* of one model request and
+//! the calls it led to. The machine is fed whole items only; deltas go past it to surfaces. Everything it
+//! decides is first a record, and its [`State`] is the fold of these records, so that a process that was
+//! killed goes on from the journal as if nothing had been.
+//!
+//! | Module | Holds |
+//! |---|---|
+//! | [`input`], [`effect`] | what it is told, what it wants done |
+//! | `model` | steps: requests, responses, retries |
+//! | `calls` | which calls run when, outputs in order, recovery |
+//! | `ending` | turns' ends, limits, the attempt's end |
+
+mod calls;
+pub mod effect;
+mod ending;
+pub mod input;
+mod model;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use podwright_sandboxd::protocol::BootId;
+
+pub use self::effect::{AskModel, Effect, RunCall};
+pub use self::input::{CallResult, Input, Moment, Prepared, SessionChange, Signal};
+use super::budget::{self, Limit};
+use super::events::Event;
+use super::journal::Barrier;
+use super::journal::record::{Entry, EpochStarted, InputAccepted, InputKind, Record, TurnStarted};
+use super::recover;
+use super::state::State;
+use super::thread::Thread;
+use crate::api::attempt::{Outcome, Phase};
+use crate::api::reasons::Reason;
+use crate::api::task::Limits;
+use crate::llm::retry::RetryPolicy;
+use crate::llm::{ContentPart, Message, Role};
+
+/// Processes that may die one after the other without getting anything done. A fault that kills three of
+/// them will kill the next as well.
+const FRUITLESS_STARTS_MAX: u32 = 4;
+
+/// What the machine goes by; the same at every start of an attempt.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Bounds on the work.
+    pub limits: Limits,
+    /// How long a finished turn waits for the next message.
+    pub keep: Duration,
+    /// How often a failing request is repeated.
+    pub retry: RetryPolicy,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Machine {
+    config: Config,
+    state: State,
+    stage: Stage,
+    at: Moment,
+    /// Whether the time since the last input is active time.
+    active: bool,
+    suspended: bool,
+    /// Whether the next request is held back by `suspended`.
+    held: bool,
+    /// The life of the supervisor, once it was reached.
+    boot: Option<BootId>,
+    /// Calls that the driver has, by their place in history, and when they began.
+    running: BTreeMap<u64, Duration>,
+    /// When the failed request is repeated.
+    retry_at: Option<Duration>,
+    /// Since when a finished turn waits for a message.
+    idle_since: Option<Duration>,
+    /// A fault of this program.
+    fault: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Not started.
+    New,
+    /// The workspace is made ready.
+    Preparing,
+    /// Restarted: the sandbox is looked at.
+    Surveying,
+    /// In turns or between them.
+    Working,
+    /// The results are gathered.
+    Finishing,
+    /// All is done.
+    Done,
+}
+
+/// What the machine does after it was told something.
+enum Progress {
+    /// Something changed: look again.
+    Again,
+    /// Nothing to do until the next input.
+    Wait,
+}
+
+impl Machine {
+    /// A machine that goes on from `state`, the fold of the attempt's journal.
+    pub fn new(config: Config, state: State) -> Self {
+        Self {
+            config,
+            state,
+            stage: Stage::New,
+            at: Moment { wall: jiff::Timestamp::UNIX_EPOCH, monotonic: Duration::ZERO },
+            active: false,
+            suspended: false,
+            held: false,
+            boot: None,
+            running: BTreeMap::new(),
+            retry_at: None,
+            idle_since: None,
+            fault: None,
+        }
+    }
+
+    /// What the attempt has come to.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What the agent is doing.
+    pub fn phase(&self) -> Phase {
+        match self.stage {
+            Stage::New | Stage::Preparing => Phase::Preparing,
+            Stage::Working if self.idle_since.is_some() => Phase::Idle,
+            Stage::Surveying | Stage::Working | Stage::Finishing => Phase::Running,
+            Stage::Done => Phase::Ended,
+        }
+    }
+
+    /// Whether the agent stands still because it was suspended.
+    pub fn is_suspended(&self) -> bool {
+        self.suspended && (self.held || self.idle_since.is_some())
+    }
+
+    /// When, by the monotonic clock, the machine wants a [`Signal::Woken`].
+    pub fn wake_at(&self) -> Option<Duration> {
+        let now = self.at.monotonic;
+        let deadline = self.active.then(|| now + budget::active_left(&self.config.limits, &self.state.spent));
+        let idle = self.idle_since.map(|since| since + self.config.keep);
+        [deadline, idle, self.retry_at].into_iter().flatten().min()
+    }
+
+    /// Takes in what happened and says what to do about it, in order.
+    pub fn step(&mut self, input: Input, effects: &mut Vec<Effect>) {
+        if self.active {
+            self.state.spent.active += input.at.monotonic.saturating_sub(self.at.monotonic);
+        }
+        self.at = input.at;
+        self.take(input.signal, effects);
+        while let Progress::Again = self.advance(effects) {}
+        if let Some(fault) = self.fault.take() {
+            self.end(internal_error(&fault), effects);
+        }
+        self.active = self.is_active();
+    }
+
+    fn take(&mut self, signal: Signal, effects: &mut Vec<Effect>) {
+        match signal {
+            Signal::Started { epoch, record } => self.started(epoch, record, effects),
+            Signal::Prepared(prepared) => self.prepared(*prepared, effects),
+            Signal::Surveyed(world) => {
+                if self.stage == Stage::Surveying {
+                    self.stage = Stage::Working;
+                    self.boot = Some(world.boot.clone());
+                    self.recover_calls(&world, effects);
+                }
+            }
+            Signal::SandboxRestarted(boot) => self.boot = Some(boot),
+            Signal::Message(message) => self.message(message, effects),
+            Signal::Suspend(suspended) => {
+                self.suspended = suspended;
+                self.held &= suspended;
+            }
+            Signal::ModelItem { request, item } => self.model_item(request, *item, effects),
+            Signal::ModelCompleted { request, completed } => {
+                self.model_completed(request, completed, effects);
+            }
+            Signal::ModelFailed { request, error, jitter } => {
+                self.model_failed(request, error, jitter, effects);
+            }
+            Signal::PatchComputed { ordinal, patch } => self.patch_computed(ordinal, patch, effects),
+            Signal::CallEnded(result) => self.call_ended(result, effects),
+            Signal::Woken => {}
+            Signal::Failed(outcome) => self.end(outcome, effects),
+            Signal::Published => self.published(effects),
+        }
+    }
+
+    fn started(&mut self, epoch: u32, record: EpochStarted, effects: &mut Vec<Effect>) {
+        if self.state.published {
+            self.stage = Stage::Done;
+            effects.push(Effect::Exit);
+            return;
+        }
+        self.state.epoch = epoch;
+        self.append(record, effects);
+        effects.push(Effect::Barrier(Barrier::Opened));
+        if let Some(outcome) = self.state.outcome.clone() {
+            self.stage = Stage::Finishing;
+            effects.push(Effect::Finish(outcome));
+        } else if self.state.fruitless_starts >= FRUITLESS_STARTS_MAX {
+            let restarts = FRUITLESS_STARTS_MAX - 1;
+            let message = format!("CrashLoop: the agent ended unexpectedly {restarts} times in a row");
+            self.end(internal_error(&message), effects);
+        } else if let Some(thread) = &self.state.thread {
+            self.stage = Stage::Surveying;
+            effects.push(Effect::Survey(recover::questions(thread)));
+        } else {
+            self.stage = Stage::Preparing;
+            effects.push(Effect::Prepare);
+        }
+    }
+
+    fn prepared(&mut self, prepared: Prepared, effects: &mut Vec<Effect>) {
+        if self.stage != Stage::Preparing {
+            return;
+        }
+        let Prepared { opened, prompt, boot } = prepared;
+        self.stage = Stage::Working;
+        self.boot = Some(boot);
+        effects.push(Effect::Emit(Event::ThreadStarted { thread_id: opened.thread_id.clone() }));
+        self.append(opened, effects);
+        self.append(prompt, effects);
+        effects.push(Effect::Barrier(Barrier::Opened));
+    }
+
+    fn message(&mut self, message: InputAccepted, effects: &mut Vec<Effect>) {
+        if self.state.has_accepted(&message.uid) {
+            return;
+        }
+        let kind = message.kind;
+        self.append(message, effects);
+        effects.push(Effect::Barrier(Barrier::Accepted));
+        match kind {
+            InputKind::Prompt => self.idle_since = None,
+            InputKind::Cancel => self.end(cancelled(), effects),
+        }
+    }
+
+    /// Does the next thing that can be done without waiting.
+    fn advance(&mut self, effects: &mut Vec<Effect>) -> Progress {
+        if matches!(self.stage, Stage::New | Stage::Finishing | Stage::Done) {
+            return Progress::Wait;
+        }
+        if budget::active_left(&self.config.limits, &self.state.spent).is_zero() {
+            return self.trip(Limit::ActiveSeconds, effects);
+        }
+        let (Stage::Working, Some(thread)) = (self.stage, &self.state.thread) else {
+            return Progress::Wait;
+        };
+        if thread.in_turn {
+            self.advance_turn(effects)
+        } else if let Some(prompt) = self.state.prompts.front().cloned() {
+            self.start_turn(prompt, effects);
+            Progress::Again
+        } else {
+            self.rest(effects)
+        }
+    }
+
+    fn start_turn(&mut self, prompt: InputAccepted, effects: &mut Vec<Effect>) {
+        let Some(thread) = &self.state.thread else { return };
+        let content = vec![ContentPart::Text { text: prompt.text }];
+        let message = Message { role: Role::User, content };
+        let item = thread.opened.wire.message(message, &thread.opened.capabilities);
+        self.idle_since = None;
+        self.append(TurnStarted { input_uid: prompt.uid, items: vec![item] }, effects);
+        effects.push(Effect::Emit(Event::TurnStarted {}));
+    }
+
+    fn advance_turn(&mut self, effects: &mut Vec<Effect>) -> Progress {
+        if let Progress::Again = self.start_calls(effects) {
+            return Progress::Again;
+        }
+        let Some(thread) = &self.state.thread else { return Progress::Wait };
+        if thread.request.is_some() || thread.calls.iter().any(|call| call.ended.is_none()) {
+            return Progress::Wait;
+        }
+        if !thread.calls.is_empty() {
+            self.append_outputs(effects);
+            return Progress::Again;
+        }
+        self.next_step(effects)
+    }
+
+    /// Writes a fact and takes it in.
+    fn append(&mut self, record: impl Into<Record>, effects: &mut Vec<Effect>) {
+        let entry = Entry {
+            seq: self.state.next_seq,
+            at: self.at.wall,
+            epoch: self.state.epoch,
+            turn: self.thread().map_or(0, |thread| thread.turn),
+            step: self.state.spent.steps,
+            active_ms: u64::try_from(self.state.spent.active.as_millis()).unwrap_or(u64::MAX),
+            record: record.into(),
+        };
+        match self.state.apply(&entry) {
+            Ok(()) => effects.push(Effect::Append(entry)),
+            Err(error) => self.fault = Some(error.to_string()),
+        }
+    }
+
+    fn thread(&self) -> Option<&Thread> {
+        self.state.thread.as_ref()
+    }
+
+    /// Active is what is neither waiting for people nor for a provider that asked to wait.
+    fn is_active(&self) -> bool {
+        match self.stage {
+            Stage::Preparing | Stage::Surveying => true,
+            Stage::Working => self.idle_since.is_none() && !self.held && self.retry_at.is_none(),
+            Stage::New | Stage::Finishing | Stage::Done => false,
+        }
+    }
+}
+
+fn cancelled() -> Outcome {
+    Outcome {
+        reason: Reason::Cancelled,
+        message: "The task was cancelled; the patch so far is kept.".to_owned(),
+    }
+}
+
+fn internal_error(what: &str) -> Outcome {
+    Outcome {
+        reason: Reason::InternalError,
+        message: format!(
+            "{what}. This is a fault of Podwright's own; please report it. The patch so far is kept."
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! The prompt: everything that a thread says before the model's first word.
+//!
+//! Four messages in a fixed order, the ones that change least first, so that tasks of one kind share the
+//! longest beginning: base instructions; developer instructions and what is enforced; what the repository
+//! says and where the agent is; the task. Later changes are appended to the thread, never made here.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use jiff::civil::Date;
+
+use super::agents_md::AgentsMd;
+use crate::api::environment::NetworkMode;
+use crate::llm::{ContentPart, Message, Role};
+
+/// How to work: the same for every task.
+pub const BASE_INSTRUCTIONS: &str = include_str!("base.md");
+
+/// What the first messages are made of.
+#[derive(Clone, Debug)]
+pub struct PromptInput<'a> {
+    /// The task's developer instructions; empty for none.
+    pub instructions: &'a str,
+    /// What commands may do.
+    pub permissions: Permissions<'a>,
+    /// What the repository tells agents.
+    pub agents_md: Option<&'a AgentsMd>,
+    /// Where the agent is.
+    pub environment: EnvironmentContext<'a>,
+    /// The task.
+    pub prompt: &'a str,
+}
+
+/// What is really enforced on commands. Nobody can be asked for more.
+#[derive(Clone, Copy, Debug)]
+pub struct Permissions<'a> {
+    /// Absolute directories beneath which commands may write.
+    pub writable_roots: &'a [&'a str],
+    /// What commands may reach.
+    pub network: NetworkMode,
+    /// After this time a command is ended.
+    pub command_limit: Duration,
+}
+
+/// Where the agent is.
+#[derive(Clone, Copy, Debug)]
+pub struct EnvironmentContext<'a> {
+    /// Absolute working directory.
+    pub cwd: &'a str,
+    /// The absolute path of the repository.
+    pub workspace_root: &'a str,
+    /// The shell that runs commands, by its short name.
+    pub shell: &'a str,
+    /// The day on which the thread began, in UTC, the sandbox's time zone.
+    pub date: Date,
+}
+
+/// The first messages, in order.
+pub fn initial_messages(input: &PromptInput<'_>) -> Vec<Message> {
+    let cwd = input.environment.cwd;
+    let instructions = Some(input.instructions).filter(|text| !text.trim().is_empty()).map(str::to_owned);
+    let agents_md = input.agents_md.map(|agents_md| agents_md.block(cwd));
+    vec![
+        message(Role::Developer, [BASE_INSTRUCTIONS.trim_end().to_owned()]),
+        message(Role::Developer, instructions.into_iter().chain([input.permissions.block()])),
+        message(
+            Role::User,
+            agents_md.into_iter().chain([input.environment.block(input.permissions.network)]),
+        ),
+        message(Role::User, [input.prompt.to_owned()]),
+    ]
+}
+
+impl Permissions<'_> {
+    /// The text that tells the model what is enforced.
+    pub fn block(&self) -> String {
+        let roots: Vec<String> = self.writable_roots.iter().map(|root| format!("`{root}`")).collect();
+        let network = match self.network {
+            NetworkMode::None => {
+                "Network access is restricted: connections are refused, and so is the look-up of names, except \
+                 between processes of the sandbox over the loopback addresses 127.0.0.1 and ::1, on which they may \
+                 listen. Downloads and package installation from the network will fail; work with what is there."
+            }
+        };
+        format!(
+            "<permissions instructions>\n\
+             `sandbox_mode` is `workspace-write`: commands may read the files of the sandbox, and write beneath {}. \
+             Writing elsewhere fails. `apply_patch` changes files of the repository only, and not its `.git`.\n\
+             {network}\n\
+             A command that runs longer than {} seconds is ended with everything that it started.\n\
+             Approval policy is currently never: there is nobody to ask, and a request for more rights is \
+             rejected. Find a way within these limits, or report what could not be done.\n\
+             </permissions instructions>",
+            roots.join(", "),
+            self.command_limit.as_secs(),
+        )
+    }
+}
+
+impl EnvironmentContext<'_> {
+    /// The block that tells the model where it is.
+    pub fn block(&self, network: NetworkMode) -> String {
+        let mut block = String::from("<environment_context>\n");
+        let network = match network {
+            NetworkMode::None => "restricted",
+        };
+        for (name, value) in [
+            ("cwd", self.cwd),
+            ("shell", self.shell),
+            ("current_date", &self.date.to_string()),
+            ("timezone", "UTC"),
+            ("network_access", network),
+            ("workspace_root", self.workspace_root),
+        ] {
+            // Writing to a string cannot fail.
+            let _ = writeln!(block, "  <{name}>{value}</{name}>");
+        }
+        block.push_str("</environment_context>");
+        block
+    }
+}
+
+fn message(role: Role, parts: impl IntoIterator<Item = String>) -> Message {
+    Message { role, content: parts.into_iter().map(|text| ContentPart::Text { text }).collect() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+use super::*;
+use crate::agent::agents_md::{Found, assemble};
+
+const PERMISSIONS: Permissions<'_> = Permissions {
+    writable_roots: &["/workspace", "/home/agent", "/tmp"],
+    network: NetworkMode::None,
+    command_limit: Duration::from_secs(1800),
+};
+
+fn input<'a>(instructions: &'a str, agents_md: Option<&'a AgentsMd>) -> PromptInput<'a> {
+    PromptInput {
+        instructions,
+        permissions: PERMISSIONS,
+        agents_md,
+        environment: EnvironmentContext {
+            cwd: "/workspace/main",
+            workspace_root: "/workspace/main",
+            shell: "bash",
+            date: jiff::civil::date(2026, 11, 23),
+        },
+        prompt: "Mend the failing test.",
+    }
+}
+
+/// Roles and parts, without the base instructions.
+fn shown(messages: &[Message]) -> String {
+    let mut text = String::new();
+    for message in &messages[1..] {
+        text.push_str(&format!("[{:?}]\n", message.role));
+        for part in &message.content {
+            let ContentPart::Text { text: part } = part else { panic!("{part:?}") };
+            text.push_str(part);
+            text.push_str("\n--\n");
+        }
+    }
+    text
+}
+
+#[test]
+fn four_messages_in_a_fixed_order() {
+    let found = vec![Found {
+        path: "/workspace/main/AGENTS.md".into(),
+        content: b"Run `make`.\n".into(),
+        length: 12,
+    }];
+    let agents_md = assemble(&[found]);
+    let messages = initial_messages(&input("Answer in French.", agents_md.as_ref()));
+    assert_eq!(messages[0].role, Role::Developer);
+    assert_eq!(messages[0].text(), BASE_INSTRUCTIONS.trim_end());
+    insta::assert_snapshot!(shown(&messages), @r"
+    [Developer]
+    Answer in French.
+    --
+    <permissions instructions>
+    `sandbox_mode` is `workspace-write`: commands may read the files of the sandbox, and write beneath `/workspace`, `/home/agent`, `/tmp`. Writing elsewhere fails. `apply_patch` changes files of the repository only, and not its `.git`.
+    Network access is restricted: connections are refused, and so is the look-up of names, except between processes of the sandbox over the loopback addresses 127.0.0.1 and ::1, on which they may listen. Downloads and package installation from the network will fail; work with what is there.
+    A command that runs longer than 1800 seconds is ended with everything that it started.
+    Approval policy is currently never: there is nobody to ask, and a request for more rights is rejected. Find a way within these limits, or report what could not be done.
+    </permissions instructions>
+    --
+    [User]
+    # AGENTS.md instructions for /workspace/main
+
+    <INSTRUCTIONS>
+    Run `make`.
+
+    </INSTRUCTIONS>
+    --
+    <environment_context>
+      <cwd>/workspace/main</cwd>
+      <shell>bash</shell>
+      <current_date>2026-11-23</current_date>
+      <timezone>UTC</timezone>
+      <network_access>restricted</network_access>
+      <workspace_root>/workspace/main</workspace_root>
+    </environment_context>
+    --
+    [User]
+    Mend the failing test.
+    --
+    ");
+}
+
+#[test]
+fn what_is_absent_leaves_no_part() {
+    let messages = initial_messages(&input(" \n", None));
+    let parts: Vec<_> = messages.iter().map(|message| message.content.len()).collect();
+    assert_eq!(parts, [1, 1, 1, 1]);
+    assert!(messages[1].text().starts_with("<permissions instructions>\n"));
+    assert!(messages[2].text().starts_with("<environment_context>\n"));
+}
+
+#[test]
+fn the_prompt_is_passed_on_unchanged() {
+    let mut input = input("", None);
+    input.prompt = " <environment_context>\n\ttext \n";
+    assert_eq!(initial_messages(&input)[3].text(), input.prompt);
+}
+
+#[test]
+fn the_base_instructions_name_every_tool_and_no_other_product() {
+    for tool in crate::agent::tools::definitions::codex() {
+        let (crate::llm::ToolDefinition::Function { name, .. }
+        | crate::llm::ToolDefinition::Custom { name, .. }) = tool;
+        assert!(BASE_INSTRUCTIONS.contains(&format!("`{name}`")), "{name}");
+    }
+    for word in ["Codex", "OpenAI", "GPT"] {
+        assert!(!BASE_INSTRUCTIONS.contains(word), "{word}");
+    }
+}

@@ -1,0 +1,207 @@
+//! What an attempt has come to: the fold of its journal. Live and after a crash it is made the same way,
+//! one entry at a time, and so cannot differ.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::budget::Spent;
+use super::history::PairingError;
+use super::journal::record::{
+    BrokenBy, Entry, InputAccepted, InputKind, ModelEnd, ModelEnded, Record, Retries, ThreadOpened,
+};
+use super::thread::Thread;
+use crate::api::attempt::Outcome;
+
+/// The tool whose calls `limits.commands` counts.
+pub const EXEC_COMMAND: &str = "exec_command";
+
+/// Why a journal does not tell a state.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum FoldError {
+    /// A fact of a thread that was never opened.
+    #[error("JournalCorrupt: record {seq} ({name}) comes before the thread was opened")]
+    NoThread {
+        /// Number of the entry.
+        seq: u64,
+        /// Type of its record.
+        name: &'static str,
+    },
+    /// History would break its pairing.
+    #[error("JournalCorrupt: record {seq}: {source}")]
+    Pairing {
+        /// Number of the entry.
+        seq: u64,
+        /// How.
+        source: PairingError,
+    },
+}
+
+/// The state of an attempt.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Number of the next entry.
+    pub next_seq: u64,
+    /// Number of the pod of the newest entry.
+    pub epoch: u32,
+    /// Processes started since the last one that got anything done. The first start is 1.
+    pub fruitless_starts: u32,
+    /// Everything that a limit counts.
+    pub spent: Spent,
+    /// The highest number of the inbox that was taken in.
+    pub inbox_seq: i64,
+    /// UIDs of accepted inputs.
+    accepted: Vec<String>,
+    /// Prompts that no turn answers yet, oldest first.
+    pub prompts: VecDeque<InputAccepted>,
+    /// The thread, once it is open.
+    pub thread: Option<Thread>,
+    /// How the attempt ends, once that is decided.
+    pub outcome: Option<Outcome>,
+    /// Whether the outcome is published.
+    pub published: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            next_seq: 1,
+            epoch: 0,
+            fruitless_starts: 0,
+            spent: Spent::default(),
+            inbox_seq: 0,
+            accepted: Vec::new(),
+            prompts: VecDeque::new(),
+            thread: None,
+            outcome: None,
+            published: false,
+        }
+    }
+}
+
+impl State {
+    /// Folds a journal.
+    ///
+    /// # Errors
+    /// [`FoldError`] for a journal that this program never writes.
+    pub fn fold<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Result<Self, FoldError> {
+        let mut state = Self::default();
+        for entry in entries {
+            state.apply(entry)?;
+        }
+        Ok(state)
+    }
+
+    /// Takes in one more fact.
+    ///
+    /// # Errors
+    /// As for [`State::fold`].
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), FoldError> {
+        self.next_seq = entry.seq + 1;
+        self.epoch = entry.epoch;
+        self.spent.active = self.spent.active.max(Duration::from_millis(entry.active_ms));
+        match &entry.record {
+            Record::EpochStarted(_) => {
+                self.fruitless_starts += 1;
+                Ok(())
+            }
+            Record::InputAccepted(input) => {
+                self.accept(input);
+                Ok(())
+            }
+            Record::BudgetTripped(_) => Ok(()),
+            Record::FinishIntent(finish) => {
+                self.outcome = Some(finish.outcome.clone());
+                Ok(())
+            }
+            Record::FinishDone(_) => {
+                self.published = true;
+                Ok(())
+            }
+            Record::ThreadOpened(opened) => self.open(entry, opened),
+            Record::TurnStarted(_)
+            | Record::TurnEnded(_)
+            | Record::ItemAppended(_)
+            | Record::ModelIntent(_)
+            | Record::ModelEnded(_)
+            | Record::CallIntent(_)
+            | Record::CallEnded(_)
+            | Record::SessionOpened(_)
+            | Record::SessionMoved(_)
+            | Record::SessionClosed(_) => self.apply_to_thread(entry),
+        }
+    }
+
+    /// Whether an input with this UID was accepted before.
+    pub fn has_accepted(&self, uid: &str) -> bool {
+        self.accepted.iter().any(|accepted| accepted == uid)
+    }
+
+    fn accept(&mut self, input: &InputAccepted) {
+        self.inbox_seq = self.inbox_seq.max(input.seq);
+        self.accepted.push(input.uid.clone());
+        match input.kind {
+            // The task's own prompt comes first, whatever was said while the workspace was made ready.
+            InputKind::Prompt if input.seq == 0 => self.prompts.push_front(input.clone()),
+            InputKind::Prompt => self.prompts.push_back(input.clone()),
+            InputKind::Cancel => {}
+        }
+    }
+
+    fn open(&mut self, entry: &Entry, opened: &ThreadOpened) -> Result<(), FoldError> {
+        let thread = Thread::open(opened).map_err(pairing(entry))?;
+        self.thread = Some(thread);
+        Ok(())
+    }
+
+    fn apply_to_thread(&mut self, entry: &Entry) -> Result<(), FoldError> {
+        let no_thread = FoldError::NoThread { seq: entry.seq, name: entry.record.name() };
+        let thread = self.thread.as_mut().ok_or(no_thread)?;
+        match &entry.record {
+            Record::TurnStarted(started) => self.prompts.retain(|prompt| prompt.uid != started.input_uid),
+            Record::ModelIntent(intent) => {
+                self.spent.requests += 1;
+                // A repetition belongs to the step that it repeats.
+                if intent.retries == Retries::default() && !thread.repeats_broken_request() {
+                    self.spent.steps += 1;
+                }
+            }
+            Record::ModelEnded(ended) => {
+                self.spent.usage += ended.usage;
+                if !is_broken_by_restart(ended) {
+                    self.fruitless_starts = 0;
+                }
+            }
+            Record::CallIntent(intent) if intent.tool == EXEC_COMMAND && intent.patch.is_none() => {
+                self.spent.commands += 1;
+            }
+            Record::CallEnded(_) => self.fruitless_starts = 0,
+            Record::CallIntent(_)
+            | Record::TurnEnded(_)
+            | Record::ItemAppended(_)
+            | Record::SessionOpened(_)
+            | Record::SessionMoved(_)
+            | Record::SessionClosed(_)
+            | Record::EpochStarted(_)
+            | Record::ThreadOpened(_)
+            | Record::InputAccepted(_)
+            | Record::BudgetTripped(_)
+            | Record::FinishIntent(_)
+            | Record::FinishDone(_) => {}
+        }
+        thread.apply(&entry.record).map_err(pairing(entry))
+    }
+}
+
+fn is_broken_by_restart(ended: &ModelEnded) -> bool {
+    matches!(ended.end, ModelEnd::Broken { cause: BrokenBy::AgentRestart })
+}
+
+fn pairing(entry: &Entry) -> impl FnOnce(PairingError) -> FoldError {
+    let seq = entry.seq;
+    move |source| FoldError::Pairing { seq, source }
+}
+
+#[cfg(test)]
+mod tests;

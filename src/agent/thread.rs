@@ -1,0 +1,225 @@
+//! The open thread of an attempt, as its journal tells it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::history::{History, PairingError};
+use super::journal::record::{
+    BrokenBy, CallEnded, CallIntent, ModelEnd, ModelIntent, Record, SessionOpened, ThreadOpened,
+};
+use super::tools::plan::PlanStep;
+use super::tools::{CallKind, ToolCall};
+use crate::llm::{Item, RenderedTools, Role, ThreadItem};
+
+/// The open thread of an attempt.
+#[derive(Clone, Debug)]
+pub struct Thread {
+    /// What stays as it is.
+    pub opened: ThreadOpened,
+    /// The tools as the wire carries them.
+    pub tools: RenderedTools,
+    /// Everything said and done.
+    pub history: History,
+    /// Turns begun.
+    pub turn: u32,
+    /// Whether the newest turn goes on.
+    pub in_turn: bool,
+    /// The request that is under way.
+    pub request: Option<ModelIntent>,
+    /// How the newest request of this turn ended.
+    pub last_end: Option<ModelEnd>,
+    /// Calls that the newest request of this turn led to.
+    pub step_calls: usize,
+    /// Calls without output in history, in the order of history.
+    pub calls: Vec<OpenCall>,
+    /// Commands that go on in the background, by the number that the model knows.
+    pub sessions: BTreeMap<i32, SessionOpened>,
+    /// The model's plan.
+    pub plan: Vec<PlanStep>,
+    /// The model's newest words.
+    pub last_message: String,
+    /// What the model said in this turn since its last call: in the end, its answer.
+    pub answer: String,
+    /// Operations whose process's exit was told since the newest request: the next one makes it durable, and
+    /// then the supervisor may forget them.
+    pub exited: Vec<u64>,
+    /// Number of the next operation.
+    pub next_op: u64,
+}
+
+/// A call without output in history.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenCall {
+    /// Its place in history.
+    pub ordinal: u64,
+    /// That it left for the sandbox.
+    pub intent: Option<CallIntent>,
+    /// Its output.
+    pub ended: Option<CallEnded>,
+}
+
+impl Thread {
+    /// The thread at its beginning.
+    ///
+    /// # Errors
+    /// [`PairingError`] when the prefix holds a call.
+    pub fn open(opened: &ThreadOpened) -> Result<Self, PairingError> {
+        let mut thread = Self {
+            // The prefix is in history from here on.
+            opened: ThreadOpened { prefix: Vec::new(), ..opened.clone() },
+            tools: RenderedTools {
+                bytes: Bytes::from(opened.tools.clone()),
+                custom_as_function: opened.custom_as_function.clone(),
+            },
+            history: History::new(opened.wire, opened.capabilities),
+            turn: 0,
+            in_turn: false,
+            request: None,
+            last_end: None,
+            step_calls: 0,
+            calls: Vec::new(),
+            sessions: BTreeMap::new(),
+            plan: Vec::new(),
+            last_message: String::new(),
+            answer: String::new(),
+            exited: Vec::new(),
+            next_op: 1,
+        };
+        opened.prefix.iter().try_for_each(|item| thread.append(item.clone()))?;
+        Ok(thread)
+    }
+
+    /// Takes in one more fact.
+    ///
+    /// # Errors
+    /// [`PairingError`] when it would break history.
+    pub fn apply(&mut self, record: &Record) -> Result<(), PairingError> {
+        match record {
+            Record::TurnStarted(started) => {
+                self.turn += 1;
+                self.in_turn = true;
+                self.last_end = None;
+                self.step_calls = 0;
+                self.answer.clear();
+                started.items.iter().try_for_each(|item| self.append(item.clone()))?;
+            }
+            Record::TurnEnded(ended) => {
+                self.in_turn = false;
+                if !ended.last_message.is_empty() {
+                    self.last_message.clone_from(&ended.last_message);
+                }
+            }
+            Record::ItemAppended(appended) => self.append(appended.item.clone())?,
+            Record::ModelIntent(intent) => {
+                self.request = Some(intent.clone());
+                self.step_calls = 0;
+                self.exited.clear();
+            }
+            Record::ModelEnded(ended) => {
+                self.request = None;
+                self.last_end = Some(ended.end.clone());
+            }
+            Record::CallIntent(intent) => {
+                self.next_op = self.next_op.max(intent.op + 1);
+                if let Some(call) = self.call_mut(intent.ordinal) {
+                    call.intent = Some(intent.clone());
+                }
+            }
+            Record::CallEnded(ended) => {
+                self.exited.extend(ended.process);
+                if let Some(plan) = self.plan_of(ended) {
+                    self.plan = plan;
+                }
+                if let Some(call) = self.call_mut(ended.ordinal) {
+                    call.ended = Some(ended.clone());
+                }
+            }
+            Record::SessionOpened(opened) => {
+                self.sessions.insert(opened.session, opened.clone());
+            }
+            Record::SessionMoved(moved) => {
+                if let Some(session) = self.sessions.get_mut(&moved.session) {
+                    session.cursor = moved.cursor;
+                }
+            }
+            Record::SessionClosed(closed) => {
+                self.sessions.remove(&closed.session);
+            }
+            Record::EpochStarted(_)
+            | Record::ThreadOpened(_)
+            | Record::InputAccepted(_)
+            | Record::BudgetTripped(_)
+            | Record::FinishIntent(_)
+            | Record::FinishDone(_) => {}
+        }
+        Ok(())
+    }
+
+    /// The id of an operation.
+    pub fn op_id(&self, op: u64) -> String {
+        format!("{}-{op}", self.opened.thread_id)
+    }
+
+    /// Whether the next request repeats one that was broken off by a crash.
+    pub fn repeats_broken_request(&self) -> bool {
+        matches!(self.last_end, Some(ModelEnd::Broken { cause: BrokenBy::AgentRestart }))
+            && self.step_calls == 0
+    }
+
+    /// The call item of an open call.
+    pub fn call_item(&self, call: &OpenCall) -> Option<&Item> {
+        self.history.get(usize::try_from(call.ordinal).ok()?)
+    }
+
+    fn append(&mut self, item: ThreadItem) -> Result<(), PairingError> {
+        let is_call = item.item.is_call();
+        let is_output = matches!(item.item, Item::FunctionCallOutput(_) | Item::CustomCallOutput(_));
+        let words = assistant_words(&item.item);
+        let ordinal = self.history.append(item)? as u64;
+        if is_call {
+            self.step_calls += 1;
+            self.answer.clear();
+            self.calls.push(OpenCall { ordinal, intent: None, ended: None });
+        }
+        if is_output {
+            // History took it, so it answers the oldest.
+            self.calls.remove(0);
+        }
+        if let Some(words) = words {
+            self.answer.clone_from(&words);
+            self.last_message = words;
+        }
+        Ok(())
+    }
+
+    /// The plan that a call brought.
+    fn plan_of(&self, ended: &CallEnded) -> Option<Vec<PlanStep>> {
+        let Item::FunctionCall(call) = self.history.get(usize::try_from(ended.ordinal).ok()?)? else {
+            return None;
+        };
+        match ToolCall::parse(CallKind::Function, &call.name, &call.arguments) {
+            Ok(ToolCall::UpdatePlan(update)) => Some(update.plan),
+            Ok(ToolCall::ExecCommand(_) | ToolCall::WriteStdin(_) | ToolCall::ApplyPatch(_)) | Err(_) => None,
+        }
+    }
+
+    fn call_mut(&mut self, ordinal: u64) -> Option<&mut OpenCall> {
+        self.calls.iter_mut().find(|call| call.ordinal == ordinal)
+    }
+}
+
+fn assistant_words(item: &Item) -> Option<String> {
+    match item {
+        Item::Message(message) if message.role == Role::Assistant => {
+            Some(message.text()).filter(|text| !text.trim().is_empty())
+        }
+        Item::Message(_)
+        | Item::Reasoning(_)
+        | Item::FunctionCall(_)
+        | Item::CustomCall(_)
+        | Item::FunctionCallOutput(_)
+        | Item::CustomCallOutput(_)
+        | Item::Opaque(_) => None,
+    }
+}

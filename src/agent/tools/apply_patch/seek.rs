@@ -1,0 +1,101 @@
+//! Where a sequence of lines is in a file.
+
+use super::lines::Lines;
+
+/// Whether two lines count as equal.
+type Same = fn(&str, &str) -> bool;
+
+/// Ways to compare two lines, from strict to lenient.
+const PASSES: [Same; 4] = [
+    |have, want| have == want,
+    |have, want| have.trim_end() == want.trim_end(),
+    |have, want| have.trim() == want.trim(),
+    |have, want| have.trim().chars().map(to_ascii).eq(want.trim().chars().map(to_ascii)),
+];
+
+/// The index of the first line, not before `from`, where `pattern` begins; with `at_end` only the place where
+/// it reaches the end. The whole file is searched in one way before a more lenient one is tried, so that a
+/// near miss never hides an exact match further down. An empty pattern is at `from`.
+pub(super) fn seek(lines: &Lines<'_>, pattern: &[&str], from: usize, at_end: bool) -> Option<usize> {
+    if pattern.is_empty() {
+        return Some(from);
+    }
+    let last = lines.len().checked_sub(pattern.len())?;
+    let from = if at_end { last.max(from) } else { from };
+    PASSES.iter().find_map(|&same| first_match(lines, pattern, from, same))
+}
+
+/// Knuth, Morris and Pratt: linear, so that a patch of many equal lines for a file of many equal lines, which
+/// a model may be talked into, costs no more than any other. Each way to compare is an equivalence.
+fn first_match(lines: &Lines<'_>, pattern: &[&str], from: usize, same: Same) -> Option<usize> {
+    // borders[n]: length of the longest proper prefix of the first n + 1 lines that also ends them.
+    let mut borders = vec![0; pattern.len()];
+    let advance = |borders: &[usize], mut matched: usize, line: &str| {
+        while matched > 0 && !same(line, pattern[matched]) {
+            matched = borders[matched - 1];
+        }
+        if same(line, pattern[matched]) { matched + 1 } else { 0 }
+    };
+    for at in 1..pattern.len() {
+        borders[at] = advance(&borders, borders[at - 1], pattern[at]);
+    }
+    let mut matched = 0;
+    (from..lines.len()).find_map(|at| {
+        matched = advance(&borders, matched, lines.line(at));
+        (matched == pattern.len()).then(|| at + 1 - matched)
+    })
+}
+
+/// Typographic dashes, quotes and spaces, as they get into text that passed through an editor or a model,
+/// in plain form.
+fn to_ascii(character: char) -> char {
+    match character {
+        '\u{2010}'..='\u{2015}' | '\u{2212}' => '-',
+        '\u{2018}'..='\u{201b}' => '\'',
+        '\u{201c}'..='\u{201f}' => '"',
+        '\u{a0}' | '\u{2002}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => ' ',
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(file: &[&str], pattern: &[&str], from: usize, at_end: bool) -> Option<usize> {
+        seek(&Lines::of(&file.join("\n")), pattern, from, at_end)
+    }
+
+    #[test]
+    fn an_exact_match_further_down_wins_over_a_near_one() {
+        assert_eq!(find(&["one ", "one"], &["one"], 0, false), Some(1));
+        assert_eq!(find(&[" one", "one "], &["one"], 0, false), Some(1));
+        assert_eq!(find(&["\u{2013}", " -"], &["-"], 0, false), Some(1));
+    }
+
+    #[test]
+    fn each_pass_forgives_more() {
+        assert_eq!(find(&["\tx  "], &["\tx"], 0, false), Some(0));
+        assert_eq!(find(&["\tx  "], &["  x"], 0, false), Some(0));
+        assert_eq!(
+            find(&["it\u{2019}s \u{2014} \u{201c}q\u{201d}\u{a0}z"], &["it's - \"q\" z"], 0, false),
+            Some(0)
+        );
+        assert_eq!(find(&["X"], &["x"], 0, false), None);
+    }
+
+    #[test]
+    fn nothing_before_the_cursor_and_nothing_past_the_end() {
+        assert_eq!(find(&["a", "b"], &["a"], 1, false), None);
+        assert_eq!(find(&["a"], &["a", "b"], 0, false), None);
+        assert_eq!(find(&["a"], &[], 1, false), Some(1));
+        assert_eq!(find(&["a"], &["a"], 5, false), None);
+    }
+
+    #[test]
+    fn at_the_end_means_only_there() {
+        assert_eq!(find(&["x", "x"], &["x"], 0, true), Some(1));
+        assert_eq!(find(&["x", "y"], &["x"], 0, true), None);
+        assert_eq!(find(&["x", "y"], &["y"], 2, true), None);
+    }
+}

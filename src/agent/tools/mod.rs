@@ -1,0 +1,146 @@
+//! The tools: what a model may call, what its calls mean, and the exact texts that it reads.
+//!
+//! Nothing here acts. A call is parsed into a [`ToolCall`], or answered at once with a text: a wrong name and
+//! wrong arguments are something for the model to mend, never the end of a turn.
+
+pub mod apply_patch;
+pub mod definitions;
+pub mod exec;
+pub mod path;
+pub mod plan;
+pub mod truncate;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use apply_patch::{BARE_PATCH, Patch, ShellForm, shell_form};
+use exec::{ExecCommand, WriteStdin};
+use plan::PlanUpdate;
+
+/// The way in which a model called a tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    /// With JSON.
+    Function,
+    /// With free text.
+    Custom,
+}
+
+/// A call that can be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToolCall {
+    /// Runs a command.
+    ExecCommand(ExecCommand),
+    /// Writes to a running command, or looks at it.
+    WriteStdin(WriteStdin),
+    /// Changes files.
+    ApplyPatch(ApplyPatch),
+    /// Says what is done and what is to do.
+    UpdatePlan(PlanUpdate),
+}
+
+/// A patch and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplyPatch {
+    /// The patch.
+    pub patch: Patch,
+    /// The directory from which its paths count, relative to the turn's; that one when absent.
+    pub workdir: Option<String>,
+    /// It came as a command for `exec_command`.
+    pub from_command: bool,
+}
+
+/// Which calls may run beside each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallClass {
+    /// Beside others of its kind.
+    Shared,
+    /// Alone: after all earlier calls, before all later ones.
+    Exclusive,
+}
+
+impl ToolCall {
+    /// Parses a call. The input of a tool for free text is also taken from a function of one string `input`,
+    /// the form in which it is offered to models that take no free text.
+    ///
+    /// # Errors
+    /// The call's whole output: the text that the model reads instead of a result.
+    pub fn parse(kind: CallKind, name: &str, arguments: &str) -> Result<Self, String> {
+        match (kind, name) {
+            (CallKind::Function, "exec_command") => Self::command(ExecCommand::parse(arguments)?),
+            (CallKind::Function, "write_stdin") => WriteStdin::parse(arguments).map(Self::WriteStdin),
+            (CallKind::Function, "update_plan") => parse_arguments(arguments).map(Self::UpdatePlan),
+            (CallKind::Function, "apply_patch") => {
+                let ApplyPatchArguments { input } = parse_arguments(arguments)?;
+                ApplyPatch::parse(&input, None, false).map(Self::ApplyPatch)
+            }
+            (CallKind::Custom, "apply_patch") => {
+                ApplyPatch::parse(arguments, None, false).map(Self::ApplyPatch)
+            }
+            (CallKind::Function, _) => Err(format!("unsupported call: {name}")),
+            (CallKind::Custom, _) => Err(format!("unsupported custom tool call: {name}")),
+        }
+    }
+
+    /// Which calls may run beside this one.
+    pub fn class(&self) -> CallClass {
+        match self {
+            Self::ExecCommand(_) | Self::WriteStdin(_) => CallClass::Shared,
+            Self::ApplyPatch(_) | Self::UpdatePlan(_) => CallClass::Exclusive,
+        }
+    }
+
+    fn command(command: ExecCommand) -> Result<Self, String> {
+        match shell_form(&command.cmd) {
+            None => Ok(Self::ExecCommand(command)),
+            Some(ShellForm::Bare) => Err(BARE_PATCH.to_owned()),
+            Some(ShellForm::Call { directory, patch }) => {
+                let workdir = match (command.workdir.as_deref(), directory) {
+                    (Some(workdir), Some(directory)) if !directory.starts_with('/') => {
+                        Some(format!("{workdir}/{directory}"))
+                    }
+                    (workdir, directory) => directory.or(workdir).map(str::to_owned),
+                };
+                ApplyPatch::parse(patch, workdir, true).map(Self::ApplyPatch)
+            }
+        }
+    }
+}
+
+impl ApplyPatch {
+    /// The absolute directory from which the patch's paths count, given the turn's.
+    pub fn cwd(&self, turn_cwd: &str) -> String {
+        path::resolve(turn_cwd, self.workdir.as_deref().unwrap_or_default())
+    }
+
+    /// The output for the model of a patch that was carried out, or failed to be: `text` is that of
+    /// [`apply_patch::Summary::success`] or [`apply_patch::failure`].
+    pub fn output(&self, text: &str, wall: Duration) -> String {
+        if self.from_command {
+            format!("Wall time: {:.4} seconds\nOutput:\n{text}", wall.as_secs_f64())
+        } else {
+            text.to_owned()
+        }
+    }
+
+    fn parse(text: &str, workdir: Option<String>, from_command: bool) -> Result<Self, String> {
+        match apply_patch::parse(text) {
+            Ok(patch) => Ok(Self { patch, workdir, from_command }),
+            Err(error) => Err(format!("apply_patch verification failed: {error}")),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ApplyPatchArguments {
+    input: String,
+}
+
+fn parse_arguments<T: DeserializeOwned>(arguments: &str) -> Result<T, String> {
+    serde_json::from_str(arguments).map_err(|error| format!("failed to parse function arguments: {error}"))
+}

@@ -1,0 +1,112 @@
+//! Settings as the program uses them: what was typed and what the environment says, checked once.
+
+use std::net::SocketAddr;
+
+use anyhow::bail;
+
+use crate::cli::ControllerArgs;
+use crate::controller::Scope;
+use crate::controller::build::AgentImage;
+use crate::telemetry::tracing::LogFormat;
+
+/// Settings of the controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerConfig {
+    /// Which namespaces are served.
+    pub scopes: Vec<Scope>,
+    /// How many tasks are looked at at a time, in each scope.
+    pub concurrency: u16,
+    /// Where probes and metrics are served.
+    pub listen: SocketAddr,
+    /// The image of the agents.
+    pub agent: AgentImage,
+    /// Name of this process in events.
+    pub instance: Option<String>,
+    /// Form of the log lines.
+    pub log_format: LogFormat,
+    /// Which log lines there are, in the syntax of `RUST_LOG`.
+    pub log_filter: String,
+}
+
+impl ControllerConfig {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    ///
+    /// When a value can't be used; the message names the flag.
+    pub fn new(typed: ControllerArgs) -> anyhow::Result<Self> {
+        let ControllerArgs {
+            namespaces,
+            concurrency,
+            listen,
+            agent_image,
+            agent_image_pull_policy,
+            instance,
+            log_format,
+            log_filter,
+        } = typed;
+        if agent_image.trim().is_empty() {
+            bail!("--agent-image is empty: name the image that has this program in it");
+        }
+        if !["Always", "IfNotPresent", "Never"].contains(&agent_image_pull_policy.as_str()) {
+            bail!("--agent-image-pull-policy must be Always, IfNotPresent or Never");
+        }
+        Ok(Self {
+            scopes: scopes(namespaces)?,
+            concurrency,
+            listen,
+            agent: AgentImage { reference: agent_image, pull_policy: agent_image_pull_policy },
+            instance,
+            log_format,
+            log_filter,
+        })
+    }
+}
+
+fn scopes(mut namespaces: Vec<String>) -> anyhow::Result<Vec<Scope>> {
+    if namespaces.is_empty() {
+        return Ok(vec![Scope::All]);
+    }
+    // Two sets of watches over one namespace would make two passes over one task run at once.
+    namespaces.sort();
+    namespaces.dedup();
+    if namespaces.iter().any(String::is_empty) {
+        bail!("--namespaces has an empty name in it");
+    }
+    Ok(namespaces.into_iter().map(Scope::Namespace).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn config(flags: &[&str]) -> anyhow::Result<ControllerConfig> {
+        let start = ["podwright", "controller", "--agent-image", "podwright:1"];
+        let Command::Controller(args) = Cli::parse_from(start.iter().chain(flags)).command else {
+            panic!("not the controller")
+        };
+        ControllerConfig::new(*args)
+    }
+
+    #[test]
+    fn without_namespaces_all_are_served() {
+        assert_eq!(config(&[]).unwrap().scopes, [Scope::All]);
+    }
+
+    #[test]
+    fn a_namespace_is_served_once() {
+        let scopes = config(&["--namespaces=b,a,b"]).unwrap().scopes;
+        assert_eq!(scopes, [Scope::Namespace("a".into()), Scope::Namespace("b".into())]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let error = config(&["--agent-image-pull-policy=Sometimes"]).unwrap_err().to_string();
+        assert!(error.contains("--agent-image-pull-policy"), "{error}");
+        let error = config(&["--namespaces=a,,b"]).unwrap_err().to_string();
+        assert!(error.contains("--namespaces"), "{error}");
+    }
+}

@@ -1,0 +1,202 @@
+//! Makes the plan true. What a pod needs is created once, in an order in which each thing's needs come first;
+//! a pass that broke off in the middle is simply made again.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::NamespaceResourceScope;
+use kube::{Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::build::{AgentImage, Children, StoredAttempt, children};
+use super::error::{ApplyError, RequestError};
+use super::observed::Observed;
+use super::plan::{Plan, PodOutcome};
+use super::refusal::refusal;
+use super::request::bounded;
+use crate::api::AgentAttempt;
+use crate::names;
+
+/// What a pass has brought about.
+#[derive(Debug)]
+pub(super) struct Applied {
+    /// The AgentAttempt as it is now.
+    pub(super) attempt: Option<Arc<AgentAttempt>>,
+    /// What became of the pod.
+    pub(super) pod: PodOutcome,
+    /// Whether anything was written.
+    pub(super) wrote: bool,
+}
+
+/// Whether an object was made or was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Created {
+    Now,
+    Before,
+}
+
+/// Applies the AgentAttempt, and makes what hangs on it.
+pub(super) async fn apply(
+    client: &Client,
+    agent: &AgentImage,
+    observed: &Observed,
+    plan: &Plan,
+) -> Result<Applied, ApplyError> {
+    let namespace = observed.id.namespace.as_str();
+    if let Some((name, uid)) = &plan.obsolete {
+        delete::<AgentAttempt>(client, namespace, name, uid).await?;
+        return Ok(Applied { attempt: None, pod: PodOutcome::Unasked, wrote: true });
+    }
+    let attempt = match &plan.attempt {
+        Some(attempt) => Some(Arc::new(apply_attempt(client, attempt).await?)),
+        None => observed.attempt.clone(),
+    };
+    let wrote = plan.attempt.is_some();
+    let (Some(parts), Some(attempt)) = (&plan.pod, &attempt) else {
+        return Ok(Applied { attempt, pod: PodOutcome::Unasked, wrote });
+    };
+    let stored = StoredAttempt::of(attempt).ok_or_else(|| ApplyError::Incomplete {
+        kind: "AgentAttempt",
+        name: observed.id.attempt_name(),
+        field: "metadata.uid",
+    })?;
+    let children = children(&stored, parts, agent);
+    let pod = create_children(client, namespace, stored.uid, children).await?;
+    Ok(Applied { attempt: Some(attempt.clone()), pod, wrote: true })
+}
+
+async fn create_children(
+    client: &Client,
+    namespace: &str,
+    owner: &str,
+    children: Children,
+) -> Result<PodOutcome, ApplyError> {
+    // Taken apart by name: a new child does not compile until it has its place in the order.
+    let Children { patch, transcript, service_account, role, role_binding, pod } = children;
+    let optional = async {
+        match &transcript {
+            Some(transcript) => create(client, namespace, owner, transcript).await.map(|_| ()),
+            None => Ok(()),
+        }
+    };
+    // A RoleBinding can only name a Role that is there.
+    let rights = async {
+        create(client, namespace, owner, &role).await?;
+        create(client, namespace, owner, &role_binding).await
+    };
+    tokio::try_join!(
+        create(client, namespace, owner, &patch),
+        optional,
+        create(client, namespace, owner, &service_account),
+        rights,
+    )?;
+    // Last, so that a pod that is there has all it needs: nothing above is ever made again for it.
+    match create(client, namespace, owner, &pod).await {
+        Ok(Created::Now) => Ok(PodOutcome::Made),
+        Ok(Created::Before) => Ok(PodOutcome::There),
+        Err(error) => match refused(&error) {
+            Some(refusal) => Ok(PodOutcome::Refused(refusal)),
+            None => Err(error),
+        },
+    }
+}
+
+fn refused(error: &ApplyError) -> Option<super::refusal::Refusal> {
+    match error {
+        ApplyError::Write { source, .. } => source.status().and_then(refusal),
+        ApplyError::Foreign { .. } | ApplyError::Incomplete { .. } => None,
+    }
+}
+
+async fn apply_attempt(client: &Client, attempt: &AgentAttempt) -> Result<AgentAttempt, ApplyError> {
+    let name = attempt.metadata.name.clone().unwrap_or_default();
+    let api: Api<AgentAttempt> =
+        Api::namespaced(client.clone(), attempt.metadata.namespace.as_deref().unwrap_or_default());
+    let params = PatchParams::apply(names::CONTROLLER_MANAGER).force();
+    let applied = bounded(api.patch(&name, &params, &Patch::Apply(attempt)))
+        .await
+        .map_err(|source| failed::<AgentAttempt>("apply", &name, source))?;
+    // Whoever made an object of this name before us owns it: the apply has only added to it.
+    let owners = applied.metadata.owner_references.iter().flatten();
+    let mut controllers = owners.filter(|owner| owner.controller == Some(true));
+    if controllers.any(|owner| owner.uid != attempt.spec.task_uid) {
+        return Err(ApplyError::Foreign { kind: "AgentAttempt", name });
+    }
+    Ok(applied)
+}
+
+/// Creates an object, or makes sure that the one that is there has the same owner.
+async fn create<K>(client: &Client, namespace: &str, owner: &str, object: &K) -> Result<Created, ApplyError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Serialize,
+{
+    let name = object.meta().name.clone().unwrap_or_default();
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let params =
+        PostParams { field_manager: Some(names::CONTROLLER_MANAGER.to_owned()), ..PostParams::default() };
+    match bounded(api.create(&params, object)).await {
+        Ok(_) => Ok(Created::Now),
+        Err(error) if error.is_already_there() => {
+            let there = bounded(api.get_metadata(&name))
+                .await
+                .map_err(|source| failed::<K>("read", &name, source))?;
+            if is_controlled_by(there.meta(), owner) {
+                Ok(Created::Before)
+            } else {
+                Err(ApplyError::Foreign { kind: kind::<K>(), name })
+            }
+        }
+        Err(source) => Err(failed::<K>("create", &name, source)),
+    }
+}
+
+/// Deletes the object of this name if it is still the one of this UID; one that is gone, or another one by now,
+/// is no error.
+pub(super) async fn delete<K>(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+) -> Result<(), ApplyError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let params = DeleteParams {
+        preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+        ..DeleteParams::background()
+    };
+    match bounded(api.delete(name, &params)).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+        Err(source) => Err(failed::<K>("delete", name, source)),
+    }
+}
+
+/// Whether an object's controlling owner has this UID.
+pub(super) fn is_controlled_by(metadata: &kube::api::ObjectMeta, owner: &str) -> bool {
+    let mut owners = metadata.owner_references.iter().flatten();
+    owners.any(|reference| reference.controller == Some(true) && reference.uid == owner)
+}
+
+pub(super) fn failed<K: Resource<DynamicType = ()>>(
+    verb: &'static str,
+    name: &str,
+    source: RequestError,
+) -> ApplyError {
+    ApplyError::Write { verb, kind: kind::<K>(), name: name.to_owned(), source }
+}
+
+/// The kind's name, which is static for all types that are known when compiling.
+pub(super) fn kind<K: Resource<DynamicType = ()>>() -> &'static str {
+    match K::kind(&()) {
+        std::borrow::Cow::Borrowed(kind) => kind,
+        std::borrow::Cow::Owned(_) => "object",
+    }
+}

@@ -1,0 +1,67 @@
+//! The Role of a pod's agent: everything by name, nothing of another attempt's.
+//!
+//! The controller can grant only what it holds, so each rule here stands in the chart's rules too.
+
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
+
+use super::{StoredAttempt, metadata};
+use crate::api::GROUP;
+use crate::api::attempt::Job;
+
+/// What the agent may do.
+#[must_use]
+pub fn role(attempt: &StoredAttempt<'_>) -> Role {
+    let pod = vec![attempt.pod_name()];
+    let own = vec![attempt.name.to_owned()];
+    let mut rules = vec![
+        // Its way into the sandbox. Websockets are opened with GET, which newer servers check as create as well.
+        rule("", "pods/exec", &["get", "create"], pod.clone()),
+        // list and watch are granted for one name too: they need the field selector metadata.name=….
+        rule("", "pods", &["get", "list", "watch"], pod),
+        rule(GROUP, "agentattempts", &["get", "list", "watch"], own.clone()),
+        rule(GROUP, "agentattempts/status", &["patch"], own),
+        rule("", "configmaps", &["patch"], artifacts(attempt.job)),
+    ];
+    let inputs = inputs(attempt.job);
+    if !inputs.is_empty() {
+        rules.push(rule("", "configmaps", &["get"], inputs));
+    }
+    let secrets = secrets(attempt.job);
+    if !secrets.is_empty() {
+        rules.push(rule("", "secrets", &["get"], secrets));
+    }
+    Role { metadata: metadata(attempt, attempt.pod_name()), rules: Some(rules) }
+}
+
+fn artifacts(job: &Job) -> Vec<String> {
+    std::iter::once(&job.patch_artifact_name).chain(&job.transcript_artifact_name).cloned().collect()
+}
+
+fn inputs(job: &Job) -> Vec<String> {
+    let sources = [&job.prompt_from, &job.environment.ca_bundle, &job.model.ca_bundle];
+    each_once(sources.into_iter().flatten().map(|source| source.name.clone()))
+}
+
+fn secrets(job: &Job) -> Vec<String> {
+    let setup = job.environment.setup.iter().flat_map(|setup| setup.secret_names.clone());
+    let git = job.repository.credentials_secret_name.clone();
+    let model = job.model.credentials_secret_name.clone();
+    each_once(git.into_iter().chain(model).chain(setup))
+}
+
+fn each_once(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn rule(group: &str, resource: &str, verbs: &[&str], names: Vec<String>) -> PolicyRule {
+    PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(vec![resource.to_owned()]),
+        verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+        resource_names: Some(names),
+        non_resource_urls: None,
+    }
+}

@@ -1,0 +1,220 @@
+//! What the controller watches: stores to read from, and the streams that say which task to look at.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Resource;
+use kube::api::Api;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{PredicateConfig, WatchStreamExt, watcher};
+use serde::de::DeserializeOwned;
+use tokio::sync::SetOnce;
+
+use super::observed::TaskId;
+use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, ModelProvider};
+use crate::names;
+
+/// A watched object, or the reason why it does not fit our types: one bad object must not end the watch of all.
+pub(super) type Guarded<K> = DeserializeGuard<K>;
+
+/// Stores filled by watches. They may lag; what can't be taken back is decided on fresh reads.
+#[derive(Clone)]
+pub(super) struct Caches {
+    pub(super) tasks: Store<Guarded<AgentTask>>,
+    pub(super) attempts: Store<Guarded<AgentAttempt>>,
+    pub(super) pods: Store<Pod>,
+    pub(super) messages: Store<Guarded<AgentMessage>>,
+    filled: Vec<Filled>,
+}
+
+/// Set when a store has had its first list. Not the store's own `wait_until_ready`: that wakes only one of
+/// several who wait, and the pass runner waits too.
+type Filled = Arc<SetOnce<()>>;
+
+/// Streams of objects, each of which makes a task be looked at.
+pub(super) struct Triggers {
+    pub(super) tasks: Touched<Guarded<AgentTask>>,
+    pub(super) attempts: Touched<Guarded<AgentAttempt>>,
+    pub(super) pods: Touched<Pod>,
+    pub(super) messages: Touched<Guarded<AgentMessage>>,
+    pub(super) environments: Touched<Guarded<AgentEnvironment>>,
+    pub(super) providers: Touched<Guarded<ModelProvider>>,
+}
+
+/// A stream of objects that were added, changed or deleted.
+pub(super) type Touched<K> = futures::stream::BoxStream<'static, Result<K, watcher::Error>>;
+
+/// Which namespaces a set of watches covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    All,
+    /// One.
+    Namespace(String),
+}
+
+impl Scope {
+    fn api<K>(&self, client: kube::Client) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        match self {
+            Self::All => Api::all(client),
+            Self::Namespace(namespace) => Api::namespaced(client, namespace),
+        }
+    }
+}
+
+/// Opens the watches. Nothing is read before the streams are driven.
+pub(super) fn watch(client: &kube::Client, scope: &Scope) -> (Caches, Triggers) {
+    let all = watcher::Config::default();
+    let ours =
+        watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY));
+    let filled: Vec<Filled> = (0..4).map(|_| Filled::default()).collect();
+    let [of_tasks, of_attempts, of_pods, of_messages] =
+        [0, 1, 2, 3].map(|place: usize| filled[place].clone());
+    // A task's status is written by the controller itself, and nothing else in it matters between generations.
+    let (tasks, task_events) = stored(scope.api(client.clone()), all.clone(), generation, keep, of_tasks);
+    let (attempts, attempt_events) =
+        stored(scope.api(client.clone()), ours.clone(), version, keep, of_attempts);
+    let (pods, pod_events) = stored(scope.api(client.clone()), ours, version, keep_status, of_pods);
+    let (messages, message_events) =
+        stored(scope.api(client.clone()), all.clone(), version, keep, of_messages);
+    let caches = Caches { tasks, attempts, pods, messages, filled };
+    let triggers = Triggers {
+        tasks: task_events,
+        attempts: attempt_events,
+        pods: pod_events,
+        messages: message_events,
+        environments: unstored(scope.api(client.clone()), all.clone()),
+        providers: unstored(scope.api(client.clone()), all),
+    };
+    (caches, triggers)
+}
+
+impl Caches {
+    /// Stores that are never filled: every pass reads the API server itself.
+    #[cfg(test)]
+    pub(super) fn empty() -> Self {
+        fn store<K: Resource<DynamicType = ()> + Clone + 'static>() -> Store<K> {
+            reflector::store().0
+        }
+        let filled = vec![Filled::default()];
+        Self { tasks: store(), attempts: store(), pods: store(), messages: store(), filled }
+    }
+
+    /// Waits until each store has had its first list.
+    pub(super) async fn wait_until_filled(&self) {
+        for filled in &self.filled {
+            filled.wait().await;
+        }
+    }
+
+    /// Whether each store has had its first list.
+    pub(super) fn are_filled(&self) -> bool {
+        self.filled.iter().all(|filled| filled.initialized())
+    }
+
+    pub(super) fn attempt(&self, id: &TaskId) -> Option<AgentAttempt> {
+        let found = self.attempts.get(&ObjectRef::new(&id.attempt_name()).within(&id.namespace))?;
+        found.0.as_ref().ok().cloned()
+    }
+
+    pub(super) fn pod(&self, id: &TaskId) -> Option<Arc<Pod>> {
+        self.pods.get(&ObjectRef::new(&id.pod_name()).within(&id.namespace))
+    }
+
+    pub(super) fn messages(&self, id: &TaskId) -> Vec<Arc<AgentMessage>> {
+        let all = self.messages.state();
+        let messages = all.iter().filter_map(|message| message.0.as_ref().ok());
+        let own = messages.filter(|message| {
+            message.spec.task_name == id.name && message.metadata.namespace.as_deref() == Some(&id.namespace)
+        });
+        own.cloned().map(Arc::new).collect()
+    }
+
+    /// Tasks that may wait for an object of a namespace.
+    pub(super) fn waiting(
+        &self,
+        namespace: Option<&str>,
+        names_it: impl Fn(&AgentTask) -> bool,
+    ) -> Vec<ObjectRef<Guarded<AgentTask>>> {
+        let found = self.tasks.state_filter(|task| {
+            let task = task.0.as_ref().ok().filter(|task| super::observed::ended(task).is_none());
+            task.is_some_and(|task| task.metadata.namespace.as_deref() == namespace && names_it(task))
+        });
+        found.iter().map(|task| ObjectRef::from_obj(task.as_ref())).collect()
+    }
+}
+
+fn stored<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    changed: fn(&K) -> Option<u64>,
+    keep: fn(&mut K),
+    filled: Filled,
+) -> (Store<K>, Touched<K>)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
+    let (store, writer) = reflector::store();
+    let events = watcher(api, config)
+        .default_backoff()
+        .modify(move |object: &mut K| {
+            object.meta_mut().managed_fields = None;
+            keep(object);
+        })
+        .reflect(writer)
+        .inspect(move |event| {
+            if matches!(event, Ok(watcher::Event::InitDone)) {
+                // The second and later lists find it set.
+                let _ = filled.set(());
+            }
+        })
+        .touched_objects()
+        .predicate_filter(changed, PredicateConfig::default())
+        .boxed();
+    (store, events)
+}
+
+fn unstored<K>(api: Api<K>, config: watcher::Config) -> Touched<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+{
+    let events = watcher(api, config).default_backoff().touched_objects();
+    boxed(events.predicate_filter(generation, PredicateConfig::default()))
+}
+
+fn boxed<K>(stream: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static) -> Touched<K> {
+    stream.boxed()
+}
+
+fn generation<K: Resource>(object: &K) -> Option<u64> {
+    let metadata = object.meta();
+    // A deletion changes no generation, unless a finalizer holds it up.
+    let deletion = metadata.deletion_timestamp.as_ref().map(|time| time.0.as_second());
+    Some(hashed(&(metadata.generation, deletion)))
+}
+
+fn version<K: Resource>(object: &K) -> Option<u64> {
+    object.meta().resource_version.as_ref().map(hashed)
+}
+
+fn hashed(value: &impl Hash) -> u64 {
+    use std::hash::Hasher;
+    let mut hasher = std::hash::DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn keep<K>(_: &mut K) {}
+
+/// Of a pod only the status matters: its spec is ours, and ten times as large.
+fn keep_status(pod: &mut Pod) {
+    pod.spec = None;
+}

@@ -1,0 +1,167 @@
+//! Sees what one pass needs to see. The only place that reads on the way to a decision.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use kube::Resource;
+use kube::api::{Api, ListParams};
+use kube::core::NamespaceResourceScope;
+use serde::de::DeserializeOwned;
+
+use super::apply::{is_controlled_by, kind};
+use super::artifact;
+use super::caches::Caches;
+use super::error::{ObserveError, RequestError};
+use super::observed::{ArtifactCheck, Observed, References, SecretFacts, TaskId};
+use super::request::bounded;
+use super::validate::{Named, named};
+use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, HOSTS_ANNOTATION, ModelProvider};
+
+/// Messages to one task that are read at a time. The API server bounds the size of an answer, this its number.
+const MAX_MESSAGES: u32 = 500;
+
+/// Looks at a task through the watches, or at the API server itself where their view shows no pod: to create is
+/// the one thing that must not rest on an old view.
+pub(super) async fn observe(
+    client: &kube::Client,
+    caches: &Caches,
+    task: &Arc<AgentTask>,
+    id: &TaskId,
+) -> Result<Observed, ObserveError> {
+    // A store without its first list shows too little of everything.
+    if !caches.are_filled() {
+        return observe_live(client, id).await;
+    }
+    let attempt = caches.attempt(id).filter(|attempt| is_controlled_by(&attempt.metadata, &id.uid));
+    let owner = attempt.as_ref().and_then(|attempt| attempt.metadata.uid.clone());
+    let pod = caches.pod(id);
+    let pod = pod.filter(|pod| owner.as_ref().is_some_and(|owner| is_controlled_by(&pod.metadata, owner)));
+    let observed = Observed {
+        id: id.clone(),
+        task: task.clone(),
+        attempt: attempt.map(Arc::new),
+        pod,
+        messages: caches.messages(id),
+        references: None,
+        patch: None,
+        live: false,
+    };
+    if observed.pod.is_some() || observed.ended().is_some() || task.metadata.deletion_timestamp.is_some() {
+        return Ok(observed);
+    }
+    observe_live(client, id).await
+}
+
+/// Looks at a task at the API server.
+pub(super) async fn observe_live(client: &kube::Client, id: &TaskId) -> Result<Observed, ObserveError> {
+    let (task, attempt, pod, messages) = tokio::try_join!(
+        get::<AgentTask>(client, id, id.name.clone()),
+        get::<AgentAttempt>(client, id, id.attempt_name()),
+        get::<Pod>(client, id, id.pod_name()),
+        messages(client, id),
+    )?;
+    let task = task.filter(|task| task.metadata.uid.as_deref() == Some(&id.uid)).ok_or(ObserveError::Gone)?;
+    if attempt.as_ref().is_some_and(|attempt| !is_controlled_by(&attempt.metadata, &id.uid)) {
+        return Err(ObserveError::Foreign { kind: "AgentAttempt", name: id.attempt_name() });
+    }
+    let owner = attempt.as_ref().and_then(|attempt| attempt.metadata.uid.as_deref());
+    // A pod without its attempt is on its way out with it: it is not this task's any more.
+    let pod = pod.filter(|pod| owner.is_some_and(|owner| is_controlled_by(&pod.metadata, owner)));
+    let mut observed = Observed {
+        id: id.clone(),
+        task: Arc::new(task),
+        attempt: attempt.map(Arc::new),
+        pod: pod.map(Arc::new),
+        messages,
+        references: None,
+        patch: None,
+        live: true,
+    };
+    if observed.ended().is_none() {
+        if observed.pod.is_none() && !observed.pod_was_made() {
+            observed.references = Some(references(client, id, &observed.task).await?);
+        }
+        observed.patch = patch(client, &observed).await?;
+    }
+    Ok(observed)
+}
+
+async fn references(
+    client: &kube::Client,
+    id: &TaskId,
+    task: &AgentTask,
+) -> Result<References, ObserveError> {
+    let (environment, provider) = tokio::try_join!(
+        get::<AgentEnvironment>(client, id, task.spec.environment_name.clone()),
+        get::<ModelProvider>(client, id, task.spec.model.provider_name.clone()),
+    )?;
+    let Named { config_maps, secrets } = named(task, environment.as_ref(), provider.as_ref());
+    // At most a dozen of each, by the schema's bounds.
+    let config_maps = config_maps.into_iter().map(|name| get::<ConfigMap>(client, id, name));
+    let secrets = secrets.into_iter().map(|name| get::<Secret>(client, id, name));
+    let (config_maps, secrets) = tokio::try_join!(
+        futures::future::try_join_all(config_maps),
+        futures::future::try_join_all(secrets),
+    )?;
+    let config_maps = config_maps.into_iter().flatten().filter_map(config_map_facts).collect();
+    let secrets = secrets.into_iter().flatten().filter_map(secret_facts).collect();
+    Ok(References { environment, provider, config_maps, secrets })
+}
+
+fn config_map_facts(config_map: ConfigMap) -> Option<(String, BTreeMap<String, usize>)> {
+    let keys = config_map.data.unwrap_or_default();
+    Some((config_map.metadata.name?, keys.into_iter().map(|(key, text)| (key, text.trim().len())).collect()))
+}
+
+fn secret_facts(secret: Secret) -> Option<(String, SecretFacts)> {
+    let mut annotations = secret.metadata.annotations.unwrap_or_default();
+    let values = secret.data.unwrap_or_default();
+    let keys: BTreeSet<_> =
+        values.into_iter().filter(|(_, value)| !value.0.is_empty()).map(|(key, _)| key).collect();
+    Some((secret.metadata.name?, SecretFacts { hosts: annotations.remove(HOSTS_ANNOTATION), keys }))
+}
+
+/// Compares the patch with what the attempt's status says of it.
+async fn patch(client: &kube::Client, observed: &Observed) -> Result<Option<ArtifactCheck>, ObserveError> {
+    let (Some(attempt), Some(report)) = (&observed.attempt, observed.report()) else { return Ok(None) };
+    let Some(patch) = &report.patch else { return Ok(None) };
+    let job = &attempt.spec.job;
+    let config_map = match &patch.artifact {
+        Some(artifact) if artifact.config_map_name == job.patch_artifact_name => {
+            get::<ConfigMap>(client, &observed.id, job.patch_artifact_name.clone()).await?
+        }
+        Some(_) | None => None,
+    };
+    let owner = attempt.metadata.uid.as_deref().unwrap_or_default();
+    let config_map = config_map.filter(|found| is_controlled_by(&found.metadata, owner));
+    let (patch, limit) = (patch.clone(), job.limits.patch_bytes);
+    // Up to 100 MiB are unpacked and hashed: no work for a thread that others wait for.
+    let check =
+        tokio::task::spawn_blocking(move || artifact::check(&patch, config_map.as_ref(), limit)).await;
+    Ok(Some(check.unwrap_or_else(|_| ArtifactCheck::Wrong("its patch could not be checked".into()))))
+}
+
+async fn messages(client: &kube::Client, id: &TaskId) -> Result<Vec<Arc<AgentMessage>>, ObserveError> {
+    let api: Api<AgentMessage> = Api::namespaced(client.clone(), &id.namespace);
+    let params = ListParams::default().fields(&format!("spec.taskName={}", id.name)).limit(MAX_MESSAGES);
+    let list = bounded(api.list(&params))
+        .await
+        .map_err(|source| read_failed("the AgentMessages of", id.name.clone(), source))?;
+    Ok(list.items.into_iter().map(Arc::new).collect())
+}
+
+async fn get<K>(client: &kube::Client, id: &TaskId, name: String) -> Result<Option<K>, ObserveError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), &id.namespace);
+    bounded(api.get_opt(&name)).await.map_err(|source| read_failed(kind::<K>(), name.clone(), source))
+}
+
+fn read_failed(kind: &'static str, name: String, source: RequestError) -> ObserveError {
+    ObserveError::Read { kind, name, source }
+}

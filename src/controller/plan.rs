@@ -1,0 +1,366 @@
+//! From what was seen to what is to be done: the situation of the task, and the objects it asks for.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::build;
+use super::inbox::{self, Answer};
+use super::observed::{ArtifactCheck, Observed};
+use super::pod_state::{self, PodState};
+use super::refusal::Refusal;
+use super::validate::{PodParts, Validity, validate};
+use crate::api::attempt::Phase;
+use crate::api::reasons::{Reason, Verdict};
+use crate::api::{AgentAttempt, AgentAttemptStatus};
+
+/// How soon a missing Secret or ConfigMap is looked for again. They are not watched: that would take the right
+/// to list every Secret of the namespace.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// How soon a pod that the quota refused is tried again.
+const QUOTA_AGAIN: Duration = Duration::from_secs(15);
+
+/// A running task is looked at again after this time even if nothing was heard: a watch may have lost an event.
+const SAFETY: Duration = Duration::from_secs(300);
+
+/// How long an agent may take to end after it was told to cancel. It has to stop one command, write the patch
+/// and two statuses: seconds.
+const CANCEL_PATIENCE: SignedDuration = SignedDuration::from_secs(120);
+
+/// How far past limits.activeSeconds an agent may be before it is taken for broken: it counts and ends by itself.
+const DEADLINE_PATIENCE: SignedDuration = SignedDuration::from_mins(10);
+
+/// What a task is doing between the making of its pod and the first report of its agent.
+const POD_STARTS: &str = "the pod starts";
+
+/// The longest text taken from elsewhere into a sentence of ours.
+const MAX_QUOTE: usize = 2048;
+
+/// Where a task stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Situation {
+    /// It is being deleted: the garbage collector does the rest.
+    Deleted,
+    /// Its status says how it ended. Only cleaning up is left.
+    Finished,
+    /// It has no pod and can't have one yet.
+    Waiting {
+        /// Why.
+        reason: Reason,
+        /// A sentence for people.
+        message: String,
+        /// When to look again, when no watch will tell.
+        again: Option<Duration>,
+    },
+    /// It can have its pod now.
+    Start,
+    /// It has a pod.
+    Working {
+        /// Why it is not over.
+        reason: Reason,
+        /// A sentence for people.
+        message: String,
+        /// When to look again at the latest.
+        until: Option<Timestamp>,
+    },
+    /// It is over.
+    Ended(Ending),
+}
+
+/// How a task ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Why.
+    pub reason: Reason,
+    /// A sentence for people.
+    pub message: String,
+    /// Who said so.
+    pub by: EndedBy,
+}
+
+/// Who ended a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// Its agent: the pod may stay for spec.retention.podSeconds.
+    Agent,
+    /// The controller: the pod goes at once.
+    Controller,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Where the task stands.
+    pub situation: Situation,
+    /// The AgentAttempt to apply; none when it is as it shall be.
+    pub attempt: Option<Box<AgentAttempt>>,
+    /// An AgentAttempt to delete, because its job is no longer what the task's references say and no agent has
+    /// seen it yet: its name and UID.
+    pub obsolete: Option<(String, String)>,
+    /// What the pod is made of, when it is to be made.
+    pub pod: Option<Box<PodParts>>,
+    /// What the senders of messages are told, after everything above.
+    pub answers: Vec<Answer>,
+    /// Whether the plan rests on something not being there.
+    pub presumes: bool,
+}
+
+/// What became of the pod that a plan asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodOutcome {
+    /// The plan asked for none.
+    Unasked,
+    /// It was made.
+    Made,
+    /// It was there already.
+    There,
+    /// The API server refused it.
+    Refused(Refusal),
+}
+
+impl Plan {
+    /// Whether the plan does what can't be taken back, so that it may not rest on a watch that lags.
+    #[must_use]
+    pub const fn is_irrevocable(&self) -> bool {
+        match self.situation {
+            Situation::Start | Situation::Ended(_) => true,
+            Situation::Deleted
+            | Situation::Finished
+            | Situation::Waiting { .. }
+            | Situation::Working { .. } => self.presumes,
+        }
+    }
+}
+
+impl Situation {
+    /// The situation once the pod was asked for.
+    #[must_use]
+    pub fn after(self, pod: &PodOutcome) -> Self {
+        match pod {
+            PodOutcome::Unasked => self,
+            PodOutcome::Made | PodOutcome::There => {
+                Self::Working { reason: Reason::Preparing, message: POD_STARTS.into(), until: None }
+            }
+            PodOutcome::Refused(Refusal::Quota(text)) => Self::Waiting {
+                reason: Reason::Queued,
+                message: format!("the namespace's quota has no room for the pod: {}", quote(text)),
+                again: Some(QUOTA_AGAIN),
+            },
+            PodOutcome::Refused(Refusal::Admission(text)) => ended(
+                Reason::Refused,
+                format!(
+                    "the API server refused the pod: {}; change the AgentEnvironment or the policy and create the task again",
+                    quote(text)
+                ),
+            ),
+            PodOutcome::Refused(Refusal::Invalid(text)) => ended(
+                Reason::InvalidSpec,
+                format!(
+                    "the AgentEnvironment makes no valid pod: {}; change it and create the task again",
+                    quote(text)
+                ),
+            ),
+        }
+    }
+
+    /// When to look again although nothing was heard; none means that only a change matters. `spread` lies in
+    /// `0.0 ..= 1.0` and keeps many tasks from being looked at together.
+    #[must_use]
+    pub fn again(&self, now: Timestamp, spread: f64) -> Option<Duration> {
+        let safety = SAFETY.mul_f64(1.0 + spread / 2.0);
+        match self {
+            Self::Deleted | Self::Finished | Self::Ended(_) => None,
+            Self::Waiting { again, .. } => {
+                Some(again.map_or(safety, |again| again.mul_f64(1.0 + spread / 2.0)))
+            }
+            Self::Start => Some(safety),
+            Self::Working { until, .. } => {
+                let exact =
+                    until.map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default());
+                // A second later than the moment itself, so that it is past by every clock involved.
+                Some(exact.map_or(safety, |exact| (exact + Duration::from_secs(1)).min(safety)))
+            }
+        }
+    }
+}
+
+/// Decides.
+#[must_use]
+pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
+    if observed.task.metadata.deletion_timestamp.is_some() {
+        return nothing(Situation::Deleted);
+    }
+    if let Some(verdict) = observed.ended() {
+        // A failed task may have been cancelled: a Cancel message that is still open then was its cause.
+        let answers = inbox::after_the_end(observed, verdict == Verdict::Failed);
+        return Plan { answers, ..nothing(Situation::Finished) };
+    }
+    if let Some(ending) = reported_end(observed) {
+        let answers = inbox::after_the_end(observed, ending.reason == Reason::Cancelled);
+        return Plan { answers, ..nothing(Situation::Ended(ending)) };
+    }
+    match (&observed.pod, &observed.attempt) {
+        (Some(pod), Some(attempt)) => {
+            let situation = with_pod(observed, pod, attempt, now);
+            if let Situation::Ended(ending) = &situation {
+                let answers = inbox::after_the_end(observed, ending.reason == Reason::Cancelled);
+                return Plan { answers, ..nothing(situation) };
+            }
+            let inbox::Inbox { entries, answers, presumes } = inbox::deliver(observed);
+            let attempt = build::attempt::amended(attempt, observed.task.spec.suspend, entries);
+            Plan { attempt: attempt.map(Box::new), answers, presumes, ..nothing(situation) }
+        }
+        _ if observed.pod_was_made() => {
+            let situation = ended(
+                Reason::SandboxLost,
+                "the pod was lost: it was deleted; create the task again to start over".into(),
+            );
+            Plan { answers: inbox::after_the_end(observed, false), ..nothing(situation) }
+        }
+        _ => before_pod(observed),
+    }
+}
+
+fn before_pod(observed: &Observed) -> Plan {
+    if inbox::cancellation(observed).is_some() {
+        let situation = ended(Reason::Cancelled, "cancelled before it had a pod".into());
+        return Plan { answers: inbox::after_the_end(observed, true), ..nothing(situation) };
+    }
+    let waiting = |reason, message, again| Plan {
+        answers: inbox::before_the_pod(observed),
+        ..nothing(Situation::Waiting { reason, message, again })
+    };
+    if observed.task.spec.suspend {
+        let message = "held back before it has a pod; set spec.suspend to false to start it".into();
+        return waiting(Reason::Suspended, message, None);
+    }
+    let Some(references) = &observed.references else {
+        return nothing(Situation::Start);
+    };
+    match validate(&observed.task, &observed.id, references) {
+        Validity::Waiting(sentence) => waiting(Reason::WaitingForReference, sentence, Some(LOOK_AGAIN)),
+        Validity::Invalid(sentence) => Plan {
+            answers: inbox::after_the_end(observed, false),
+            ..nothing(ended(Reason::InvalidSpec, sentence))
+        },
+        Validity::Ready(valid) => match &observed.attempt {
+            Some(attempt) if attempt.spec.job != valid.job => Plan {
+                obsolete: build::attempt::identity(attempt),
+                ..waiting(
+                    Reason::Preparing,
+                    "what the task names has changed before it had a pod; it begins anew".into(),
+                    Some(Duration::from_secs(1)),
+                )
+            },
+            Some(_) => Plan { pod: Some(Box::new(valid.pod)), ..nothing(Situation::Start) },
+            None => Plan {
+                attempt: Some(Box::new(build::attempt::attempt(&observed.id, &valid))),
+                pod: Some(Box::new(valid.pod)),
+                ..nothing(Situation::Start)
+            },
+        },
+    }
+}
+
+fn with_pod(observed: &Observed, pod: &Pod, attempt: &AgentAttempt, now: Timestamp) -> Situation {
+    let cancelled = inbox::cancellation(observed).and_then(|cancellation| cancellation.told);
+    let cancelled_by = cancelled.map(|told| told + CANCEL_PATIENCE);
+    if cancelled_by.is_some_and(|limit| now >= limit) {
+        let message =
+            "cancelled; the agent did not end by itself, so its pod was deleted and there is no patch";
+        return ended(Reason::Cancelled, message.into());
+    }
+    let report = observed.report();
+    let deadline = deadline(pod, attempt, report);
+    if deadline.is_some_and(|limit| now >= limit) {
+        let message = format!(
+            "the agent is {} minutes past limits.activeSeconds ({}) and did not end by itself; its pod was deleted",
+            DEADLINE_PATIENCE.as_mins(),
+            attempt.spec.job.limits.active_seconds
+        );
+        return ended(Reason::DeadlineExceeded, message);
+    }
+    let own = [cancelled_by, deadline].into_iter().flatten().min();
+    match pod_state::assess(pod, now) {
+        PodState::Broken { reason, message } => ended(reason, message),
+        PodState::HeldUp { reason, message, until } => {
+            Situation::Working { reason, message, until: earlier(until, own) }
+        }
+        PodState::Well { until } => {
+            let (reason, message) = at_work(observed.task.spec.suspend, report);
+            Situation::Working { reason, message: message.into(), until: earlier(until, own) }
+        }
+    }
+}
+
+/// The end that the agent reports, checked.
+fn reported_end(observed: &Observed) -> Option<Ending> {
+    let report = observed.report().filter(|report| report.phase == Some(Phase::Ended))?;
+    let fault = |message: String| Ending { reason: Reason::InternalError, message, by: EndedBy::Agent };
+    let Some(outcome) = &report.outcome else {
+        return Some(fault("the agent ended without saying how; please report it".into()));
+    };
+    if outcome.reason.verdict() == Verdict::Working {
+        let reason = outcome.reason.as_str();
+        return Some(fault(format!("the agent ended with {reason}, which is no end; please report it")));
+    }
+    if let Some(ArtifactCheck::Wrong(sentence)) = &observed.patch {
+        return Some(fault(format!(
+            "the agent reported {}, but {sentence}; its result is not passed on",
+            outcome.reason.as_str()
+        )));
+    }
+    Some(Ending { reason: outcome.reason, message: outcome.message.clone(), by: EndedBy::Agent })
+}
+
+/// What a task with a sound pod is doing.
+fn at_work(suspend: bool, report: Option<&AgentAttemptStatus>) -> (Reason, &'static str) {
+    let Some(report) = report else { return (Reason::Preparing, POD_STARTS) };
+    if suspend && report.suspended {
+        return (Reason::Suspended, "the agent has stopped; set spec.suspend to false to go on");
+    }
+    match report.phase {
+        None | Some(Phase::Preparing) => {
+            (Reason::Preparing, "the repository is fetched and the environment is set up")
+        }
+        // An agent that has ended is not seen here.
+        Some(Phase::Running | Phase::Ended) => (Reason::Running, "the agent works"),
+        Some(Phase::Idle) => {
+            (Reason::Idle, "the agent has answered and waits for a further AgentMessage of kind Prompt")
+        }
+    }
+}
+
+/// The moment from which an agent counts as broken; none while something is awaited.
+fn deadline(pod: &Pod, attempt: &AgentAttempt, report: Option<&AgentAttemptStatus>) -> Option<Timestamp> {
+    let limit = SignedDuration::from_secs(attempt.spec.job.limits.active_seconds) + DEADLINE_PATIENCE;
+    let taken = pod_state::taken_at(pod)?;
+    let Some(report) = report else { return taken.checked_add(limit).ok() };
+    if report.suspended || report.phase == Some(Phase::Idle) {
+        return None;
+    }
+    let since = report.last_progress_time.as_ref().map_or(taken, |time| time.0);
+    let used = SignedDuration::from_secs(report.active_seconds.max(0));
+    since.checked_add(limit.saturating_sub(used)).ok()
+}
+
+fn ended(reason: Reason, message: String) -> Situation {
+    Situation::Ended(Ending { reason, message, by: EndedBy::Controller })
+}
+
+fn nothing(situation: Situation) -> Plan {
+    Plan { situation, attempt: None, obsolete: None, pod: None, answers: Vec::new(), presumes: false }
+}
+
+fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    [a, b].into_iter().flatten().min()
+}
+
+fn quote(text: &str) -> &str {
+    crate::api::conditions::cut(text, MAX_QUOTE)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! One pass over one task: observe, plan, apply, status. It never waits for anything but single answers of the
+//! API server, and when it fails it is made again from its beginning.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::controller::Action;
+use kube::{Client, Resource};
+use serde_json::json;
+
+use super::apply::apply;
+use super::backoff::spread;
+use super::caches::Guarded;
+use super::cleanup;
+use super::context::{Context, lock};
+use super::error::{Error, ObserveError, RequestError, StatusError};
+use super::observe::{observe, observe_live};
+use super::observed::{Observed, TaskId};
+use super::plan::{Plan, PodOutcome, Situation, plan};
+use super::request::bounded;
+use super::status::{self, Change};
+use super::{answers, events};
+use crate::api::{AgentAttempt, AgentTask, AgentTaskStatus};
+use crate::names;
+use crate::telemetry::metrics::{Outcome, Running};
+
+/// What a pass has done, and when the next one is due.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Done {
+    pub(super) again: Option<Duration>,
+    pub(super) wrote: bool,
+}
+
+/// Runs a pass so that nothing it does can end the controller, and counts it.
+pub(super) async fn reconcile(task: Arc<Guarded<AgentTask>>, context: Arc<Context>) -> Result<Action, Error> {
+    let running = Running::begin(&context.metrics);
+    let task = match &task.0 {
+        Ok(task) => Arc::new(task.clone()),
+        Err(invalid) => {
+            running.end(Outcome::Failed, "Undecodable");
+            return Err(Error::Undecodable(invalid.error.clone()));
+        }
+    };
+    let Some(id) = TaskId::of(&task) else {
+        running.end(Outcome::Failed, "Undecodable");
+        return Err(Error::Undecodable("the object has no name, namespace or UID".into()));
+    };
+    let outcome = AssertUnwindSafe(pass_again_if_stale(&context, &task, &id))
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panic| Err(Error::Panicked(panic_text(panic.as_ref()))));
+    match outcome {
+        Ok(Done { again, wrote }) => {
+            lock(&context.backoff).succeeded(&id.uid);
+            running.end(if wrote { Outcome::Applied } else { Outcome::Unchanged }, "");
+            Ok(again.map_or_else(Action::await_change, Action::requeue))
+        }
+        // What is gone, or is going, is not ours to mend.
+        Err(Error::Observe(ObserveError::Gone)) => {
+            running.end(Outcome::Unchanged, "");
+            Ok(Action::await_change())
+        }
+        Err(error) if error.request().is_some_and(RequestError::is_namespace_ending) => {
+            running.end(Outcome::Unchanged, "");
+            Ok(Action::requeue(Duration::from_secs(30)))
+        }
+        Err(error) => {
+            running.end(Outcome::Failed, error.category());
+            Err(error)
+        }
+    }
+}
+
+/// When a failed pass is made again.
+pub(super) fn on_error(task: Arc<Guarded<AgentTask>>, error: &Error, context: Arc<Context>) -> Action {
+    let metadata = task.meta();
+    let uid = metadata.uid.as_deref().unwrap_or_default();
+    let wait = lock(&context.backoff).failed(uid, context.now(), spread(uid));
+    let wait = wait.max(error.request().and_then(RequestError::retry_after).unwrap_or_default());
+    tracing::warn!(
+        namespace = metadata.namespace,
+        task = metadata.name,
+        category = error.category(),
+        %error,
+        again_in = ?wait,
+        "a pass failed"
+    );
+    Action::requeue(wait)
+}
+
+/// Status and inbox are written against the versions they were computed from. When one was old, the pass is made
+/// once more, on fresh reads; a second conflict goes the way of all errors.
+async fn pass_again_if_stale(context: &Context, task: &Arc<AgentTask>, id: &TaskId) -> Result<Done, Error> {
+    let observed = observe(&context.client, &context.caches, task, id).await?;
+    match pass(context, observed).await {
+        Err(error) if error.request().is_some_and(RequestError::is_conflict) => {
+            let observed = observe_live(&context.client, id).await?;
+            pass(context, observed).await
+        }
+        outcome => outcome,
+    }
+}
+
+/// One pass.
+pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, Error> {
+    let client = &context.client;
+    let now = context.now();
+    let (observed, plan) = certain(client, observed, now).await?;
+    if plan.situation == Situation::Finished {
+        return finished(context, &observed, &plan.answers, now).await;
+    }
+    let applied = apply(client, &context.agent, &observed, &plan).await?;
+    let situation = plan.situation.after(&applied.pod);
+    answers::give(client, &observed.id, &plan.answers, now).await?;
+    if let Situation::Ended(ending) = &situation {
+        cleanup::end(client, &observed, applied.attempt.as_deref(), ending).await?;
+    }
+    if applied.pod == PodOutcome::Made {
+        context.metrics.pod_made(&observed.task, now);
+    }
+    let next = status::next(&observed, &situation, applied.attempt.as_deref(), now);
+    let (wrote, held) = write_if_due(context, &observed, &next, now).await?;
+    if wrote && let Some(event) = events::called_for(&situation, &applied.pod, observed.task.status.as_ref())
+    {
+        events::publish(&context.recorder, &observed.task, &event).await;
+    }
+    let due = match &situation {
+        Situation::Ended(_) => after_end(&observed, applied.attempt, next, now),
+        Situation::Deleted
+        | Situation::Finished
+        | Situation::Waiting { .. }
+        | Situation::Start
+        | Situation::Working { .. } => situation.again(now, spread(&observed.id.uid)),
+    };
+    let again = [due, held].into_iter().flatten().min();
+    Ok(Done { again, wrote: wrote || applied.wrote || !plan.answers.is_empty() })
+}
+
+/// The plan, on fresh reads if it does what can't be taken back.
+async fn certain(
+    client: &Client,
+    observed: Observed,
+    now: Timestamp,
+) -> Result<(Observed, Plan), ObserveError> {
+    let first = plan(&observed, now);
+    if observed.live || !first.is_irrevocable() {
+        return Ok((observed, first));
+    }
+    let observed = observe_live(client, &observed.id).await?;
+    let second = plan(&observed, now);
+    Ok((observed, second))
+}
+
+/// A pass over a task whose status says how it ended.
+async fn finished(
+    context: &Context,
+    observed: &Observed,
+    open: &[super::inbox::Answer],
+    now: Timestamp,
+) -> Result<Done, Error> {
+    answers::give(&context.client, &observed.id, open, now).await?;
+    let due = cleanup::due(observed, now);
+    let collected = cleanup::collect(&context.client, observed, due).await?;
+    if due.task {
+        return Ok(Done { again: None, wrote: true });
+    }
+    let next = status::next(observed, &Situation::Finished, observed.attempt.as_deref(), now);
+    let (wrote, _) = write_if_due(context, observed, &next, now).await?;
+    Ok(Done { again: due.again, wrote: wrote || collected || !open.is_empty() })
+}
+
+/// When the first thing of a task that has just ended is due to go.
+fn after_end(
+    observed: &Observed,
+    attempt: Option<Arc<AgentAttempt>>,
+    status: AgentTaskStatus,
+    now: Timestamp,
+) -> Option<Duration> {
+    let task = AgentTask { status: Some(status), ..AgentTask::clone(&observed.task) };
+    let ended = Observed { task: Arc::new(task), attempt, ..observed.clone() };
+    // Zero is not "now": what is due now went with the end itself, or goes with the pass after its watch event.
+    cleanup::due(&ended, now).again
+}
+
+/// Writes the status if it differs; says whether it did, and how long mere progress has to wait otherwise.
+async fn write_if_due(
+    context: &Context,
+    observed: &Observed,
+    next: &AgentTaskStatus,
+    now: Timestamp,
+) -> Result<(bool, Option<Duration>), StatusError> {
+    let uid = observed.id.uid.as_str();
+    match status::change(observed.task.status.as_ref(), next) {
+        Change::None => return Ok((false, None)),
+        Change::Progress => {
+            let hold = lock(&context.pace).hold(uid, now);
+            if hold.is_some() {
+                return Ok((false, hold));
+            }
+        }
+        Change::Milestone => {}
+    }
+    write(&context.client, observed, next).await.map_err(StatusError)?;
+    lock(&context.pace).wrote(uid, now);
+    Ok((true, None))
+}
+
+async fn write(client: &Client, observed: &Observed, next: &AgentTaskStatus) -> Result<(), RequestError> {
+    let metadata = &observed.task.metadata;
+    let patch = json!({
+        "apiVersion": AgentTask::api_version(&()),
+        "kind": AgentTask::kind(&()),
+        // The version: a status computed from an older one must not undo a newer one.
+        "metadata": {
+            "name": observed.id.name,
+            "uid": observed.id.uid,
+            "resourceVersion": metadata.resource_version,
+        },
+        "status": next,
+    });
+    let api: Api<AgentTask> = Api::namespaced(client.clone(), &observed.id.namespace);
+    let params = PatchParams::apply(names::CONTROLLER_STATUS_MANAGER).force();
+    bounded(api.patch_status(&observed.id.name, &params, &Patch::Apply(patch))).await.map(|_| ())
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".into())
+}

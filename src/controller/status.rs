@@ -1,0 +1,220 @@
+//! The status of a task: the whole of it, computed afresh from what was seen.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::build::attempt::generations;
+use super::observed::{ArtifactCheck, INDEX, Observed};
+use super::plan::{Ending, Situation};
+use super::pod_state;
+use crate::api::attempt::Phase;
+use crate::api::conditions::{self, ConditionStatus, Wanted, cut};
+use crate::api::reasons::{Reason, Verdict};
+use crate::api::task::{AttemptSummary, Resolved, TaskResult};
+use crate::api::{AgentAttempt, AgentAttemptStatus, AgentTaskStatus};
+
+/// The whole status, encoded, is at most this long: etcd rewrites all of it at every change.
+const MAX_BYTES: usize = 32 * 1024;
+
+/// The longest text of the agent's newest words in the task's status; the AgentAttempt has more of it.
+const MAX_LAST_MESSAGE: usize = 1024;
+
+/// How much a new status differs from the stored one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Not at all: nothing is written.
+    None,
+    /// In figures and words only: it may wait a little.
+    Progress,
+    /// In what people and programs act on: it is written at once.
+    Milestone,
+}
+
+/// The status of a task in a situation. `attempt` is the AgentAttempt as it is after the pass.
+#[must_use]
+pub fn next(
+    observed: &Observed,
+    situation: &Situation,
+    attempt: Option<&AgentAttempt>,
+    now: Timestamp,
+) -> AgentTaskStatus {
+    let stored = observed.task.status.clone().unwrap_or_default();
+    let generation = observed.task.metadata.generation;
+    let wanted = match situation {
+        Situation::Deleted => return stored,
+        Situation::Finished => return seen(stored, generation),
+        Situation::Waiting { reason, message, .. } | Situation::Working { reason, message, .. } => {
+            conditions(*reason, message)
+        }
+        Situation::Start => conditions(Reason::Preparing, "the pod is made"),
+        Situation::Ended(ending) => conditions(ending.reason, &ending.message),
+    };
+    let report = observed.report();
+    let ending = match situation {
+        Situation::Ended(ending) => Some(ending),
+        Situation::Deleted
+        | Situation::Finished
+        | Situation::Waiting { .. }
+        | Situation::Start
+        | Situation::Working { .. } => None,
+    };
+    let had_pod = matches!(situation, Situation::Working { .. }) || observed.pod_was_made();
+    let mut status = AgentTaskStatus {
+        observed_generation: generation.unwrap_or(stored.observed_generation),
+        conditions: wanted
+            .into_iter()
+            .map(|wanted| wanted.merge(&stored.conditions, generation, now))
+            .collect(),
+        resolved: resolved(observed, stored.resolved, attempt, had_pod),
+        attempts: attempt.and_then(|attempt| summary(attempt, report, ending)).into_iter().collect(),
+        usage: report.and_then(|report| report.usage.clone()),
+        active_seconds: report.map(|report| report.active_seconds),
+        start_time: stored.start_time.or(Some(Time(now))),
+        completion_time: ending.map(|_| Time(now)),
+        result: ending.and_then(|_| result(observed, report)),
+    };
+    shrink(&mut status);
+    status
+}
+
+/// How much a status differs from the stored one.
+#[must_use]
+pub fn change(stored: Option<&AgentTaskStatus>, next: &AgentTaskStatus) -> Change {
+    let Some(stored) = stored else { return Change::Milestone };
+    if stored == next {
+        return Change::None;
+    }
+    if milestones(stored) == milestones(next) { Change::Progress } else { Change::Milestone }
+}
+
+/// The stored status of a task that has ended, which stays as it is but for the generation it has seen: a
+/// retention that was changed must not leave the object looking unobserved for ever.
+fn seen(stored: AgentTaskStatus, generation: Option<i64>) -> AgentTaskStatus {
+    let mut status = stored;
+    status.observed_generation = generation.unwrap_or(status.observed_generation);
+    for condition in &mut status.conditions {
+        condition.observed_generation = generation.or(condition.observed_generation);
+    }
+    status
+}
+
+fn conditions(reason: Reason, message: &str) -> [Wanted; 3] {
+    let verdict = reason.verdict();
+    let succeeded = match verdict {
+        Verdict::Working => ConditionStatus::Unknown,
+        Verdict::Succeeded => ConditionStatus::True,
+        Verdict::Failed => ConditionStatus::False,
+    };
+    let holds = |yes| if yes { ConditionStatus::True } else { ConditionStatus::False };
+    let reason = reason.as_str();
+    // Generic tools have no use for the sentence a second and a third time.
+    let brief = |type_, status| Wanted { type_, status, reason, message: String::new() };
+    [
+        Wanted { type_: conditions::SUCCEEDED, status: succeeded, reason, message: message.to_owned() },
+        brief(conditions::RECONCILING, holds(verdict == Verdict::Working)),
+        brief(conditions::STALLED, holds(verdict == Verdict::Failed)),
+    ]
+}
+
+/// Filled once the task has its pod, and from then on never emptied: that it is there is also the record that
+/// the pod was made.
+fn resolved(
+    observed: &Observed,
+    stored: Option<Resolved>,
+    attempt: Option<&AgentAttempt>,
+    had_pod: bool,
+) -> Option<Resolved> {
+    if stored.is_none() && !had_pod {
+        return None;
+    }
+    let mut resolved = stored.unwrap_or_default();
+    let (environment, provider) = attempt.map(generations).unwrap_or_default();
+    let workspace = observed.report().and_then(|report| report.workspace.as_ref());
+    let base = workspace.map(|workspace| workspace.base_commit.clone()).filter(|commit| !commit.is_empty());
+    resolved.environment_generation = resolved.environment_generation.or(environment);
+    resolved.provider_generation = resolved.provider_generation.or(provider);
+    resolved.base_commit = resolved.base_commit.or(base);
+    resolved.image_digest =
+        resolved.image_digest.or_else(|| observed.pod.as_deref().and_then(pod_state::sandbox_image));
+    Some(resolved)
+}
+
+fn summary(
+    attempt: &AgentAttempt,
+    report: Option<&AgentAttemptStatus>,
+    ending: Option<&Ending>,
+) -> Option<AttemptSummary> {
+    let state = if ending.is_some() { Some(Phase::Ended) } else { report.and_then(|report| report.phase) };
+    Some(AttemptSummary {
+        index: INDEX,
+        name: attempt.metadata.name.clone()?,
+        state,
+        turn: report.map_or(0, |report| report.turn),
+        step: report.map_or(0, |report| report.step),
+        last_message: report
+            .map(|report| cut(&report.last_message, MAX_LAST_MESSAGE).to_owned())
+            .unwrap_or_default(),
+        reason: ending.map(|ending| ending.reason),
+    })
+}
+
+fn result(observed: &Observed, report: Option<&AgentAttemptStatus>) -> Option<TaskResult> {
+    let report = report?;
+    // A patch that is not what it says is not passed on, and neither is one that nobody has checked.
+    let is_good = observed.patch == Some(ArtifactCheck::Good);
+    Some(TaskResult {
+        attempt: INDEX,
+        message: report.last_message.clone(),
+        patch: report.patch.clone().filter(|_| is_good),
+    })
+}
+
+/// What people and programs act on.
+#[derive(PartialEq)]
+struct Milestones<'a> {
+    observed_generation: i64,
+    conditions: Vec<[&'a str; 3]>,
+    state: Option<Phase>,
+    has_pod: bool,
+    has_begun: bool,
+    has_ended: bool,
+}
+
+fn milestones(status: &AgentTaskStatus) -> Milestones<'_> {
+    let conditions = status.conditions.iter();
+    Milestones {
+        observed_generation: status.observed_generation,
+        conditions: conditions
+            .map(|condition| [&condition.type_, &condition.status, &condition.reason].map(String::as_str))
+            .collect(),
+        state: status.attempts.first().and_then(|attempt| attempt.state),
+        has_pod: status.resolved.is_some(),
+        has_begun: status.start_time.is_some(),
+        has_ended: status.completion_time.is_some(),
+    }
+}
+
+/// Keeps the status below its bound: what goes first is what the AgentAttempt and the artifact have as well.
+fn shrink(status: &mut AgentTaskStatus) {
+    let steps: [fn(&mut crate::api::attempt::PatchSummary); 4] = [
+        |patch| patch.paths.clear(),
+        |patch| patch.skipped.clear(),
+        |patch| patch.flags.clear(),
+        |patch| patch.inline = None,
+    ];
+    for step in steps {
+        if encoded_bytes(status) <= MAX_BYTES {
+            return;
+        }
+        if let Some(patch) = status.result.as_mut().and_then(|result| result.patch.as_mut()) {
+            step(patch);
+        }
+    }
+}
+
+fn encoded_bytes(status: &AgentTaskStatus) -> usize {
+    serde_json::to_vec(status).map_or(0, |bytes| bytes.len())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,403 @@
+//! Sends one request and gives its response as a stream of events.
+//!
+//! Nothing is retried here and no key is kept: both belong to the caller, who knows the budgets and when
+//! a credential was rotated.
+
+use std::{collections::VecDeque, error::Error as _, time::Duration};
+
+use bytes::Bytes;
+use futures::{Stream, stream};
+use reqwest::{
+    Response,
+    header::{
+        ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    },
+    redirect,
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::{Instant, timeout, timeout_at};
+use url::Url;
+
+use super::{
+    error::{
+        Fatal, FatalKind, Misconfiguration, Misconfigured, ModelError, RetryCause, RetryLayer, Retryable,
+    },
+    event::StreamEvent,
+    failure::{Asked, HttpAnswer},
+    fold::{Fold, Progress},
+    request::PreparedRequest,
+    sse::SseParser,
+};
+
+/// A connection that takes longer will not come.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest that one response may take. Events that keep coming without an end would otherwise hold
+/// a task for ever.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(30 * 60);
+
+/// How much of an error's body is read: many times what any provider writes.
+const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
+
+/// How long the rest of an error's body may take.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where and how a provider is reached.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// The base URL; the API's path is appended, a query is kept.
+    pub base_url: Url,
+    /// Headers sent with every request, except where one of ours has the name.
+    pub headers: Vec<(String, String)>,
+    /// Certificates in PEM that are trusted beside the system's.
+    pub ca_bundle: Option<Vec<u8>>,
+    /// How long no event may come.
+    pub idle_timeout: Duration,
+}
+
+/// A client of one provider. Cloning is cheap and shares the connections.
+#[derive(Clone, Debug)]
+pub struct ModelClient {
+    http: reqwest::Client,
+    base_url: Url,
+    idle_timeout: Duration,
+}
+
+impl ModelClient {
+    /// Builds the client. Proxies from the environment are not used: what an agent reaches is decided
+    /// by its configuration alone.
+    ///
+    /// # Errors
+    /// [`ModelError::Misconfigured`] when the URL, a header or a certificate cannot be used.
+    pub fn new(endpoint: &Endpoint) -> Result<Self, ModelError> {
+        if !matches!(endpoint.base_url.scheme(), "http" | "https") {
+            return Err(settings(format!(
+                "The ModelProvider's baseURL {} is neither http nor https.",
+                endpoint.base_url
+            )));
+        }
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("podwright/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .default_headers(headers(&endpoint.headers)?);
+        if let Some(bundle) = &endpoint.ca_bundle {
+            let certificates = reqwest::Certificate::from_pem_bundle(bundle)
+                .ok()
+                .filter(|certificates| !certificates.is_empty())
+                .ok_or_else(|| {
+                    settings("The ModelProvider's caBundle holds no PEM certificates.".to_owned())
+                })?;
+            builder = builder.tls_certs_merge(certificates);
+        }
+        let http = builder.build().map_err(|error| {
+            settings(format!("The ModelProvider's settings cannot be used ({}).", causes(&error)))
+        })?;
+        Ok(Self { http, base_url: endpoint.base_url.clone(), idle_timeout: endpoint.idle_timeout })
+    }
+
+    /// Sends a request. The stream is driven by its reader and buffers one network read at most; it ends
+    /// after [`StreamEvent::Completed`] or after an error. Dropping it ends the request.
+    pub fn stream(
+        &self,
+        request: PreparedRequest,
+        key: Option<SecretString>,
+    ) -> impl Stream<Item = Result<StreamEvent, ModelError>> + Send + 'static {
+        let state = State::Unsent(Box::new(Unsent { client: self.clone(), request, key }));
+        stream::unfold(state, |state| state.next())
+    }
+
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.base_url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push(path);
+        }
+        url
+    }
+}
+
+/// How far a request has come.
+enum State {
+    Unsent(Box<Unsent>),
+    Open(Box<Open>),
+    Ended,
+}
+
+struct Unsent {
+    client: ModelClient,
+    request: PreparedRequest,
+    key: Option<SecretString>,
+}
+
+struct Open {
+    response: Response,
+    parser: SseParser,
+    fold: Fold,
+    /// What was read but not yet given.
+    ready: VecDeque<Result<StreamEvent, ModelError>>,
+    finished: bool,
+    limits: Limits,
+}
+
+/// The two clocks of a request.
+#[derive(Clone, Copy)]
+struct Limits {
+    idle_timeout: Duration,
+    idle_until: Instant,
+    deadline: Instant,
+}
+
+impl State {
+    async fn next(self) -> Option<(Result<StreamEvent, ModelError>, Self)> {
+        let mut open = match self {
+            Self::Unsent(unsent) => match unsent.send().await {
+                Ok(open) => open,
+                Err(error) => return Some((Err(error), Self::Ended)),
+            },
+            Self::Open(open) => open,
+            Self::Ended => return None,
+        };
+        match open.next().await? {
+            Ok(event) => Some((Ok(event), Self::Open(open))),
+            Err(error) => Some((Err(error), Self::Ended)),
+        }
+    }
+}
+
+impl Unsent {
+    async fn send(self) -> Result<Box<Open>, ModelError> {
+        let Self { client, request, key } = self;
+        let url = client.url(request.wire.path());
+        let asked = Asked { url: shown(&url), model: request.model.clone() };
+        let now = Instant::now();
+        let limits = Limits {
+            idle_timeout: client.idle_timeout,
+            idle_until: now + client.idle_timeout,
+            deadline: now + REQUEST_DEADLINE,
+        };
+        let body_bytes = request.body.len() as u64;
+        let mut sent = client
+            .http
+            .post(url)
+            .header(ACCEPT, "text/event-stream")
+            .header(CONTENT_TYPE, "application/json")
+            .body(request.body);
+        for name in ["session-id", "thread-id", "x-client-request-id"] {
+            sent = sent.header(name, &request.thread_id);
+        }
+        if let Some(key) = key {
+            sent = sent.header(AUTHORIZATION, bearer(&key)?);
+        }
+        let response = match timeout_at(limits.next(), sent.send()).await {
+            Err(_) => return Err(limits.expired(&asked)),
+            Ok(Err(error)) => return Err(unsent(&asked, &error)),
+            Ok(Ok(response)) => response,
+        };
+        if !is_event_stream(&response) {
+            return Err(rejected(&asked, response).await);
+        }
+        Ok(Box::new(Open {
+            response,
+            parser: SseParser::default(),
+            fold: Fold::new(asked, request.custom_as_function, body_bytes),
+            ready: VecDeque::new(),
+            finished: false,
+            limits,
+        }))
+    }
+}
+
+impl Open {
+    async fn next(&mut self) -> Option<Result<StreamEvent, ModelError>> {
+        loop {
+            if let Some(next) = self.ready.pop_front() {
+                return Some(next);
+            }
+            if self.finished {
+                return None;
+            }
+            self.read().await;
+        }
+    }
+
+    /// Reads once and folds what came.
+    async fn read(&mut self) {
+        let chunk = match timeout_at(self.limits.next(), self.response.chunk()).await {
+            Err(_) => return self.fail(self.limits.expired(self.fold.asked())),
+            Ok(Err(error)) => return self.fail(self.fold.broken(&causes(&error))),
+            Ok(Ok(None)) => return self.end(),
+            Ok(Ok(Some(chunk))) => chunk,
+        };
+        let mut events = Vec::new();
+        let parsed = self.parser.push(&chunk, &mut events);
+        for data in events {
+            if self.finished {
+                return;
+            }
+            self.fold(&data);
+        }
+        if let Err(error) = parsed
+            && !self.finished
+        {
+            self.fail(ModelError::Fatal(Fatal {
+                kind: FatalKind::Oversized,
+                message: format!("{}: {error}.", self.fold.asked().url),
+                usage: None,
+            }));
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(data) = std::mem::take(&mut self.parser).finish() {
+            self.fold(&data);
+        }
+        if !self.finished {
+            self.fail(self.fold.broken("the connection was closed"));
+        }
+    }
+
+    fn fold(&mut self, data: &Bytes) {
+        let mut events = Vec::new();
+        let progress = self.fold.event(data, &mut events);
+        self.ready.extend(events.into_iter().map(Ok));
+        match progress {
+            Ok(Progress::Advanced) => self.limits.idle_until = Instant::now() + self.limits.idle_timeout,
+            Ok(Progress::None) => {}
+            Ok(Progress::Finished) => self.finished = true,
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn fail(&mut self, error: ModelError) {
+        self.finished = true;
+        self.ready.push_back(Err(error));
+    }
+}
+
+impl Limits {
+    fn next(&self) -> Instant {
+        self.idle_until.min(self.deadline)
+    }
+
+    fn expired(&self, asked: &Asked) -> ModelError {
+        let what = if self.idle_until <= self.deadline {
+            format!("sent no event for {} s", self.idle_timeout.as_secs_f32())
+        } else {
+            "did not end the response in time".to_owned()
+        };
+        ModelError::Retryable(Retryable {
+            layer: RetryLayer::Stream,
+            cause: RetryCause::Timeout,
+            server_delay: None,
+            message: format!("{} {what}.", asked.url),
+        })
+    }
+}
+
+/// Whether the answer is to be read as events. A missing or generic content type may still be one.
+fn is_event_stream(response: &Response) -> bool {
+    let media = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    response.status().is_success()
+        && !media.is_some_and(|media| {
+            let media = media.trim_start();
+            media.starts_with("text/html") || media.starts_with("application/json")
+        })
+}
+
+async fn rejected(asked: &Asked, mut response: Response) -> ModelError {
+    let mut body = Vec::new();
+    // Whatever arrived in time is enough for the message.
+    let read = async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            body.extend_from_slice(&chunk[..chunk.len().min(MAX_ERROR_BODY_BYTES - body.len())]);
+            if body.len() == MAX_ERROR_BODY_BYTES {
+                break;
+            }
+        }
+    };
+    let _ = timeout(ERROR_BODY_TIMEOUT, read).await;
+    let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+    asked.http_answer(&HttpAnswer {
+        status: response.status().as_u16(),
+        content_type: header(CONTENT_TYPE),
+        retry_after: header(RETRY_AFTER),
+        location: header(LOCATION),
+        body: &body,
+        received: jiff::Timestamp::now(),
+    })
+}
+
+fn unsent(asked: &Asked, error: &reqwest::Error) -> ModelError {
+    let cause = if error.is_connect() { RetryCause::Connect } else { RetryCause::Transport };
+    let what = if error.is_connect() { "cannot be reached" } else { "gave no answer" };
+    ModelError::Retryable(Retryable {
+        layer: RetryLayer::Request,
+        cause,
+        server_delay: None,
+        message: format!(
+            "{} {what} ({}). Check the ModelProvider's baseURL, and that the network lets the agent's pod through.",
+            asked.url,
+            causes(error)
+        ),
+    })
+}
+
+fn headers(pairs: &[(String, String)]) -> Result<HeaderMap, ModelError> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        let (Ok(key), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+        else {
+            return Err(settings(format!("The ModelProvider's header {name:?} is no valid HTTP header.")));
+        };
+        headers.append(key, value);
+    }
+    Ok(headers)
+}
+
+/// Secrets made with a text editor end in a newline, which is never part of a key.
+fn bearer(key: &SecretString) -> Result<HeaderValue, ModelError> {
+    let mut value =
+        HeaderValue::from_str(&format!("Bearer {}", key.expose_secret().trim())).map_err(|_| {
+            ModelError::Misconfigured(Misconfigured {
+                kind: Misconfiguration::Credential,
+                message:
+                    "The API key holds characters that no HTTP header can: put the bare key under the key \
+                          `apiKey` of the Secret that the ModelProvider names in credentialsSecretName."
+                        .to_owned(),
+            })
+        })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The address for messages, without the parts that may hold a secret.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    // Both fail only for URLs that cannot have these parts.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
+}
+
+/// An error with its causes, which is where reqwest keeps what happened.
+fn causes(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    if text.is_empty() { "no details".to_owned() } else { text }
+}
+
+fn settings(message: String) -> ModelError {
+    ModelError::Misconfigured(Misconfigured { kind: Misconfiguration::Settings, message })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! The HTTP side of the scripted model.
+
+use std::{
+    future::Future,
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{DefaultBodyLimit, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use serde_json::json;
+use tokio::{
+    net::TcpListener,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::yield_now,
+    time::sleep,
+};
+
+use super::{
+    render::{self, Finish, Frame},
+    script::{HttpReply, Script},
+    seen::Received,
+    threads::Threads,
+};
+
+/// The largest request: a thread that fills a context window of millions of tokens is smaller.
+const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
+
+/// Requests answered at the same time; a hundred agents stay far below it.
+const MAX_REQUESTS: usize = 256;
+
+/// How long replies that are under way may go on after the end was asked for.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// Serves the script until `shutdown` is done: `POST /v1/responses` and `/responses`, `GET /v1/models`
+/// and `/models`, `GET /healthz`.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    script: Script,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let server = Arc::new(Server {
+        script,
+        threads: Mutex::default(),
+        responses: AtomicU64::new(0),
+        permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
+    });
+    let router = Router::new()
+        .route("/v1/responses", post(respond))
+        .route("/responses", post(respond))
+        .route("/v1/models", get(models))
+        .route("/models", get(models))
+        .route("/healthz", get(async || "ok\n"))
+        .fallback(async || error(StatusCode::NOT_FOUND, "not_found", "this path does not exist"))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(server);
+    let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
+    let signal = async move {
+        shutdown.await;
+        drop(stopping);
+    };
+    let serving = axum::serve(listener, router).with_graceful_shutdown(signal);
+    tokio::select! {
+        ended = serving.into_future() => ended,
+        // A stalled reply would hold the server up for as long as it stalls.
+        () = async { let _ = stopped.await; sleep(SHUTDOWN_GRACE).await } => Ok(()),
+    }
+}
+
+struct Server {
+    script: Script,
+    threads: Mutex<Threads>,
+    responses: AtomicU64,
+    permits: Arc<Semaphore>,
+}
+
+async fn respond(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes) -> Response {
+    let Ok(permit) = Arc::clone(&server.permits).try_acquire_owned() else {
+        return error(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many requests at the same time");
+    };
+    if let Err(refusal) = server.authorize(&headers) {
+        return *refusal;
+    }
+    let headers = headers
+        .iter()
+        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .collect();
+    let mut received = match Received::parse(&body, headers) {
+        Ok(received) => received,
+        Err(problem) => return error(StatusCode::BAD_REQUEST, "invalid_request", &problem),
+    };
+    if !server.script.models.is_empty() && !server.script.models.contains(&received.seen.model) {
+        let problem = format!("the model {:?} does not exist", received.seen.model);
+        return error(StatusCode::NOT_FOUND, "model_not_found", &problem);
+    }
+    let mut threads = server.threads.lock().unwrap_or_else(PoisonError::into_inner);
+    let turn = match threads.take(&server.script, &mut received) {
+        Ok(turn) => turn,
+        Err(refused) => {
+            tracing::warn!(thread = received.thread, code = refused.code, "{}", refused.message);
+            return error(StatusCode::BAD_REQUEST, refused.code, &format!("script: {}", refused.message));
+        }
+    };
+    drop(threads);
+    tracing::info!(thread = received.thread, request = turn.request, model = received.seen.model, "request");
+    if let Some(reply) = &turn.reply.http {
+        return http_reply(reply);
+    }
+    let number = server.responses.fetch_add(1, Ordering::Relaxed) + 1;
+    let pace = turn.reply.pace.unwrap_or(server.script.pace);
+    let now = jiff::Timestamp::now().as_second();
+    let rendered = render::stream(&turn, &received.seen, pace, &format!("resp_{number}"), now);
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    (headers, body_of(rendered, permit)).into_response()
+}
+
+async fn models(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
+    if let Err(refusal) = server.authorize(&headers) {
+        return *refusal;
+    }
+    let any = vec!["scripted".to_owned()];
+    let names = if server.script.models.is_empty() { &any } else { &server.script.models };
+    let data: Vec<_> = names
+        .iter()
+        .map(|name| json!({"id": name, "object": "model", "created": 0, "owned_by": "podwright"}))
+        .collect();
+    Json(json!({"object": "list", "data": data})).into_response()
+}
+
+impl Server {
+    fn authorize(&self, headers: &HeaderMap) -> Result<(), Box<Response>> {
+        let Some(key) = &self.script.api_key else { return Ok(()) };
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        if given.and_then(|value| value.strip_prefix("Bearer ")) == Some(key) {
+            return Ok(());
+        }
+        let problem = "the API key is missing or is not the script's apiKey";
+        Err(Box::new(error(StatusCode::UNAUTHORIZED, "invalid_api_key", problem)))
+    }
+}
+
+/// The body of a streamed reply. The permit lives as long as it does.
+fn body_of(rendered: render::Stream, permit: OwnedSemaphorePermit) -> Body {
+    let frames = stream::iter(rendered.frames).then(|Frame { pause, bytes }| async move {
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
+        Ok(bytes)
+    });
+    let broken = || {
+        stream::once(async {
+            // What was written before is flushed only when the body has nothing more for now.
+            yield_now().await;
+            Err(io::Error::other("the script breaks the connection"))
+        })
+    };
+    let finish = match rendered.finish {
+        Finish::Close => stream::empty().boxed(),
+        Finish::Break => broken().boxed(),
+        Finish::Stall(time) => stream::iter(0..time.as_secs())
+            .then(|_| async {
+                sleep(Duration::from_secs(1)).await;
+                Ok(Bytes::from_static(b": still here\n\n"))
+            })
+            .chain(broken())
+            .boxed(),
+    };
+    Body::from_stream(frames.chain(finish).inspect(move |_| {
+        let _held = &permit;
+    }))
+}
+
+fn http_reply(reply: &HttpReply) -> Response {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = match (&reply.error, &reply.body) {
+        (Some(error), _) => Json(json!({"error": {
+            "message": error.message, "type": "scripted", "param": null, "code": error.code,
+        }}))
+        .into_response(),
+        (None, Some(body)) => body.clone().into_response(),
+        (None, None) => ().into_response(),
+    };
+    *response.status_mut() = status;
+    for (name, value) in &reply.headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
+        {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Response {
+    let body = json!({"error": {"message": message, "type": "scripted", "param": null, "code": code}});
+    (status, Json(body)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+        sync::oneshot,
+        time::Instant,
+    };
+
+    use super::*;
+
+    /// Time stands still but for timers that nothing else could wake before, so that the pauses of this
+    /// test are the server's own.
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_reply_does_not_hold_the_shutdown_up() {
+        let script = "scenarios: [{name: s, replies: [{end: {stall: {afterEvents: 1, seconds: 3600}}}]}]";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(serve(listener, Script::from_yaml(script).unwrap(), async {
+            let _ = stopped.await;
+        }));
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let body = r#"{"model":"m","stream":true,"input":"hi"}"#;
+        let head =
+            format!("POST /v1/responses HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
+        connection.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        let mut answer = [0; 15];
+        connection.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        let asked = Instant::now();
+        stop.send(()).unwrap();
+        serving.await.unwrap().unwrap();
+        assert_eq!(asked.elapsed().as_secs(), SHUTDOWN_GRACE.as_secs());
+    }
+
+    #[tokio::test]
+    async fn an_idle_server_ends_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        serve(listener, Script::default_script().unwrap(), async {}).await.unwrap();
+    }
+}

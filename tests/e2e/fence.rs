@@ -1,0 +1,111 @@
+//! What an agent's token may do, and that it can do nothing once its pod's work has ended.
+
+use std::time::Duration;
+
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
+use kube::api::{Api, AttachParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, Config, Error, ResourceExt};
+use podwright::api::{AgentAttempt, AgentTask};
+use serde_json::json;
+
+use crate::world::World;
+
+const SCRIPT: &str = r#"
+scenarios:
+  - name: slow
+    replies:
+      - output: [{call: {tool: exec_command, arguments: {cmd: "sleep 12", yield_time_ms: 30000}}}]
+      - output: [{text: Done.}]
+"#;
+
+/// A client with a token of the pod's own account, bound to the pod as the agent's is.
+async fn as_agent(world: &World, pod: &Pod) -> Client {
+    let accounts: Api<ServiceAccount> = world.api();
+    let request = TokenRequest {
+        spec: TokenRequestSpec {
+            bound_object_ref: Some(BoundObjectReference {
+                api_version: Some("v1".into()),
+                kind: Some("Pod".into()),
+                name: Some(pod.name_any()),
+                uid: pod.uid(),
+            }),
+            ..TokenRequestSpec::default()
+        },
+        ..TokenRequest::default()
+    };
+    let made = accounts.create_token_request(&pod.name_any(), &PostParams::default(), &request).await;
+    let token = made.expect("a token can be made").status.expect("a status").token;
+    let kubeconfig =
+        kube::config::Kubeconfig::read_from(crate::cluster::kubeconfig()).expect("the kubeconfig");
+    let mut config =
+        Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.expect("a configuration");
+    config.auth_info = kube::config::AuthInfo { token: Some(token.into()), ..Default::default() };
+    Client::try_from(config).expect("a client")
+}
+
+fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> u16 {
+    match result {
+        Ok(_) => 200,
+        Err(Error::Api(status)) => status.code,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+async fn attach(client: &Client, namespace: &str, pod: &str, container: &str, command: &[&str]) -> bool {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let params = AttachParams::default().container(container).stdin(true).stderr(false);
+    pods.exec(pod, command.iter().copied(), &params).await.is_ok()
+}
+
+const ATTACH: &[&str] = &["/tools/podwright-sandboxd", "attach"];
+
+#[tokio::test]
+async fn an_agents_token_reaches_its_own_attempt_and_dies_with_the_work() {
+    let world = World::new("fence", SCRIPT).await;
+    world.git.repository("app", &[("a", "a\n")]);
+    world.create_task("slow", "app", &json!({"retention": {"podSeconds": 120}})).await;
+    let running = |task: &AgentTask| crate::world::succeeded(task).1 == "Running";
+    world.task_when("slow", "running", running).await;
+    let pod = world.pod("slow").await;
+    let name = pod.name_any();
+    let namespace = world.namespace.name.clone();
+    let agent = as_agent(&world, &pod).await;
+    let attempt = world.attempt("slow").await.name_any();
+
+    let attempts: Api<AgentAttempt> = Api::namespaced(agent.clone(), &namespace);
+    let tasks: Api<AgentTask> = Api::namespaced(agent.clone(), &namespace);
+    let secrets: Api<Secret> = Api::namespaced(agent.clone(), &namespace);
+    let config_maps: Api<ConfigMap> = Api::namespaced(agent.clone(), &namespace);
+    let pods: Api<Pod> = Api::namespaced(agent.clone(), &namespace);
+    let params = PatchParams::default();
+    let empty = Patch::Merge(json!({"status": {}}));
+    assert_eq!(code(attempts.get(&attempt).await), 200);
+    assert_eq!(code(attempts.patch_status(&attempt, &params, &empty).await), 200);
+    assert!(attach(&agent, &namespace, &name, "sandbox", ATTACH).await, "its own sandbox");
+
+    assert_eq!(
+        code(attempts.patch(&attempt, &params, &Patch::Merge(json!({"spec": {"suspend": true}}))).await),
+        403
+    );
+    assert_eq!(code(attempts.list(&ListParams::default()).await), 403);
+    assert_eq!(code(tasks.get("slow").await), 403);
+    assert_eq!(code(tasks.patch_status("slow", &params, &empty).await), 403);
+    assert_eq!(code(secrets.list(&ListParams::default()).await), 403);
+    assert_eq!(code(config_maps.list(&ListParams::default()).await), 403);
+    assert_eq!(code(pods.list(&ListParams::default()).await), 403);
+    assert_eq!(code(pods.delete(&name, &Default::default()).await), 403);
+    assert!(!attach(&agent, &namespace, &name, "agent", ATTACH).await, "never the container with the key");
+    assert!(!attach(&agent, &namespace, &name, "sandbox", &["/bin/sh"]).await, "never an unconfined command");
+
+    world.ended("slow").await;
+    // The API server remembers a token's verdict for 10 s.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert!(code(attempts.patch_status(&attempt, &params, &empty).await) >= 401);
+    assert!(code(attempts.get(&attempt).await) >= 401);
+    assert!(
+        !attach(&agent, &namespace, &name, "sandbox", ATTACH).await,
+        "the old token still enters the sandbox"
+    );
+    world.end().await;
+}

@@ -1,0 +1,176 @@
+//! What people do to a task while it lives, and what machines do to its parts.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use podwright::api::{AgentTask, Reason};
+use serde_json::json;
+
+use crate::cluster::kubeconfig;
+use crate::work::transcript;
+use crate::world::{World, succeeded};
+
+/// Counts in a file, slowly; every command runs exactly once or the file shows it.
+const COUNTING: &str = r#"
+scenarios:
+  - name: count
+    replies:
+      - output: [{call: {tool: exec_command, arguments: {cmd: "sleep 2; echo one >> count.txt"}}}]
+      - output: [{call: {tool: exec_command, arguments: {cmd: "sleep 6; echo two >> count.txt; cat count.txt", yield_time_ms: 30000}}}]
+      - output: [{call: {tool: exec_command, arguments: {cmd: "sleep 2; echo three >> count.txt; cat count.txt"}}}]
+      - output: [{text: Counted.}]
+      - output: [{call: {tool: exec_command, arguments: {cmd: "echo four >> count.txt"}}}]
+      - output: [{text: Counted again.}]
+"#;
+
+async fn world(prefix: &str) -> World {
+    let world = World::new(prefix, COUNTING).await;
+    world.git.repository("app", &[("a", "a\n")]);
+    world
+}
+
+fn inline(task: &AgentTask) -> String {
+    let result = task.status.as_ref().and_then(|status| status.result.clone()).expect("a result");
+    result.patch.and_then(|patch| patch.inline).expect("a small patch")
+}
+
+fn step(task: &AgentTask) -> i64 {
+    task.status.as_ref().and_then(|status| status.attempts.first()).map_or(0, |attempt| attempt.step)
+}
+
+/// Lines that a patch adds.
+fn added(patch: &str) -> usize {
+    patch.lines().filter(|line| line.starts_with('+') && !line.starts_with("+++")).count()
+}
+
+#[tokio::test]
+async fn the_controller_may_restart_at_any_moment() {
+    let world = world("restart").await;
+    world.create_task("count", "app", &json!({})).await;
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), "podwright-system");
+    for pause in [0, 1500, 4000] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let controller = ListParams::default().labels("app.kubernetes.io/component=controller");
+        for pod in pods.list(&controller).await.expect("a list") {
+            let now = DeleteParams::default().grace_period(0);
+            pods.delete(&pod.name_any(), &now).await.expect("it can be deleted");
+        }
+    }
+    let task = world.ended("count").await;
+    assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
+    assert_eq!(added(&inline(&task)), 3, "{}", inline(&task));
+    assert_eq!(task.status.expect("a status").usage.expect("usage").requests, 4);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_agent_container_may_restart_twice() {
+    let world = world("agent").await;
+    world.create_task("count", "app", &json!({})).await;
+    // In the middle of a command each time.
+    for command in ["echo one", "echo two"] {
+        world.logged("count", command).await;
+        let pod = world.pod("count").await.name_any();
+        kill_container(&world, &pod, "agent").await;
+    }
+    let task = world.ended("count").await;
+    assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
+    assert_eq!(added(&inline(&task)), 3, "each command ran once: {}", inline(&task));
+    world.end().await;
+}
+
+/// Kills a container's first process, as the kernel would.
+async fn kill_container(world: &World, pod: &str, container: &str) {
+    let before = restarts(world, pod, container).await;
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/cluster");
+    let status = world.api::<Pod>().get(pod).await.expect("the pod").status.expect("a status");
+    let statuses = status.container_statuses.unwrap_or_default();
+    let id = statuses
+        .iter()
+        .find(|status| status.name == container)
+        .and_then(|status| status.container_id.clone());
+    let id = id.expect("the container has started");
+    let output = std::process::Command::new(script)
+        .args(["ctr", "task", "kill", "-s", "SIGKILL", id.trim_start_matches("containerd://")])
+        .env("KUBECONFIG", kubeconfig())
+        .output()
+        .expect("hack/cluster can be run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for _ in 0..600 {
+        if restarts(world, pod, container).await > before {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{container} of {pod} was not started again");
+}
+
+async fn restarts(world: &World, pod: &str, container: &str) -> i32 {
+    let status = world.api::<Pod>().get(pod).await.expect("the pod").status.expect("a status");
+    let statuses = status.container_statuses.unwrap_or_default();
+    statuses.iter().find(|status| status.name == container).map_or(0, |status| status.restart_count)
+}
+
+#[tokio::test]
+async fn a_cancelled_task_keeps_its_patch() {
+    let world = world("cancel").await;
+    world.create_task("count", "app", &json!({})).await;
+    world.logged("count", "echo two").await;
+    world.say("stop", &json!({"taskName": "count", "kind": "Cancel"})).await;
+    let task = world.ended("count").await;
+    assert_eq!(succeeded(&task).1, "Cancelled", "{}", succeeded(&task).2);
+    assert!(inline(&task).contains("+one"), "{}", inline(&task));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_task_can_be_cancelled_before_it_has_a_pod() {
+    let world = world("early").await;
+    world.create_task("never", "app", &json!({"suspend": true})).await;
+    world.reason("never", Reason::Suspended).await;
+    world.say("stop", &json!({"taskName": "never", "kind": "Cancel"})).await;
+    assert_eq!(succeeded(&world.ended("never").await).1, "Cancelled");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_suspended_task_goes_on_where_it_was() {
+    let world = world("suspend").await;
+    world.create_task("count", "app", &json!({})).await;
+    let suspend = |value: bool| Patch::Merge(json!({"spec": {"suspend": value}}));
+    let tasks: Api<AgentTask> = world.api();
+    world.pod("count").await;
+    tasks.patch("count", &PatchParams::default(), &suspend(true)).await.expect("it can change");
+    let task = world.reason("count", Reason::Suspended).await;
+    let before = step(&task);
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let task = tasks.get("count").await.expect("the task");
+    assert!(step(&task) <= before + 1, "no step begins while suspended");
+    tasks.patch("count", &PatchParams::default(), &suspend(false)).await.expect("it can change");
+    let task = world.ended("count").await;
+    assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
+    assert_eq!(added(&inline(&task)), 3);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_further_prompt_begins_a_further_turn() {
+    let world = world("prompt").await;
+    world.create_task("count", "app", &json!({"idle": {"keepSeconds": 60}})).await;
+    world.reason("count", Reason::Idle).await;
+    world.say("more", &json!({"taskName": "count", "kind": "Prompt", "text": "Once more."})).await;
+    let task = world
+        .task_when("count", "in its second turn", |task| {
+            let attempts = task.status.as_ref().map(|status| status.attempts.clone()).unwrap_or_default();
+            attempts.first().is_some_and(|attempt| attempt.turn == 2 && succeeded(task).1 == "Idle")
+        })
+        .await;
+    assert_eq!(step(&task), 6);
+    world.say("stop", &json!({"taskName": "count", "kind": "Cancel"})).await;
+    let task = world.ended("count").await;
+    assert!(inline(&task).contains("+four"), "{}", inline(&task));
+    assert!(transcript(&world, "count").await.contains("three"));
+    world.end().await;
+}

@@ -1,0 +1,174 @@
+//! What models do, and what becomes of the task.
+
+use podwright::api::Reason;
+use serde_json::json;
+
+use crate::work::transcript;
+use crate::world::{World, serve, succeeded};
+
+async fn world(prefix: &str, script: &str) -> World {
+    let world = World::new(prefix, script).await;
+    world.git.repository("app", &[("a", "a\n")]);
+    world
+}
+
+#[tokio::test]
+async fn mistakes_are_told_to_the_model_and_the_task_goes_on() {
+    let script = r#"
+scenarios:
+  - name: mistakes
+    replies:
+      - output: [{call: {tool: launch_rocket, arguments: {}}}]
+      - expect: {lastOutput: "unsupported call: launch_rocket"}
+        output: [{call: {tool: exec_command, arguments: "{not json"}}]
+      - expect: {lastOutput: "failed to parse function arguments"}
+        output: [{call: {tool: exec_command, arguments: {cmd: "no-such-program --help"}}}]
+      - expect: {lastOutput: "127"}
+        output: [{call: {tool: exec_command, arguments: {cmd: "sleep 600", yield_time_ms: 30000}}}]
+      - expect: {lastOutput: "limit"}
+        output: [{call: {tool: exec_command, arguments: {cmd: "head -c 1073741824 /dev/zero | tr '\\0' x", yield_time_ms: 30000}}}]
+      - output:
+          - custom:
+              tool: apply_patch
+              input: |
+                *** Begin Patch
+                *** Update File: a
+                -not there
+                +anything
+                *** End Patch
+      - expect: {lastOutput: "apply_patch verification failed"}
+        output: [{text: All told.}]
+"#;
+    let world = world("mistakes", script).await;
+    world.create_task("mistakes", "app", &json!({"limits": {"commandSeconds": 5}})).await;
+    let task = world.ended("mistakes").await;
+    assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
+    let outputs = transcript(&world, "mistakes").await;
+    assert!(outputs.contains("truncated"), "{outputs}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_empty_reply_ends_the_turn_well() {
+    let world = world("silent", "scenarios: [{name: silent, replies: [{output: []}]}]").await;
+    world.create_task("silent", "app", &json!({})).await;
+    let task = world.ended("silent").await;
+    assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
+    let message = task.status.expect("a status").result.expect("a result").message;
+    assert!(message.contains("EmptyReply"), "{message}");
+    let events: kube::Api<k8s_openapi::api::events::v1::Event> = world.api();
+    let events = events.list(&Default::default()).await.expect("events").items;
+    assert!(events.iter().any(|event| event.reason.as_deref() == Some("EmptyReply")), "{events:#?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_cannot_be_used() {
+    let world = world("endpoint", "scenarios: [{name: any, replies: [{output: [{text: Done.}]}]}]").await;
+    let refuse = |http: &str| format!("scenarios: [{{name: any, cycle: true, replies: [{{http: {http}}}]}}]");
+    let locked = serve("apiKey: right\nscenarios: [{name: any, replies: [{output: [{text: Done.}]}]}]").await;
+    let other =
+        serve("models: [large]\nscenarios: [{name: any, replies: [{output: [{text: Done.}]}]}]").await;
+    let html =
+        serve(&refuse("{status: 200, headers: {content-type: text/html}, body: '<html>Welcome</html>'}"))
+            .await;
+    let down = serve(&refuse("{status: 500, error: {message: out of order}}")).await;
+    for (name, url) in [("locked", &locked), ("other", &other), ("html", &html), ("down", &down)] {
+        world.apply_provider(name, &json!({"baseURL": url})).await;
+    }
+    world.apply_provider("closed", &json!({"baseURL": "http://10.244.0.1:9/v1"})).await;
+    let cases = [
+        ("locked", Reason::ModelMisconfigured, "apiKey"),
+        ("other", Reason::ModelMisconfigured, "scripted"),
+        ("html", Reason::ModelMisconfigured, "baseURL"),
+        ("down", Reason::ModelFailed, "500"),
+        ("closed", Reason::ModelFailed, "10.244.0.1:9"),
+    ];
+    for (name, _, _) in &cases {
+        world.create_task(name, "app", &json!({"model": {"providerName": name}})).await;
+    }
+    for (name, reason, word) in cases {
+        let (_, got, message) = succeeded(&world.ended(name).await);
+        assert_eq!(got, reason.as_str(), "{name}: {message}");
+        assert!(message.contains(word), "{name}: {word:?} is missing in: {message}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn limits_end_the_task_and_keep_the_patch() {
+    let script = r#"
+scenarios:
+  - name: endless
+    cycle: true
+    replies:
+      - output: [{call: {tool: exec_command, arguments: {cmd: "date +%N >> a; head -c 100000 /dev/urandom | base64 > big"}}}]
+        usage: {inputTokens: 1000, outputTokens: 100}
+"#;
+    let world = world("limits", script).await;
+    let cases = [
+        ("steps", json!({"steps": 3}), Reason::BudgetExceeded, "steps"),
+        ("commands", json!({"commands": 2}), Reason::BudgetExceeded, "commands"),
+        ("input", json!({"uncachedInputTokens": 2500}), Reason::BudgetExceeded, "uncachedInputTokens"),
+        ("output", json!({"outputTokens": 250}), Reason::BudgetExceeded, "outputTokens"),
+        ("time", json!({"activeSeconds": 8}), Reason::DeadlineExceeded, "activeSeconds"),
+    ];
+    for (name, limits, _, _) in &cases {
+        world.create_task(name, "app", &json!({"limits": limits})).await;
+    }
+    for (name, _, reason, word) in cases {
+        let task = world.ended(name).await;
+        let (_, got, message) = succeeded(&task);
+        assert_eq!(got, reason.as_str(), "{name}: {message}");
+        assert!(message.contains(word), "{name}: {word:?} is missing in: {message}");
+        let patch = task.status.expect("a status").result.expect("a result").patch.expect("a patch");
+        assert!(patch.files > 0 && !patch.sha256.is_empty(), "{name}: the patch so far is kept: {patch:?}");
+        assert!(patch.artifact.is_some(), "{name}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_patch_that_is_too_large_keeps_its_figures() {
+    let script = r#"
+scenarios:
+  - name: large
+    replies:
+      - output: [{call: {tool: exec_command, arguments: {cmd: "seq 1000 > big; seq 2000 > bigger"}}}]
+      - output: [{text: Done.}]
+"#;
+    let world = world("large", script).await;
+    world.create_task("large", "app", &json!({"limits": {"patchBytes": 1000}})).await;
+    let task = world.ended("large").await;
+    let (_, reason, message) = succeeded(&task);
+    assert_eq!(reason, "PatchTooLarge", "{message}");
+    assert!(message.contains("patchBytes") && message.contains("patchExcludes"), "{message}");
+    let patch = task.status.expect("a status").result.expect("a result").patch.expect("a patch");
+    assert_eq!((patch.files, patch.insertions, patch.artifact), (2, 3000, None));
+    assert_eq!(patch.paths, ["big", "bigger"]);
+    assert!(patch.bytes > 1000 && patch.sha256.len() == 64);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_sandbox_out_of_memory() {
+    let script = r#"
+scenarios:
+  - name: hog
+    cycle: true
+    replies:
+      - output: [{call: {tool: exec_command, arguments: {cmd: "python3 -c \"x = [bytearray(1 << 20) for _ in range(4096)]\""}}}]
+      - output: [{text: The command was killed.}]
+"#;
+    let world = world("memory", script).await;
+    let small = json!({"resources": {"requests": {"memory": "64Mi"}, "limits": {"memory": "128Mi"}}});
+    world.apply_environment("default", &small).await;
+    world.create_task("hog", "app", &json!({})).await;
+    // On cgroup v1 the kernel ends the command alone and the model is told; on v2 the whole container ends.
+    let (_, reason, message) = succeeded(&world.ended("hog").await);
+    assert!(["Completed", "OutOfMemory"].contains(&reason.as_str()), "{reason}: {message}");
+    if reason == "Completed" {
+        assert!(transcript(&world, "hog").await.contains("137"));
+    }
+    world.end().await;
+}

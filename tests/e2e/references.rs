@@ -1,0 +1,249 @@
+//! What a task names and does not get: the documented reason, and a sentence that says what to do.
+
+use k8s_openapi::api::core::v1::{ConfigMap, ResourceQuota, Secret};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use podwright::api::Reason;
+use serde_json::{Value, json};
+
+use crate::world::{World, succeeded};
+
+const SCRIPT: &str = "scenarios: [{name: any, cycle: true, replies: [{output: [{text: Done.}]}]}]";
+
+async fn world(prefix: &str) -> World {
+    let world = World::new(prefix, SCRIPT).await;
+    world.git.repository("app", &[("a", "a\n")]);
+    world.git.repository("empty", &[]);
+    world
+}
+
+/// Runs one task for each case and compares reason and words.
+async fn ends_with(world: &World, cases: &[(&str, &str, Value, Reason, &[&str])]) {
+    for (name, repository, spec, _, _) in cases {
+        world.create_task(name, repository, spec).await;
+    }
+    for (name, _, _, reason, words) in cases {
+        let (_, got, message) = succeeded(&world.ended(name).await);
+        assert_eq!(got, reason.as_str(), "{name}: {message}");
+        for word in *words {
+            assert!(message.contains(word), "{name}: {word:?} is missing in: {message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_repository_that_cannot_be_fetched() {
+    let world = world("clone").await;
+    let at = |url: &str| json!({"repositories": [{"url": url}]});
+    let reference =
+        |reference: &str| json!({"repositories": [{"url": world.git.url("app"), "ref": reference}]});
+    ends_with(
+        &world,
+        &[
+            ("closed", "app", at("http://10.244.0.1:9/app.git"), Reason::CloneFailed, &["10.244.0.1"]),
+            (
+                "no-such-host",
+                "app",
+                at("http://git.nowhere.invalid/app.git"),
+                Reason::CloneFailed,
+                &["git.nowhere.invalid"],
+            ),
+            ("no-such-repository", "nothing", json!({}), Reason::CloneFailed, &["nothing"]),
+            ("wrong-ref", "app", reference("mian"), Reason::CloneFailed, &["mian", "main"]),
+            ("empty", "empty", json!({}), Reason::CloneFailed, &["empty"]),
+            ("stalled", "stall/app", json!({}), Reason::CloneFailed, &[]),
+            (
+                "needs-password",
+                "private/app",
+                json!({}),
+                Reason::CloneFailed,
+                &["kubectl create secret", "annotate"],
+            ),
+        ],
+    )
+    .await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_credential_that_cannot_be_used() {
+    let world = world("credential").await;
+    let secrets: Api<Secret> = world.api();
+    let secret = |name: &str, hosts: Option<&str>, data: Value| -> Secret {
+        let annotations = hosts.map_or(json!({}), |hosts| json!({"podwright.dev/hosts": hosts}));
+        serde_json::from_value(
+            json!({"metadata": {"name": name, "annotations": annotations}, "stringData": data}),
+        )
+        .expect("a secret")
+    };
+    // A credential over plain http goes to services of the cluster only, so the server gets one.
+    let host = service_for_git(&world).await;
+    let good = json!({"username": "ada", "password": "s3cret"});
+    let wrong = json!({"username": "ada", "password": "guess"});
+    for secret in [
+        secret("good", Some(&host), good.clone()),
+        secret("unannotated", None, good.clone()),
+        secret("elsewhere", Some("git.example.com"), good.clone()),
+        secret("malformed", Some(&host), json!({"user": "ada"})),
+        secret("wrong", Some(&host), wrong),
+        secret("plain", Some("10.244.0.1"), good),
+    ] {
+        secrets.create(&PostParams::default(), &secret).await.expect("it is taken");
+    }
+    let url = format!("http://{host}:8080/private/app.git");
+    let with = |secret: &str| json!({"repositories": [{"url": url, "credentialsSecretName": secret}]});
+    let plain =
+        json!({"repositories": [{"url": world.git.url("private/app"), "credentialsSecretName": "plain"}]});
+    ends_with(
+        &world,
+        &[
+            ("good", "", with("good"), Reason::Completed, &[]),
+            (
+                "unannotated",
+                "",
+                with("unannotated"),
+                Reason::InvalidSpec,
+                &["kubectl", "annotate", "podwright.dev/hosts"],
+            ),
+            ("elsewhere", "", with("elsewhere"), Reason::InvalidSpec, &["annotate", "podwright.dev/hosts"]),
+            (
+                "malformed",
+                "",
+                with("malformed"),
+                Reason::InvalidSpec,
+                &["kubectl", "create secret", "username", "password"],
+            ),
+            ("wrong", "", with("wrong"), Reason::CloneFailed, &["wrong"]),
+            ("plain", "", plain, Reason::InvalidSpec, &["http"]),
+        ],
+    )
+    .await;
+    world.end().await;
+}
+
+/// A service of the cluster that leads to the git server; its DNS name.
+async fn service_for_git(world: &World) -> String {
+    use k8s_openapi::api::core::v1::Service;
+    use k8s_openapi::api::discovery::v1::EndpointSlice;
+    let ports = json!([{"name": "http", "port": 8080, "targetPort": world.git.port()}]);
+    let service: Service =
+        serde_json::from_value(json!({"metadata": {"name": "git"}, "spec": {"ports": ports}}))
+            .expect("a service");
+    world.api::<Service>().create(&PostParams::default(), &service).await.expect("it is taken");
+    let slice: EndpointSlice = serde_json::from_value(json!({
+        "metadata": {"name": "git", "labels": {"kubernetes.io/service-name": "git"}}, "addressType": "IPv4",
+        "ports": [{"name": "http", "port": world.git.port()}], "endpoints": [{"addresses": ["10.244.0.1"]}],
+    }))
+    .expect("a slice");
+    world.api::<EndpointSlice>().create(&PostParams::default(), &slice).await.expect("it is taken");
+    format!("git.{}.svc", world.namespace.name)
+}
+
+#[tokio::test]
+async fn what_does_not_exist_yet_is_waited_for() {
+    let world = world("wait").await;
+    let secret = json!({"repositories": [{"url": "https://git.example.com/app.git", "credentialsSecretName": "later"}]});
+    let prompt = json!({"prompt": null, "promptFrom": {"configMapKeyRef": {"name": "later", "key": "text"}}});
+    let cases = [
+        ("environment", json!({"environmentName": "later"}), "AgentEnvironment"),
+        ("provider", json!({"model": {"providerName": "later"}}), "ModelProvider"),
+        ("prompt", prompt, "ConfigMap"),
+        ("secret", secret, "Secret"),
+    ];
+    for (name, spec, _) in &cases {
+        world.create_task(name, "app", spec).await;
+    }
+    for (name, _, kind) in &cases {
+        let task = world.reason(name, Reason::WaitingForReference).await;
+        let (status, _, message) = succeeded(&task);
+        assert_eq!(status, "Unknown");
+        assert!(message.contains(kind) && message.contains("later"), "{name}: {message}");
+    }
+    world.apply_environment("later", &json!({})).await;
+    world.apply_provider("later", &json!({})).await;
+    let config_map: ConfigMap =
+        serde_json::from_value(json!({"metadata": {"name": "later"}, "data": {"text": "Do it."}}))
+            .expect("it");
+    world.api::<ConfigMap>().create(&PostParams::default(), &config_map).await.expect("it is taken");
+    for name in ["environment", "provider", "prompt"] {
+        let (_, reason, message) = succeeded(&world.ended(name).await);
+        assert_eq!(reason, "Completed", "{name}: {message}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_cannot_run() {
+    let world = world("pod").await;
+    world.apply_environment("no-image", &json!({"image": "localhost/nothing:1"})).await;
+    world.apply_environment("no-node", &json!({"pod": {"nodeSelector": {"disk": "golden"}}})).await;
+    world.apply_environment("no-class", &json!({"pod": {"runtimeClassName": "none"}})).await;
+    world.create_task("no-node", "app", &json!({"environmentName": "no-node"})).await;
+    world.create_task("no-image", "app", &json!({"environmentName": "no-image"})).await;
+    world.create_task("no-class", "app", &json!({"environmentName": "no-class"})).await;
+    let (_, _, message) = succeeded(&world.reason("no-node", Reason::Unschedulable).await);
+    assert!(message.contains("node"), "{message}");
+    let (_, reason, message) = succeeded(&world.ended("no-class").await);
+    assert_eq!(reason, "Refused", "{message}");
+    assert!(message.contains("none"), "{message}");
+    let seen = world
+        .task_when("no-image", "told of its image", |task| succeeded(task).2.contains("localhost/nothing:1"))
+        .await;
+    assert!(["Preparing", "ImagePullFailed"].contains(&succeeded(&seen).1.as_str()));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_full_quota_is_waited_for() {
+    let world = world("quota").await;
+    let quota: ResourceQuota =
+        serde_json::from_value(json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}))
+            .expect("it");
+    world.api::<ResourceQuota>().create(&PostParams::default(), &quota).await.expect("it is taken");
+    world.create_task("queued", "app", &json!({})).await;
+    let (status, _, message) = succeeded(&world.reason("queued", Reason::Queued).await);
+    assert_eq!(status, "Unknown");
+    assert!(message.contains("quota"), "{message}");
+    let patch = Patch::Merge(json!({"spec": {"hard": {"pods": "5"}}}));
+    world.api::<ResourceQuota>().patch("none", &PatchParams::default(), &patch).await.expect("it can change");
+    let (_, reason, message) = succeeded(&world.ended("queued").await);
+    assert_eq!(reason, "Completed", "{message}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_setup_script_prepares_or_fails() {
+    let world = World::new(
+        "setup",
+        r#"
+scenarios:
+  - name: look
+    cycle: true
+    replies:
+      - output: [{call: {tool: exec_command, arguments: {cmd: "cat /home/agent/made; cat built.txt; echo [$TOKEN]"}}}]
+      - expect: {lastOutput: "made by setup"}
+        output: [{text: Done.}]
+"#,
+    )
+    .await;
+    world.git.repository("app", &[("a", "a\n")]);
+    let secret: Secret = serde_json::from_value(
+        json!({"metadata": {"name": "build"}, "stringData": {"TOKEN": "tok-4711-canary"}}),
+    )
+    .expect("it");
+    world.api::<Secret>().create(&PostParams::default(), &secret).await.expect("it is taken");
+    let script = "echo made by setup > /home/agent/made\ntest -n \"$TOKEN\"\necho generated > built.txt\n(sleep 1000 &)\n";
+    world.apply_environment("good", &json!({"setup": {"script": script, "secretNames": ["build"]}})).await;
+    world.apply_environment("bad", &json!({"setup": {"script": "echo no such package >&2\nexit 3"}})).await;
+    world.create_task("good", "app", &json!({"environmentName": "good"})).await;
+    world.create_task("bad", "app", &json!({"environmentName": "bad"})).await;
+    let task = world.ended("good").await;
+    assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
+    let patch = task.status.expect("a status").result.expect("a result").patch.expect("a patch");
+    assert_eq!(patch.files, 0, "what setup made is not the agent's change");
+    let outputs = crate::work::transcript(&world, "good").await;
+    assert!(outputs.contains("[]") && !outputs.contains("canary"), "{outputs}");
+    let (_, reason, message) = succeeded(&world.ended("bad").await);
+    assert_eq!(reason, "SetupFailed");
+    assert!(message.contains("no such package") && message.contains('3'), "{message}");
+    world.end().await;
+}
