@@ -31,10 +31,6 @@ build: ## Compile podwright and podwright-sandboxd
 image: ## Build the images; PUSH=REGISTRY builds them for production and pushes them there
 	@$(if $(PUSH),hack/image push $(PUSH),hack/image build sandbox && hack/image build podwright)
 
-.PHONY: bench
-bench: ## Measure, compare with the budgets, and write docs/performance.md
-	@hack/bench
-
 .PHONY: cluster-up
 cluster-up: ## Start the local cluster
 	@hack/cluster up

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::scripted::ScriptedModelArgs;
 use crate::telemetry::tracing::LogFormat;
 
 /// Podwright runs coding agents on Kubernetes.
@@ -38,6 +39,8 @@ pub enum Command {
     Install,
     /// Run the controller, which makes pods for AgentTasks (kubeconfig or the pod's own account)
     Controller(Box<ControllerArgs>),
+    /// Answer as a model from a script, without a key
+    ScriptedModel(ScriptedModelArgs),
 }
 
 /// Flags of the agent's process.

@@ -14,6 +14,7 @@ use podwright::agent::parent::Verdict;
 use podwright::api::crd;
 use podwright::cli::{AgentArgs, Cli, Command, ControllerArgs};
 use podwright::config::ControllerConfig;
+use podwright::scripted::ScriptedModelArgs;
 use podwright::telemetry::tracing::LogFormat;
 use podwright::{agent, controller, names, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Crd { apply: true, .. } => block_on(apply_crds()).map(|()| ExitCode::SUCCESS),
         Command::Crd { out, apply: false } => print_crds(out.as_deref()).map(|()| ExitCode::SUCCESS),
         Command::Controller(typed) => block_on(run_controller(*typed)).map(|()| ExitCode::SUCCESS),
+        Command::ScriptedModel(typed) => block_on(run_scripted_model(typed)).map(|()| ExitCode::SUCCESS),
     };
     match outcome {
         Ok(code) => code,
@@ -92,6 +94,13 @@ async fn run_controller(typed: ControllerArgs) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone()));
     controller::run(config, client, stop).await
+}
+
+async fn run_scripted_model(typed: ScriptedModelArgs) -> anyhow::Result<()> {
+    telemetry::tracing::init(LogFormat::Text, "info")?;
+    let stop = CancellationToken::new();
+    tokio::spawn(cancel_on_signal(stop.clone()));
+    Ok(typed.run(stop.cancelled_owned()).await?)
 }
 
 /// Cancels when the process is asked to end, as the kubelet and people do.

@@ -3,11 +3,8 @@
 #
 # Each folder here with a go.mod is a group of programs that are built together; go.sum fixes every byte.
 
-KUBERNETES_VERSION=v1.34.4
-KUBERNETES_LDFLAGS="-X k8s.io/component-base/version.gitVersion=$KUBERNETES_VERSION
-	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=34
-	-X k8s.io/component-base/version.gitTreeState=archive
-	-X k8s.io/client-go/pkg/version.gitVersion=$KUBERNETES_VERSION"
+KUBERNETES_VERSION=1.34.4
+HELM_VERSION=3.22.0
 
 # binary NAME: prints the program's path and builds it first when the cache has none.
 binary() {
@@ -25,13 +22,31 @@ binary() {
 binaries_folder() {
 	local source=hack/kubernetes
 	[ "$1" = kubernetes ] || source=hack/kubernetes/$1
-	echo "$PODWRIGHT_CACHE/bin/$1-$(cd "$REPOSITORY" && build_command | key_of "$source"/{go.mod,go.sum,*.go})"
+	echo "$PODWRIGHT_CACHE/bin/$1-$(cd "$REPOSITORY" && linker_flags "$1" | key_of "$source"/{go.mod,go.sum,*.go})"
 }
 
-build_command() { echo "build -trimpath -ldflags -s -w $KUBERNETES_LDFLAGS"; }
+# What the programs say of their own version, and what Helm takes as the cluster's when it has none.
+linker_flags() {
+	local set minor
+	minor=$(cut -d. -f2 <<<"$KUBERNETES_VERSION")
+	echo "-s -w"
+	case $1 in
+	kubernetes)
+		set=k8s.io/component-base/version
+		echo "-X $set.gitVersion=v$KUBERNETES_VERSION -X $set.gitMajor=1 -X $set.gitMinor=$minor"
+		echo "-X $set.gitTreeState=archive -X k8s.io/client-go/pkg/version.gitVersion=v$KUBERNETES_VERSION"
+		;;
+	helm)
+		set=helm.sh/helm/v3
+		echo "-X $set/internal/version.version=v$HELM_VERSION"
+		echo "-X $set/pkg/chartutil.k8sVersionMajor=1 -X $set/pkg/chartutil.k8sVersionMinor=$minor"
+		echo "-X $set/pkg/lint/rules.k8sVersionMajor=1 -X $set/pkg/lint/rules.k8sVersionMinor=$minor"
+		;;
+	esac
+}
 
 build_group() {
-	local group=$1 folder=$2 source packages ldflags="-s -w"
+	local group=$1 folder=$2 source packages flags
 	[ ! -d "$folder" ] || return 0 # built while we waited for the lock
 	command -v go >/dev/null || fail "Go is missing (1.26 or later): the cluster's programs are built from source. See https://go.dev/doc/install."
 	source=$REPOSITORY/hack/kubernetes/$group
@@ -39,13 +54,13 @@ build_group() {
 	kubernetes)
 		source=$REPOSITORY/hack/kubernetes
 		packages=(k8s.io/kubernetes/cmd/{kube-apiserver,kube-controller-manager,kube-scheduler,kubelet,kube-proxy,kubectl})
-		ldflags="$ldflags ${KUBERNETES_LDFLAGS//[$'\n\t']/ }"
 		;;
 	etcd | coredns) packages=(.) ;;
 	helm) packages=(helm.sh/helm/v3/cmd/helm) ;;
 	kubeconform) packages=(github.com/yannh/kubeconform/cmd/kubeconform) ;;
 	*) fail "no build is known for $group." ;;
 	esac
+	flags=$(linker_flags "$group")
 	need_space "$PODWRIGHT_CACHE" 4
 	say "building $group from the Go module proxy (up to some minutes the first time)"
 	rm -rf "$folder.new"
@@ -54,7 +69,7 @@ build_group() {
 		cd "$source"
 		# The toolchain that is here, its module flags as they are, and no C.
 		CGO_ENABLED=0 GOFLAGS="-mod=readonly" quietly "Building $group failed: is the Go module proxy reachable, and Go 1.26 or later?" \
-			go build -buildvcs=false -trimpath -ldflags "$ldflags" -o "$folder.new/" "${packages[@]}"
+			go build -buildvcs=false -trimpath -ldflags "${flags//$'\n'/ }" -o "$folder.new/" "${packages[@]}"
 	) || return 1
 	mv "$folder.new" "$folder"
 	say "built $group"

@@ -137,3 +137,115 @@ fn lasting(error: &kube::Error) -> Option<&Status> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, Request, Response, StatusCode};
+    use kube::Client;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use tower_test::mock::{self, Handle};
+
+    use super::*;
+    use crate::artifacts::encode;
+
+    type Api = Handle<Request<Body>, Response<Body>>;
+
+    fn sink() -> (ConfigMapSink, Api) {
+        let (service, handle) = mock::pair::<Request<Body>, Response<Body>>();
+        let client = Client::new(service, "team");
+        (ConfigMapSink::new(kube::Api::default_namespaced(client)), handle)
+    }
+
+    fn answer(status: StatusCode, body: &Value) -> Response<Body> {
+        Response::builder().status(status).body(Body::from(body.to_string().into_bytes())).unwrap()
+    }
+
+    fn failure(code: u16, reason: &str) -> Response<Body> {
+        let body = json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": reason });
+        answer(StatusCode::from_u16(code).unwrap(), &body)
+    }
+
+    fn map(key: &str, data: &[u8]) -> Value {
+        json!({ "metadata": { "name": "fix-1-patch" }, "binaryData": { key: STANDARD.encode(data) } })
+    }
+
+    #[tokio::test]
+    async fn filling_is_one_server_side_apply_of_the_data_alone() {
+        let (sink, mut api) = sink();
+        let artifact = encode(b"the patch").unwrap();
+        let scenario = async {
+            let (request, send) = api.next_request().await.unwrap();
+            assert_eq!(request.method(), Method::PATCH);
+            assert_eq!(request.uri().path(), "/api/v1/namespaces/team/configmaps/fix-1-patch");
+            assert!(request.uri().query().unwrap().contains("fieldManager=podwright-agent"));
+            assert_eq!(request.headers()["content-type"], "application/apply-patch+yaml");
+            let body: Value =
+                serde_json::from_slice(&request.into_body().collect_bytes().await.unwrap()).unwrap();
+            let wanted = json!({
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": { "name": "fix-1-patch" },
+                "binaryData": { "patch.zst": STANDARD.encode(&artifact.data) },
+            });
+            assert_eq!(body, wanted);
+            send.send_response(answer(StatusCode::OK, &wanted));
+        };
+        let (reference, ()) = tokio::join!(sink.put("fix-1-patch", "patch.zst", &artifact), scenario);
+        let reference = reference.unwrap();
+        assert_eq!((reference.sha256, reference.bytes), (artifact.sha256.clone(), 9));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_pass_is_tried_again_and_what_stays_is_not() {
+        let (sink, mut api) = sink();
+        let artifact = encode(b"x").unwrap();
+        let scenario = async {
+            for code in [503, 409, 429] {
+                let (_, send) = api.next_request().await.unwrap();
+                send.send_response(failure(code, "Later"));
+            }
+            let (_, send) = api.next_request().await.unwrap();
+            send.send_response(failure(403, "Forbidden"));
+        };
+        let (result, ()) = tokio::join!(sink.put("fix-1-patch", "patch.zst", &artifact), scenario);
+        assert!(matches!(result, Err(SinkError::Refused { .. })), "{result:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trying_ends() {
+        let (sink, mut api) = sink();
+        let artifact = encode(b"x").unwrap();
+        let scenario = async {
+            for _ in 0..=BACKOFF.len() {
+                let (_, send) = api.next_request().await.unwrap();
+                send.send_response(failure(500, "InternalError"));
+            }
+        };
+        let (result, ()) = tokio::join!(sink.put("fix-1-patch", "patch.zst", &artifact), scenario);
+        assert!(matches!(result, Err(SinkError::Api { .. })), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_read_is_checked() {
+        let artifact = encode(b"the patch").unwrap();
+        let forged = encode(b"another").unwrap();
+        for (key, data, fine) in
+            [("k", &artifact.data, true), ("k", &forged.data, false), ("other", &artifact.data, false)]
+        {
+            let (sink, mut api) = sink();
+            let reference = ArtifactRef {
+                config_map_name: "fix-1-patch".to_owned(),
+                key: "k".to_owned(),
+                sha256: artifact.sha256.clone(),
+                bytes: 9,
+            };
+            let scenario = async {
+                let (_, send) = api.next_request().await.unwrap();
+                send.send_response(answer(StatusCode::OK, &map(key, data)));
+            };
+            let (content, ()) = tokio::join!(sink.get(&reference), scenario);
+            assert_eq!(content.ok().as_deref(), fine.then_some(&b"the patch"[..]));
+        }
+    }
+}

@@ -11,6 +11,7 @@ use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{PredicateConfig, WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
+use tokio::sync::SetOnce;
 
 use super::observed::TaskId;
 use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, ModelProvider};
@@ -26,7 +27,12 @@ pub(super) struct Caches {
     pub(super) attempts: Store<Guarded<AgentAttempt>>,
     pub(super) pods: Store<Pod>,
     pub(super) messages: Store<Guarded<AgentMessage>>,
+    filled: Vec<Filled>,
 }
+
+/// Set when a store has had its first list. Not the store's own `wait_until_ready`: that wakes only one of
+/// several who wait, and the pass runner waits too.
+type Filled = Arc<SetOnce<()>>;
 
 /// Streams of objects, each of which makes a task be looked at.
 pub(super) struct Triggers {
@@ -68,12 +74,17 @@ pub(super) fn watch(client: &kube::Client, scope: &Scope) -> (Caches, Triggers) 
     let all = watcher::Config::default();
     let ours =
         watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY));
+    let filled: Vec<Filled> = (0..4).map(|_| Filled::default()).collect();
+    let [of_tasks, of_attempts, of_pods, of_messages] =
+        [0, 1, 2, 3].map(|place: usize| filled[place].clone());
     // A task's status is written by the controller itself, and nothing else in it matters between generations.
-    let (tasks, task_events) = stored(scope.api(client.clone()), all.clone(), generation, keep);
-    let (attempts, attempt_events) = stored(scope.api(client.clone()), ours.clone(), version, keep);
-    let (pods, pod_events) = stored(scope.api(client.clone()), ours, version, keep_status);
-    let (messages, message_events) = stored(scope.api(client.clone()), all.clone(), version, keep);
-    let caches = Caches { tasks, attempts, pods, messages };
+    let (tasks, task_events) = stored(scope.api(client.clone()), all.clone(), generation, keep, of_tasks);
+    let (attempts, attempt_events) =
+        stored(scope.api(client.clone()), ours.clone(), version, keep, of_attempts);
+    let (pods, pod_events) = stored(scope.api(client.clone()), ours, version, keep_status, of_pods);
+    let (messages, message_events) =
+        stored(scope.api(client.clone()), all.clone(), version, keep, of_messages);
+    let caches = Caches { tasks, attempts, pods, messages, filled };
     let triggers = Triggers {
         tasks: task_events,
         attempts: attempt_events,
@@ -86,22 +97,26 @@ pub(super) fn watch(client: &kube::Client, scope: &Scope) -> (Caches, Triggers) 
 }
 
 impl Caches {
-    /// Stores that are never filled.
+    /// Stores that are never filled: every pass reads the API server itself.
     #[cfg(test)]
     pub(super) fn empty() -> Self {
         fn store<K: Resource<DynamicType = ()> + Clone + 'static>() -> Store<K> {
             reflector::store().0
         }
-        Self { tasks: store(), attempts: store(), pods: store(), messages: store() }
+        let filled = vec![Filled::default()];
+        Self { tasks: store(), attempts: store(), pods: store(), messages: store(), filled }
     }
 
-    /// Waits until each store has had its first list. False when the watches were dropped before.
-    pub(super) async fn are_filled(&self) -> bool {
-        let Self { tasks, attempts, pods, messages } = self;
-        tasks.wait_until_ready().await.is_ok()
-            && attempts.wait_until_ready().await.is_ok()
-            && pods.wait_until_ready().await.is_ok()
-            && messages.wait_until_ready().await.is_ok()
+    /// Waits until each store has had its first list.
+    pub(super) async fn wait_until_filled(&self) {
+        for filled in &self.filled {
+            filled.wait().await;
+        }
+    }
+
+    /// Whether each store has had its first list.
+    pub(super) fn are_filled(&self) -> bool {
+        self.filled.iter().all(|filled| filled.initialized())
     }
 
     pub(super) fn attempt(&self, id: &TaskId) -> Option<AgentAttempt> {
@@ -141,6 +156,7 @@ fn stored<K>(
     config: watcher::Config,
     changed: fn(&K) -> Option<u64>,
     keep: fn(&mut K),
+    filled: Filled,
 ) -> (Store<K>, Touched<K>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
@@ -154,6 +170,12 @@ where
             keep(object);
         })
         .reflect(writer)
+        .inspect(move |event| {
+            if matches!(event, Ok(watcher::Event::InitDone)) {
+                // The second and later lists find it set.
+                let _ = filled.set(());
+            }
+        })
         .touched_objects()
         .predicate_filter(changed, PredicateConfig::default())
         .boxed();

@@ -12,8 +12,16 @@ pub enum RequestError {
     #[error("the API server did not answer within {0:?}")]
     Timeout(Duration),
     /// An error answer, or none.
-    #[error(transparent)]
-    Kube(Box<kube::Error>),
+    #[error("{}", words(.0))]
+    Kube(#[source] Box<kube::Error>),
+}
+
+/// kube's own text of an error answer has the whole answer in it twice.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => format!("{} ({} {})", status.message, status.code, status.reason),
+        other => other.to_string(),
+    }
 }
 
 impl RequestError {

@@ -34,6 +34,8 @@ pub struct Inbox {
     pub entries: Vec<InboxMessage>,
     /// Answers to give.
     pub answers: Vec<Answer>,
+    /// Whether an entry goes because its message seems to be deleted. A watch that lags shows the same.
+    pub presumes: bool,
 }
 
 /// The inbox of an attempt that has its pod.
@@ -44,12 +46,15 @@ pub fn deliver(observed: &Observed) -> Inbox {
     let acknowledged = observed.report().map_or(0, |report| report.inbox_seq);
     let messages = in_order(observed);
     let highest = present.iter().map(|entry| entry.seq).max().unwrap_or(0).max(acknowledged);
+    let mut presumes = false;
     // An entry goes when the agent has it *and* its sender was told: until then it is the only record of that.
     let mut entries: Vec<InboxMessage> = present
         .into_iter()
         .filter(|entry| {
-            let untold = messages.iter().any(|m| uid(m) == Some(&entry.uid) && is_open(m));
-            entry.seq > acknowledged || untold
+            let message = messages.iter().find(|message| uid(message) == Some(&entry.uid));
+            let stays = entry.seq > acknowledged || message.is_some_and(|message| is_open(message));
+            presumes |= !stays && message.is_none();
+            stays
         })
         .collect();
     let mut next = highest.saturating_add(1);
@@ -66,7 +71,7 @@ pub fn deliver(observed: &Observed) -> Inbox {
         }
         answers.push(handed_over(message));
     }
-    Inbox { entries, answers }
+    Inbox { entries, answers, presumes }
 }
 
 /// Answers while there is no pod: a prompt waits.

@@ -203,14 +203,11 @@ async fn become_ready(
 ) -> anyhow::Result<()> {
     let filled = async {
         for caches in &stores {
-            if !caches.are_filled().await {
-                return false;
-            }
+            caches.wait_until_filled().await;
         }
-        true
     };
     tokio::select! {
-        filled = filled => if filled { health.set_ready() },
+        () = filled => health.set_ready(),
         () = stop.cancelled() => {}
     }
     // Not being ready any more is said before the listener closes.

@@ -29,6 +29,10 @@ pub(super) async fn observe(
     task: &Arc<AgentTask>,
     id: &TaskId,
 ) -> Result<Observed, ObserveError> {
+    // A store without its first list shows too little of everything.
+    if !caches.are_filled() {
+        return observe_live(client, id).await;
+    }
     let attempt = caches.attempt(id).filter(|attempt| is_controlled_by(&attempt.metadata, &id.uid));
     let owner = attempt.as_ref().and_then(|attempt| attempt.metadata.uid.clone());
     let pod = caches.pod(id);

@@ -100,6 +100,8 @@ pub struct Plan {
     pub pod: Option<Box<PodParts>>,
     /// What the senders of messages are told, after everything above.
     pub answers: Vec<Answer>,
+    /// Whether the plan rests on something not being there.
+    pub presumes: bool,
 }
 
 /// What became of the pod that a plan asked for.
@@ -124,7 +126,7 @@ impl Plan {
             Situation::Deleted
             | Situation::Finished
             | Situation::Waiting { .. }
-            | Situation::Working { .. } => false,
+            | Situation::Working { .. } => self.presumes,
         }
     }
 }
@@ -203,9 +205,9 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
                 let answers = inbox::after_the_end(observed, ending.reason == Reason::Cancelled);
                 return Plan { answers, ..nothing(situation) };
             }
-            let inbox::Inbox { entries, answers } = inbox::deliver(observed);
+            let inbox::Inbox { entries, answers, presumes } = inbox::deliver(observed);
             let attempt = build::attempt::amended(attempt, observed.task.spec.suspend, entries);
-            Plan { attempt: attempt.map(Box::new), answers, ..nothing(situation) }
+            Plan { attempt: attempt.map(Box::new), answers, presumes, ..nothing(situation) }
         }
         _ if observed.pod_was_made() => {
             let situation = ended(
@@ -346,7 +348,7 @@ fn ended(reason: Reason, message: String) -> Situation {
 }
 
 fn nothing(situation: Situation) -> Plan {
-    Plan { situation, attempt: None, obsolete: None, pod: None, answers: Vec::new() }
+    Plan { situation, attempt: None, obsolete: None, pod: None, answers: Vec::new(), presumes: false }
 }
 
 fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {

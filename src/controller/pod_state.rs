@@ -168,19 +168,27 @@ fn crashing(status: &PodStatus) -> Option<PodState> {
 }
 
 fn image_trouble(status: &PodStatus, now: Timestamp) -> Option<PodState> {
-    [SANDBOX_CONTAINER, AGENT_CONTAINER].into_iter().find_map(|name| {
-        let container = container(status, name)?;
-        let (reason, message) = waiting(container)?;
-        let (_, may_pass) = IMAGE_REASONS.into_iter().find(|(known, _)| *known == reason)?;
-        let advice = if name == SANDBOX_CONTAINER {
-            "check image and imagePullSecrets of the AgentEnvironment"
-        } else {
-            "check the controller's --agent-image"
-        };
-        let cause = pull_error(message);
-        let sentence = format!("image {} of the {name} can't be pulled ({cause}); {advice}", container.image);
-        Some(patience(may_pass, Reason::ImagePullFailed, sentence, status, now))
-    })
+    let states: Vec<_> = [AGENT_CONTAINER, SANDBOX_CONTAINER]
+        .into_iter()
+        .filter_map(|name| image_trouble_of(container(status, name)?, status, now))
+        .collect();
+    // Trouble that does not pass comes before trouble that may.
+    let broken = states.iter().find(|state| matches!(state, PodState::Broken { .. }));
+    broken.or(states.first()).cloned()
+}
+
+fn image_trouble_of(container: &ContainerStatus, status: &PodStatus, now: Timestamp) -> Option<PodState> {
+    let (reason, message) = waiting(container)?;
+    let (_, may_pass) = IMAGE_REASONS.into_iter().find(|(known, _)| *known == reason)?;
+    let advice = if container.name == SANDBOX_CONTAINER {
+        "check image and imagePullSecrets of the AgentEnvironment"
+    } else {
+        "check the controller's --agent-image"
+    };
+    let cause = pull_error(message);
+    let sentence =
+        format!("image {} of the {} can't be pulled ({cause}); {advice}", container.image, container.name);
+    Some(patience(may_pass, Reason::ImagePullFailed, sentence, status, now))
 }
 
 /// The cause inside a kubelet's message, which changes its frame with each try.

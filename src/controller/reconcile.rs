@@ -92,12 +92,12 @@ pub(super) fn on_error(task: Arc<Guarded<AgentTask>>, error: &Error, context: Ar
     Action::requeue(wait)
 }
 
-/// A status is written against the version of the task it was computed from. When that was an old one, the pass
-/// is made once more, on fresh reads; a second conflict goes the way of all errors.
+/// Status and inbox are written against the versions they were computed from. When one was old, the pass is made
+/// once more, on fresh reads; a second conflict goes the way of all errors.
 async fn pass_again_if_stale(context: &Context, task: &Arc<AgentTask>, id: &TaskId) -> Result<Done, Error> {
     let observed = observe(&context.client, &context.caches, task, id).await?;
     match pass(context, observed).await {
-        Err(Error::Status(StatusError(source))) if source.is_conflict() => {
+        Err(error) if error.request().is_some_and(RequestError::is_conflict) => {
             let observed = observe_live(&context.client, id).await?;
             pass(context, observed).await
         }
@@ -109,14 +109,12 @@ async fn pass_again_if_stale(context: &Context, task: &Arc<AgentTask>, id: &Task
 pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, Error> {
     let client = &context.client;
     let now = context.now();
-    let (observed, Plan { situation, attempt, obsolete, pod, answers }) =
-        certain(client, observed, now).await?;
-    if situation == Situation::Finished {
-        return finished(context, &observed, &answers, now).await;
+    let (observed, plan) = certain(client, observed, now).await?;
+    if plan.situation == Situation::Finished {
+        return finished(context, &observed, &plan.answers, now).await;
     }
-    let plan = Plan { situation: situation.clone(), attempt, obsolete, pod, answers };
     let applied = apply(client, &context.agent, &observed, &plan).await?;
-    let situation = situation.after(&applied.pod);
+    let situation = plan.situation.after(&applied.pod);
     answers::give(client, &observed.id, &plan.answers, now).await?;
     if let Situation::Ended(ending) = &situation {
         cleanup::end(client, &observed, applied.attempt.as_deref(), ending).await?;

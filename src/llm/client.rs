@@ -83,9 +83,12 @@ impl ModelClient {
             .no_proxy()
             .default_headers(headers(&endpoint.headers)?);
         if let Some(bundle) = &endpoint.ca_bundle {
-            let certificates = reqwest::Certificate::from_pem_bundle(bundle).map_err(|error| {
-                settings(format!("The ModelProvider's caBundle holds no PEM certificates ({error})."))
-            })?;
+            let certificates = reqwest::Certificate::from_pem_bundle(bundle)
+                .ok()
+                .filter(|certificates| !certificates.is_empty())
+                .ok_or_else(|| {
+                    settings("The ModelProvider's caBundle holds no PEM certificates.".to_owned())
+                })?;
             builder = builder.tls_certs_merge(certificates);
         }
         let http = builder.build().map_err(|error| {
@@ -101,7 +104,7 @@ impl ModelClient {
         request: PreparedRequest,
         key: Option<SecretString>,
     ) -> impl Stream<Item = Result<StreamEvent, ModelError>> + Send + 'static {
-        let state = State::Unsent(Unsent { client: self.clone(), request, key });
+        let state = State::Unsent(Box::new(Unsent { client: self.clone(), request, key }));
         stream::unfold(state, |state| state.next())
     }
 
@@ -116,7 +119,7 @@ impl ModelClient {
 
 /// How far a request has come.
 enum State {
-    Unsent(Unsent),
+    Unsent(Box<Unsent>),
     Open(Box<Open>),
     Ended,
 }

@@ -34,7 +34,7 @@ pub struct ScriptedModelArgs {
 #[derive(Debug, Error)]
 pub enum ScriptedModelError {
     /// The file cannot be read.
-    #[error("cannot read the script {path}: {source}")]
+    #[error("cannot read the script {path}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub enum ScriptedModelError {
         path: PathBuf,
     },
     /// The script cannot be played.
-    #[error("the script {path} cannot be played: {source}")]
+    #[error("the script {path} cannot be played")]
     Script {
         /// The file.
         path: PathBuf,
@@ -56,7 +56,7 @@ pub enum ScriptedModelError {
         source: ScriptError,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -64,7 +64,7 @@ pub enum ScriptedModelError {
         source: io::Error,
     },
     /// Serving failed.
-    #[error("serving failed: {0}")]
+    #[error("serving failed")]
     Serve(#[source] io::Error),
 }
 

@@ -2,6 +2,7 @@
 //! changed by honest and hostile hands, and turned into a patch.
 
 mod checkout;
+mod confine;
 mod fetch;
 mod hostile;
 mod patch;

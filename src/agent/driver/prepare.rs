@@ -256,7 +256,7 @@ impl<C: Cluster> Preparation<C> {
             instructions: &job.instructions,
             permissions: Permissions {
                 writable_roots: &WRITABLE,
-                network: prompt::Network::None,
+                network: job.environment.network,
                 command_limit: command_limit(job),
             },
             agents_md: agents_md.as_ref(),
@@ -370,9 +370,9 @@ fn capabilities(model: &JobModel) -> Capabilities {
         parallel_tool_calls: can.parallel_tool_calls,
         developer_role: can.developer_role,
         encrypted_reasoning: can.encrypted_reasoning,
-        reasoning_replay: false,
+        reasoning_replay: can.reasoning_replay,
         reasoning: can.reasoning,
-        reasoning_summary: can.reasoning,
+        reasoning_summary: can.reasoning_summary,
         prompt_cache_key: can.prompt_cache_key,
         image_input: false,
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::civil::Date;
 
 use super::agents_md::AgentsMd;
+use crate::api::environment::NetworkMode;
 use crate::llm::{ContentPart, Message, Role};
 
 /// How to work: the same for every task.
@@ -36,16 +37,9 @@ pub struct Permissions<'a> {
     /// Absolute directories beneath which commands may write.
     pub writable_roots: &'a [&'a str],
     /// What commands may reach.
-    pub network: Network,
+    pub network: NetworkMode,
     /// After this time a command is ended.
     pub command_limit: Duration,
-}
-
-/// What commands may reach over the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Network {
-    /// Only what listens in the sandbox itself.
-    None,
 }
 
 /// Where the agent is.
@@ -82,7 +76,7 @@ impl Permissions<'_> {
     pub fn block(&self) -> String {
         let roots: Vec<String> = self.writable_roots.iter().map(|root| format!("`{root}`")).collect();
         let network = match self.network {
-            Network::None => {
+            NetworkMode::None => {
                 "Network access is restricted: connections are refused, and so is the look-up of names, except \
                  between processes of the sandbox over the loopback addresses 127.0.0.1 and ::1, on which they may \
                  listen. Downloads and package installation from the network will fail; work with what is there."
@@ -105,10 +99,10 @@ impl Permissions<'_> {
 
 impl EnvironmentContext<'_> {
     /// The block that tells the model where it is.
-    pub fn block(&self, network: Network) -> String {
+    pub fn block(&self, network: NetworkMode) -> String {
         let mut block = String::from("<environment_context>\n");
         let network = match network {
-            Network::None => "restricted",
+            NetworkMode::None => "restricted",
         };
         for (name, value) in [
             ("cwd", self.cwd),

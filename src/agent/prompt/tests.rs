@@ -3,7 +3,7 @@ use crate::agent::agents_md::{Found, assemble};
 
 const PERMISSIONS: Permissions<'_> = Permissions {
     writable_roots: &["/workspace", "/home/agent", "/tmp"],
-    network: Network::None,
+    network: NetworkMode::None,
     command_limit: Duration::from_secs(1800),
 };
 

@@ -46,19 +46,21 @@ pub fn attempt(id: &TaskId, valid: &ValidTask) -> AgentAttempt {
 }
 
 /// The stored AgentAttempt with the task's suspension and a new inbox; none when it has both already. It carries
-/// the UID, so that applying it never makes a new object.
+/// the UID, so that applying it never makes a new object, and the version, since the numbers of an inbox made
+/// from an older one could be given twice.
 #[must_use]
 pub fn amended(stored: &AgentAttempt, suspend: bool, inbox: Vec<InboxMessage>) -> Option<AgentAttempt> {
     if stored.spec.suspend == suspend && stored.spec.inbox == inbox {
         return None;
     }
-    let ObjectMeta { name, namespace, uid, labels, annotations, owner_references, .. } =
+    let ObjectMeta { name, namespace, uid, resource_version, labels, annotations, owner_references, .. } =
         stored.metadata.clone();
     Some(AgentAttempt {
         metadata: ObjectMeta {
             name,
             namespace,
             uid,
+            resource_version,
             labels,
             annotations,
             owner_references,

@@ -211,7 +211,7 @@ async fn server_errors_are_survived_by_the_retry_table() {
                     attempts = retry.attempts;
                     waited += retry.after;
                 }
-                other => panic!("{other:?}"),
+                end @ (Decision::Outage(_) | Decision::Fail(_)) => panic!("{end:?}"),
             },
         }
     }
@@ -311,6 +311,7 @@ async fn settings_that_cannot_work_are_refused_at_once() {
         Endpoint { base_url: "ftp://127.0.0.1/".parse().unwrap(), ..good.clone() },
         Endpoint { headers: vec![("a b".into(), "c".into())], ..good.clone() },
         Endpoint { headers: vec![("a".into(), "b\nc".into())], ..good.clone() },
+        Endpoint { ca_bundle: Some(b"no certificate".to_vec()), ..good.clone() },
         Endpoint {
             ca_bundle: Some(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec()),
             ..good.clone()

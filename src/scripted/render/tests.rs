@@ -46,6 +46,10 @@ fn folded(stream: &Stream) -> Vec<StreamEvent> {
     told
 }
 
+fn completed_item(event: StreamEvent) -> Option<ThreadEntry> {
+    if let StreamEvent::ItemCompleted(item) = event { Some(item.item) } else { None }
+}
+
 #[test]
 fn a_reply_is_streamed_as_the_api_does() {
     let stream = rendered(
@@ -67,13 +71,7 @@ fn every_output_comes_back_as_the_item_that_it_stands_for() {
         &seen(),
     )
     .clone_without_end());
-    let items: Vec<ThreadEntry> = told
-        .into_iter()
-        .filter_map(|event| match event {
-            StreamEvent::ItemCompleted(item) => Some(item.item),
-            _ => None,
-        })
-        .collect();
+    let items: Vec<ThreadEntry> = told.into_iter().filter_map(completed_item).collect();
     insta::assert_debug_snapshot!(items);
 }
 
@@ -152,11 +150,10 @@ proptest! {
         let mut deltas = String::new();
         let mut whole = None;
         for event in folded(&stream(&turn, &seen(), pace, "resp_1", 0)) {
-            match event {
-                StreamEvent::TextDelta { delta, .. } => deltas.push_str(&delta),
-                StreamEvent::ItemCompleted(item) => whole = Some(item.item),
-                _ => {}
+            if let StreamEvent::TextDelta { delta, .. } = &event {
+                deltas.push_str(delta);
             }
+            whole = whole.or(completed_item(event));
         }
         let text = expand(&text, &BTreeMap::new());
         prop_assert_eq!(&deltas, &text);

@@ -1,0 +1,423 @@
+//! What the client promises: nothing twice, nothing lost, nothing made up.
+
+use std::fs;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use podwright::sandbox::protocol::{Digest, EndedBy, ErrorCode, FileImage, Network};
+use podwright::sandbox::{
+    ChildDial, Dial, DialError, Edit, Known, Link, NewFile, Observation, Options, Outcome, Sandbox,
+    SandboxError, TokenFile, Transport,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::watch;
+
+use crate::harness::{Supervisor, WORK, finish, op, run, shell};
+
+fn exit_of(observation: &Observation) -> (Known, EndedBy) {
+    match &observation.outcome {
+        Outcome::Exited(ended) => (ended.exit, ended.record.ended_by),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn text(observation: &Observation) -> &str {
+    assert_eq!(observation.output.omitted, 0);
+    std::str::from_utf8(&observation.output.head).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_tells_its_output_code_and_digest() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    let ended = run(&sandbox, &boot, shell("a", "echo one; echo two >&2; echo three; exit 3")).await;
+    assert_eq!(text(&ended), "one\ntwo\nthree\n");
+    assert_eq!(exit_of(&ended), (Known::Code(3), EndedBy::Itself));
+    let Outcome::Exited(known) = &ended.outcome else { unreachable!() };
+    assert_eq!(known.record.bytes, 14);
+    assert_eq!(known.record.sha256, Digest::of(b"one\ntwo\nthree\n"));
+    assert_eq!(ended.seen, 14);
+    sandbox.acknowledge(&boot, &op("a")).await.unwrap();
+
+    let again = sandbox.start(&boot, shell("a", "echo one; echo two >&2; echo three; exit 3"), 0).await;
+    assert_eq!(again.unwrap_err().code(), Some(ErrorCode::AlreadyAcknowledged));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_is_told_as_a_signal() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    let ended = run(&sandbox, &boot, shell("a", "kill -9 $$")).await;
+    assert_eq!(exit_of(&ended), (Known::Signal(9), EndedBy::Itself));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_is_carried_out_once_and_only_with_the_same_parameters() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    let command = || shell("a", "echo ran >> log; cat log; sleep 0.2");
+    assert!(!sandbox.start(&boot, command(), 0).await.unwrap().existing);
+    assert!(sandbox.start(&boot, command(), 0).await.unwrap().existing);
+    let other = sandbox.start(&boot, shell("a", "echo other >> log"), 0).await;
+    assert_eq!(other.unwrap_err().code(), Some(ErrorCode::OpConflict));
+    assert_eq!(text(&run(&sandbox, &boot, command()).await), "ran\n");
+    assert_eq!(fs::read_to_string(supervisor.path(&format!("{WORK}/log"))).unwrap(), "ran\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_environment_is_the_requests_alone_and_input_is_closed() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    let mut command = shell("env", "");
+    command.argv = vec!["/usr/bin/env".into()];
+    assert_eq!(text(&run(&sandbox, &boot, command).await), "PATH=/usr/local/bin:/usr/bin:/bin\n");
+    let read = run(&sandbox, &boot, shell("read", "read line; echo $?; cat /proc/self/oom_score_adj")).await;
+    assert_eq!(text(&read), "1\n1000\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_start_says_so_and_was_not_run() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    let mut no_program = shell("a", "");
+    no_program.argv[0] = "/bin/no-such-shell".into();
+    let mut no_directory = shell("b", "true");
+    no_directory.cwd = "/no/such/directory".into();
+    for command in [no_program, no_directory] {
+        let id = command.process_id.clone();
+        let error = sandbox.start(&boot, command, 0).await.unwrap_err();
+        assert_eq!(error.code(), Some(ErrorCode::LaunchFailed), "{error}");
+        let outcome = sandbox.observe(&id, Duration::ZERO).await.unwrap().outcome;
+        assert!(matches!(outcome, Outcome::Unknown { .. }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_takes_what_is_there_and_the_next_one_goes_on() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    sandbox
+        .start(&boot, shell("a", "echo one; until test -e go; do sleep 0.01; done; echo two"), 0)
+        .await
+        .unwrap();
+    let mut first = String::new();
+    while first.is_empty() {
+        let look = sandbox.observe(&op("a"), Duration::from_millis(20)).await.unwrap();
+        assert_eq!(look.outcome, Outcome::Running);
+        first = text(&look).to_owned();
+    }
+    assert_eq!(first, "one\n");
+    fs::write(supervisor.path(&format!("{WORK}/go")), "").unwrap();
+    let last = finish(&sandbox, &op("a")).await;
+    assert_eq!(text(&last), "two\n");
+    assert_eq!(last.seen, 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_is_written_once_however_often_it_is_sent() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    let command = podwright::sandbox::protocol::Start { pipe_stdin: true, ..shell("a", "cat") };
+    sandbox.start(&boot, command, 0).await.unwrap();
+    assert_eq!(sandbox.write(&op("a"), 0, b"hello ", false).await.unwrap(), 6);
+    assert_eq!(sandbox.write(&op("a"), 0, b"hello ", false).await.unwrap(), 6);
+    assert_eq!(
+        sandbox.write(&op("a"), 9, b"x", false).await.unwrap_err().code(),
+        Some(ErrorCode::SequenceGap)
+    );
+    let long = vec![b'x'; 1_000_000];
+    assert_eq!(sandbox.write(&op("a"), 3, &[b"lo ", &long[..]].concat(), true).await.unwrap(), 1_000_006);
+    let ended = finish(&sandbox, &op("a")).await;
+    assert_eq!(exit_of(&ended), (Known::Code(0), EndedBy::Itself));
+    let Outcome::Exited(known) = ended.outcome else { unreachable!() };
+    assert_eq!(known.record.sha256, Digest::of(&[b"hello ", &long[..]].concat()));
+
+    sandbox.start(&boot, shell("b", "sleep 0.1"), 0).await.unwrap();
+    let refused = sandbox.write(&op("b"), 0, b"x", false).await.unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::StdinClosed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_has_a_size_an_echo_and_an_interrupt() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    let script = "tty -s && stty size; read line; echo \"got $line\"; sleep 1000";
+    let command = podwright::sandbox::protocol::Start { tty: true, ..shell("a", script) };
+    sandbox.start(&boot, command, 0).await.unwrap();
+    sandbox.write(&op("a"), 0, b"hello\n", false).await.unwrap();
+    let mut seen = String::new();
+    while !seen.contains("got hello") {
+        let look = sandbox.observe(&op("a"), Duration::from_millis(20)).await.unwrap();
+        assert_eq!(look.outcome, Outcome::Running);
+        seen.push_str(text(&look));
+    }
+    assert!(seen.contains("24 80\r\n") && seen.contains("hello\r\ngot hello\r\n"), "{seen:?}");
+    sandbox.write(&op("a"), 6, b"\x03", false).await.unwrap();
+    assert_eq!(exit_of(&finish(&sandbox, &op("a")).await).0, Known::Signal(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_ends_what_ignores_the_request_to_end() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    let mut command = shell("a", "trap '' TERM; sleep 1000 & wait; sleep 1000");
+    command.deadline_ms = Some(200);
+    assert_eq!(exit_of(&run(&sandbox, &boot, command).await), (Known::Signal(9), EndedBy::Deadline));
+
+    let mut command = shell("b", "trap 'echo bye; exit 7' TERM; while :; do sleep 0.01; done");
+    command.deadline_ms = Some(200);
+    let ended = run(&sandbox, &boot, command).await;
+    assert_eq!((text(&ended), exit_of(&ended)), ("bye\n", (Known::Code(7), EndedBy::Deadline)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terminate_ends_children_in_sessions_of_their_own() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    let script = "trap '' TERM; setsid sh -c 'trap \"\" TERM; (sleep 54321 &); sleep 54321' & sleep 54321";
+    sandbox.start(&boot, shell("a", script), 0).await.unwrap();
+    while sleepers(&supervisor) < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(sandbox.terminate(&op("a")).await.unwrap());
+    let (_, by) = exit_of(&finish(&sandbox, &op("a")).await);
+    assert_eq!(by, EndedBy::Terminate);
+    while sleepers(&supervisor) > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!sandbox.terminate(&op("a")).await.unwrap());
+}
+
+/// Processes of the container that sleep for 54321 s.
+fn sleepers(supervisor: &Supervisor) -> usize {
+    let processes = fs::read_dir(supervisor.path("/proc")).unwrap().flatten();
+    processes.filter(|p| fs::read(p.path().join("cmdline")).is_ok_and(|c| c == b"sleep\x0054321\0")).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_left_in_the_background_lives_on_until_the_phase_ends() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    let started =
+        run(&sandbox, &boot, shell("a", "(while :; do echo x; sleep 0.01; done) & echo $! > pid; echo up"))
+            .await;
+    assert!(text(&started).contains("up\n"));
+    sandbox.acknowledge(&boot, &op("a")).await.unwrap();
+    let found = run(&sandbox, &boot, shell("b", "sleep 0.2; kill -0 $(cat pid) && echo alive")).await;
+    assert_eq!(text(&found), "alive\n");
+
+    let command = shell("c", "echo left > /tmp/left; setsid sleep 54321 & sleep 54321");
+    sandbox.start(&boot, command, 0).await.unwrap();
+    while sleepers(&supervisor) < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let end = sandbox.end_phase(&boot, op("phase")).await.unwrap();
+    assert!(end.killed >= 4 && end.wiped >= 1 && end.left == 0, "{end:?}");
+    assert_eq!(sandbox.end_phase(&boot, op("phase")).await.unwrap(), end);
+    assert_eq!(sleepers(&supervisor), 0);
+    assert!(!supervisor.path("/tmp/left").exists());
+    // Its watcher was killed with it, or saw it die first.
+    match finish(&sandbox, &op("c")).await.outcome {
+        Outcome::Exited(ended) => {
+            assert_eq!((ended.exit, ended.record.ended_by), (Known::Signal(9), EndedBy::PhaseEnd))
+        }
+        Outcome::Unknown { .. } => {}
+        other => panic!("{other:?}"),
+    }
+
+    let refused = sandbox.start(&boot, shell("d", "true"), 0).await.unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::PhaseConflict));
+    sandbox.begin_phase(&boot, op("second"), Network::Loopback).await.unwrap();
+    let mut command = shell("e", "echo on");
+    command.cwd = "/tmp".into();
+    assert_eq!(text(&run(&sandbox, &boot, command).await), "on\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gibibyte_of_output_takes_bounded_memory_and_keeps_both_ends() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    let ended = run(&sandbox, &boot, shell("a", "echo first; head -c 1073741824 /dev/zero; echo last")).await;
+    assert_eq!(exit_of(&ended), (Known::Code(0), EndedBy::Itself));
+    let Outcome::Exited(known) = &ended.outcome else { unreachable!() };
+    assert_eq!(known.record.bytes, 1_073_741_824 + 11);
+    assert_eq!(ended.output.total(), known.record.bytes);
+    assert!(ended.output.head.starts_with(b"first\n\0") && ended.output.tail.ends_with(b"\0last\n"));
+    let peak = supervisor.status_kib("VmHWM");
+    assert!(peak < 16 * 1024, "{peak} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_changed_once_and_only_as_they_were() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, _) = supervisor.ready().await;
+    fs::write(supervisor.path(&format!("{WORK}/a")), "one").unwrap();
+    let long = vec![b'y'; 300_000];
+    let edits = [
+        Edit {
+            path: "a".into(),
+            before: FileImage::File { sha256: Digest::of(b"one"), executable: None },
+            after: NewFile::Absent,
+        },
+        Edit {
+            path: "dir/b".into(),
+            before: FileImage::Absent,
+            after: NewFile::File { content: long.clone(), executable: Some(true) },
+        },
+    ];
+    let done = sandbox.fs_apply(op("apply"), WORK, &edits).await.unwrap();
+    assert_eq!(done.changed, 2);
+    assert_eq!(sandbox.fs_apply(op("apply"), WORK, &edits).await.unwrap(), done);
+    assert_eq!(fs::read(supervisor.path(&format!("{WORK}/dir/b"))).unwrap(), long);
+    let paths: Vec<String> = ["a", "dir/b"].map(Into::into).to_vec();
+    let states = sandbox.fs_state(WORK, &paths).await.unwrap();
+    assert_eq!(states.iter().map(|s| s.path.as_str()).collect::<Vec<_>>(), ["a", "dir/b"]);
+
+    fs::write(supervisor.path(&format!("{WORK}/a")), "edited").unwrap();
+    let refused = sandbox.fs_apply(op("again"), WORK, &edits).await.unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::ImageMismatch));
+}
+
+/// Dials through pipes that can be cut as a lost exec connection is: reads never end, writes go on succeeding, and
+/// only the transport's own word tells.
+struct CutDial {
+    inner: ChildDial,
+    cuts: watch::Receiver<u32>,
+}
+
+impl Dial for CutDial {
+    async fn dial(&self) -> Result<Transport, DialError> {
+        let mut inner = self.inner.dial().await?;
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let mut cuts = self.cuts.clone();
+        cuts.mark_unchanged();
+        let ended = async move {
+            let (mut from_us, mut to_us) = tokio::io::split(theirs);
+            let (mut up, mut down) = (vec![0; 1000], vec![0; 1000]);
+            loop {
+                tokio::select! {
+                    _ = cuts.changed() => break,
+                    reason = &mut inner.ended => return reason,
+                    read = from_us.read(&mut up) => {
+                        let length = read.unwrap_or(0);
+                        if length == 0 || inner.writer.write_all(&up[..length]).await.is_err() {
+                            break;
+                        }
+                    }
+                    read = inner.reader.read(&mut down) => {
+                        let length = read.unwrap_or(0);
+                        if length == 0 || to_us.write_all(&down[..length]).await.is_err() {
+                            break;
+                        }
+                    }
+                }
+            }
+            // Kept open, so that nobody sees an end of the pipes.
+            std::mem::forget((from_us, to_us));
+            "cut".to_owned()
+        };
+        let (reader, writer) = tokio::io::split(ours);
+        Ok(Transport { reader: Box::new(reader), writer: Box::new(writer), ended: Box::pin(ended) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cuts_in_the_middle_of_a_command_lose_and_repeat_nothing() {
+    let supervisor = Supervisor::boot();
+    let (cut, cuts) = watch::channel(0);
+    let (sandbox, boot) = supervisor.ready_over(CutDial { inner: supervisor.dial(), cuts }).await;
+    let script = "echo run >> runs; i=0; while test $i -lt 3000; do echo line $i of a command that writes on and on; \
+                  i=$((i+1)); test $((i % 100)) -eq 0 && sleep 0.02; done; exit 5";
+    let expected: String =
+        (0..3000).map(|i| format!("line {i} of a command that writes on and on\n")).collect();
+    let command = shell("a", script);
+    let cutter = tokio::spawn(async move {
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            cut.send_modify(|count| *count += 1);
+        }
+        cut
+    });
+    sandbox.start(&boot, command.clone(), 0).await.unwrap();
+    let mut output = Vec::new();
+    let outcome = loop {
+        let look = sandbox.observe(&op("a"), Duration::from_millis(10)).await.unwrap();
+        output.extend_from_slice(&look.output.head);
+        if look.outcome != Outcome::Running {
+            break look.outcome;
+        }
+    };
+    cutter.await.unwrap();
+    assert_eq!(String::from_utf8(output).unwrap(), expected);
+    let Outcome::Exited(ended) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((ended.exit, ended.record.sha256), (Known::Code(5), Digest::of(expected.as_bytes())));
+    assert_eq!(fs::read_to_string(supervisor.path(&format!("{WORK}/runs"))).unwrap(), "run\n");
+    assert!(sandbox.ready().await.unwrap().stream > 5, "the cuts did not happen");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_was_restarted_finds_its_command_again() {
+    let supervisor = Supervisor::boot();
+    let command = || shell("a", "echo run >> runs; seq 1 100000; echo end");
+    let (sandbox, boot) = supervisor.ready().await;
+    sandbox.start(&boot, command(), 0).await.unwrap();
+    let ended = finish(&sandbox, &op("a")).await;
+    drop(sandbox);
+
+    let (second, same) = supervisor.ready().await;
+    assert_eq!(same, boot);
+    assert!(second.start(&boot, command(), 0).await.unwrap().existing);
+    let again = finish(&second, &op("a")).await;
+    assert_eq!(again, ended);
+    assert!(text(&again).starts_with("1\n2\n") && text(&again).ends_with("100000\nend\n"));
+    drop(second);
+
+    let (third, _) = supervisor.ready().await;
+    third.start(&boot, command(), ended.seen - 4).await.unwrap();
+    assert_eq!(text(&finish(&third, &op("a")).await), "end\n");
+    assert_eq!(fs::read_to_string(supervisor.path(&format!("{WORK}/runs"))).unwrap(), "run\n");
+}
+
+/// Dials whatever supervisor is there now.
+#[derive(Clone)]
+struct CurrentDial(Arc<Mutex<ChildDial>>);
+
+impl Dial for CurrentDial {
+    async fn dial(&self) -> Result<Transport, DialError> {
+        let current = self.0.lock().unwrap().clone();
+        current.dial().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_of_the_sandbox_a_command_is_interrupted_and_never_run_again() {
+    let first = Supervisor::boot();
+    let current = CurrentDial(Arc::new(Mutex::new(first.dial())));
+    let (sandbox, boot) = first.ready_over(current.clone()).await;
+    sandbox.start(&boot, shell("a", "echo before; sleep 1000"), 0).await.unwrap();
+    while sandbox.observe(&op("a"), Duration::from_millis(5)).await.unwrap().seen == 0 {}
+    let second = Supervisor::boot();
+    *current.0.lock().unwrap() = second.dial();
+    first.signal("-KILL");
+
+    let observed = sandbox.observe(&op("a"), Duration::from_secs(60)).await.unwrap();
+    let Outcome::Interrupted { boot: now } = observed.outcome else { panic!("{:?}", observed.outcome) };
+    assert_ne!(now, boot);
+    let refused = sandbox.start(&boot, shell("b", "touch ran"), 0).await.unwrap_err();
+    assert!(matches!(refused, SandboxError::Restarted { boot } if boot == now));
+    assert!(!second.path(&format!("{WORK}/ran")).exists());
+    sandbox.acknowledge(&boot, &op("a")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_another_token_is_told_that_it_will_never_get_in() {
+    let supervisor = Supervisor::boot();
+    let sandbox = supervisor.connect();
+    sandbox.ready().await.unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let options = Options { tokens: TokenFile::new(elsewhere.path().join("token")), ..supervisor.options() };
+    let stranger = Sandbox::connect(supervisor.dial(), options);
+    assert!(matches!(stranger.ready().await, Err(SandboxError::Lost(reason)) if reason.contains("token")));
+    assert!(matches!(&*stranger.link().borrow(), Link::Lost(_)));
+    assert!(matches!(&*sandbox.link().borrow(), Link::Up(_)), "the stranger fenced the owner");
+}
