@@ -48,6 +48,8 @@ program() {
 compile() {
 	local cargo=${CARGO:-cargo}
 	command -v "$cargo" >/dev/null || fail "cargo is missing: install Rust 1.95 or later. See https://rustup.rs."
+	# cargo links with it, and dependencies bring some C.
+	need_packages gcc libc6-dev
 	say "compiling podwright and podwright-sandboxd ($PROFILE)"
 	"$cargo" build --quiet --locked --profile "$PROFILE" --package podwright --bin podwright >&2 ||
 		fail "podwright does not compile."

@@ -130,6 +130,3 @@ where
         _ => Ok(()),
     }
 }
-
-#[cfg(test)]
-mod tests;

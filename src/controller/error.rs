@@ -18,23 +18,22 @@ pub enum RequestError {
 
 /// kube's own text of an error answer has the whole answer in it twice.
 fn words(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => format!("{} ({} {})", status.message, status.code, status.reason),
-        other => other.to_string(),
+    if let kube::Error::Api(status) = error {
+        return format!("{} ({} {})", status.message, status.code, status.reason);
     }
+    error.to_string()
 }
 
 impl RequestError {
     /// The API server's own words, when it answered.
     #[must_use]
     pub fn status(&self) -> Option<&Status> {
-        match self {
-            Self::Kube(error) => match error.as_ref() {
-                kube::Error::Api(status) => Some(status),
-                _ => None,
-            },
-            Self::Timeout(_) => None,
+        if let Self::Kube(error) = self
+            && let kube::Error::Api(status) = error.as_ref()
+        {
+            return Some(status);
         }
+        None
     }
 
     /// Whether the object is not there.

@@ -170,6 +170,3 @@ fn accepted(message: &AgentMessage) -> Option<&Condition> {
 fn uid(message: &AgentMessage) -> Option<&str> {
     message.metadata.uid.as_deref()
 }
-
-#[cfg(test)]
-mod tests;

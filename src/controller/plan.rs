@@ -32,6 +32,9 @@ const CANCEL_PATIENCE: SignedDuration = SignedDuration::from_secs(120);
 /// How far past limits.activeSeconds an agent may be before it is taken for broken: it counts and ends by itself.
 const DEADLINE_PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
+/// What a task is doing between the making of its pod and the first report of its agent.
+const POD_STARTS: &str = "the pod starts";
+
 /// The longest text taken from elsewhere into a sentence of ours.
 const MAX_QUOTE: usize = 2048;
 
@@ -138,7 +141,7 @@ impl Situation {
         match pod {
             PodOutcome::Unasked => self,
             PodOutcome::Made | PodOutcome::There => {
-                Self::Working { reason: Reason::Preparing, message: "the pod was made".into(), until: None }
+                Self::Working { reason: Reason::Preparing, message: POD_STARTS.into(), until: None }
             }
             PodOutcome::Refused(Refusal::Quota(text)) => Self::Waiting {
                 reason: Reason::Queued,
@@ -314,7 +317,7 @@ fn reported_end(observed: &Observed) -> Option<Ending> {
 
 /// What a task with a sound pod is doing.
 fn at_work(suspend: bool, report: Option<&AgentAttemptStatus>) -> (Reason, &'static str) {
-    let Some(report) = report else { return (Reason::Preparing, "the pod starts") };
+    let Some(report) = report else { return (Reason::Preparing, POD_STARTS) };
     if suspend && report.suspended {
         return (Reason::Suspended, "the agent has stopped; set spec.suspend to false to go on");
     }

@@ -1,7 +1,7 @@
 //! The status of a task: the whole of it, computed afresh from what was seen.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::build::attempt::generations;
 use super::observed::{ArtifactCheck, INDEX, Observed};
@@ -170,23 +170,28 @@ fn result(observed: &Observed, report: Option<&AgentAttemptStatus>) -> Option<Ta
 }
 
 /// What people and programs act on.
-fn milestones(
-    status: &AgentTaskStatus,
-) -> (i64, Vec<(&str, &str, &str)>, bool, Option<Phase>, bool, bool, bool) {
-    let conditions: Vec<_> = status.conditions.iter().map(identity).collect();
-    (
-        status.observed_generation,
-        conditions,
-        status.resolved.is_some(),
-        status.attempts.first().and_then(|attempt| attempt.state),
-        status.start_time.is_some(),
-        status.completion_time.is_some(),
-        status.result.is_some(),
-    )
+#[derive(PartialEq)]
+struct Milestones<'a> {
+    observed_generation: i64,
+    conditions: Vec<[&'a str; 3]>,
+    state: Option<Phase>,
+    has_pod: bool,
+    has_begun: bool,
+    has_ended: bool,
 }
 
-fn identity(condition: &Condition) -> (&str, &str, &str) {
-    (&condition.type_, &condition.status, &condition.reason)
+fn milestones(status: &AgentTaskStatus) -> Milestones<'_> {
+    let conditions = status.conditions.iter();
+    Milestones {
+        observed_generation: status.observed_generation,
+        conditions: conditions
+            .map(|condition| [&condition.type_, &condition.status, &condition.reason].map(String::as_str))
+            .collect(),
+        state: status.attempts.first().and_then(|attempt| attempt.state),
+        has_pod: status.resolved.is_some(),
+        has_begun: status.start_time.is_some(),
+        has_ended: status.completion_time.is_some(),
+    }
 }
 
 /// Keeps the status below its bound: what goes first is what the AgentAttempt and the artifact have as well.

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Client, Resource, ResourceExt};
 use podwright::api::conditions::{self, SUCCEEDED};
@@ -145,6 +145,22 @@ impl World {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("{task} has no pod:\n{}", self.description(task).await);
+    }
+
+    /// Waits until the agent's log has a text. The status of a task may be 15 s late; the log is not.
+    pub(crate) async fn logged(&self, task: &str, text: &str) {
+        let pod = self.pod(task).await.name_any();
+        let params = LogParams { container: Some("agent".into()), ..LogParams::default() };
+        let mut log = String::new();
+        for _ in 0..600 {
+            // Before the container has started there is no log.
+            log = self.api::<Pod>().logs(&pod, &params).await.unwrap_or_default();
+            if log.contains(text) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{task} did not log {text:?}:\n{log}\n{}", self.description(task).await);
     }
 
     /// What is known about a task that did not do what a test expects.

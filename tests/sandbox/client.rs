@@ -15,10 +15,8 @@ use tokio::sync::watch;
 use crate::harness::{Supervisor, WORK, finish, op, run, shell};
 
 fn exit_of(observation: &Observation) -> (Known, EndedBy) {
-    match &observation.outcome {
-        Outcome::Exited(ended) => (ended.exit, ended.record.ended_by),
-        other => panic!("{other:?}"),
-    }
+    let Outcome::Exited(ended) = &observation.outcome else { panic!("{:?}", observation.outcome) };
+    (ended.exit, ended.record.ended_by)
 }
 
 fn text(observation: &Observation) -> &str {
@@ -151,7 +149,7 @@ async fn a_terminal_has_a_size_an_echo_and_an_interrupt() {
         assert_eq!(look.outcome, Outcome::Running);
         seen.push_str(text(&look));
     }
-    assert!(seen.contains("24 80\r\n") && seen.contains("hello\r\ngot hello\r\n"), "{seen:?}");
+    assert!(seen.contains("24 80\r\n") && seen.matches("hello\r\n").count() == 2, "{seen:?}");
     sandbox.write(&op("a"), 6, b"\x03", false).await.unwrap();
     assert_eq!(exit_of(&finish(&sandbox, &op("a")).await).0, Known::Signal(2));
 }
@@ -167,7 +165,8 @@ async fn a_deadline_ends_what_ignores_the_request_to_end() {
     let mut command = shell("b", "trap 'echo bye; exit 7' TERM; while :; do sleep 0.01; done");
     command.deadline_ms = Some(200);
     let ended = run(&sandbox, &boot, command).await;
-    assert_eq!((text(&ended), exit_of(&ended)), ("bye\n", (Known::Code(7), EndedBy::Deadline)));
+    assert!(text(&ended).ends_with("bye\n"));
+    assert_eq!(exit_of(&ended), (Known::Code(7), EndedBy::Deadline));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,7 +221,7 @@ async fn a_server_left_in_the_background_lives_on_until_the_phase_ends() {
             assert_eq!((ended.exit, ended.record.ended_by), (Known::Signal(9), EndedBy::PhaseEnd))
         }
         Outcome::Unknown { .. } => {}
-        other => panic!("{other:?}"),
+        other @ (Outcome::Running | Outcome::Interrupted { .. }) => panic!("{other:?}"),
     }
 
     let refused = sandbox.start(&boot, shell("d", "true"), 0).await.unwrap_err();
@@ -327,14 +326,17 @@ async fn cuts_in_the_middle_of_a_command_lose_and_repeat_nothing() {
     let (cut, cuts) = watch::channel(0);
     let (sandbox, boot) = supervisor.ready_over(CutDial { inner: supervisor.dial(), cuts }).await;
     let script = "echo run >> runs; i=0; while test $i -lt 3000; do echo line $i of a command that writes on and on; \
-                  i=$((i+1)); test $((i % 100)) -eq 0 && sleep 0.02; done; exit 5";
+                  i=$((i+1)); test $((i % 100)) -eq 0 && sleep 0.05; done; exit 5";
     let expected: String =
         (0..3000).map(|i| format!("line {i} of a command that writes on and on\n")).collect();
     let command = shell("a", script);
+    let mut link = sandbox.link();
     let cutter = tokio::spawn(async move {
-        for _ in 0..20 {
-            tokio::time::sleep(Duration::from_millis(30)).await;
+        for _ in 0..10 {
+            link.wait_for(|link| matches!(link, Link::Up(_))).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
             cut.send_modify(|count| *count += 1);
+            link.wait_for(|link| !matches!(link, Link::Up(_))).await.unwrap();
         }
         cut
     });
@@ -347,12 +349,12 @@ async fn cuts_in_the_middle_of_a_command_lose_and_repeat_nothing() {
             break look.outcome;
         }
     };
-    cutter.await.unwrap();
+    let _cut = cutter.await.unwrap();
+    assert_eq!(sandbox.ready().await.unwrap().stream, 11);
     assert_eq!(String::from_utf8(output).unwrap(), expected);
     let Outcome::Exited(ended) = outcome else { panic!("{outcome:?}") };
     assert_eq!((ended.exit, ended.record.sha256), (Known::Code(5), Digest::of(expected.as_bytes())));
     assert_eq!(fs::read_to_string(supervisor.path(&format!("{WORK}/runs"))).unwrap(), "run\n");
-    assert!(sandbox.ready().await.unwrap().stream > 5, "the cuts did not happen");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,22 +39,16 @@ impl Supervisor {
         let script = format!(
             "mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /dev/shm && chmod 1777 /tmp /dev/shm && mkdir {WORK} \
              && chown {USER}:{USER} {WORK} && ip link set lo up \
-             && exec setpriv --reuid {USER} --regid {USER} --clear-groups {}",
+             && exec setpriv --reuid {USER} --regid {USER} --clear-groups --pdeathsig KILL {}",
             binary().display()
         );
-        let unshare = Command::new("unshare")
-            .args([
-                "--pid",
-                "--fork",
-                "--mount-proc",
-                "--net",
-                "--ipc",
-                "--kill-child=KILL",
-                "sh",
-                "-c",
-                &script,
-            ])
+        // Whatever becomes of the test, nothing is left running.
+        let unshare = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--mount-proc", "--net", "--ipc"])
+            .args(["sh", "-c", &script])
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut supervisor = Self { unshare, pid: 0, state: tempfile::tempdir().unwrap() };
@@ -62,15 +56,13 @@ impl Supervisor {
         supervisor
     }
 
-    /// The child of `unshare`, once it is the supervisor itself.
+    /// The child of `unshare`, once it is the supervisor itself and listens.
     fn wait_for_init(&mut self) -> u32 {
         let children = format!("/proc/{0}/task/{0}/children", self.unshare.id());
         loop {
-            let pid = fs::read_to_string(&children).unwrap_or_default().trim().parse();
-            if let Ok(pid) = pid
-                && fs::read_to_string(format!("/proc/{pid}/comm"))
-                    .is_ok_and(|comm| comm.starts_with("podwright-sand"))
-            {
+            let pid = fs::read_to_string(&children).unwrap_or_default().trim().parse().unwrap_or(0);
+            let sockets = fs::read_to_string(format!("/proc/{pid}/net/unix"));
+            if sockets.is_ok_and(|sockets| sockets.contains("@podwright-sandboxd")) {
                 return pid;
             }
             assert!(self.unshare.try_wait().unwrap().is_none(), "the supervisor did not start; are we root?");
@@ -142,6 +134,7 @@ impl Supervisor {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-KILL", &self.pid.to_string()]).stderr(Stdio::null()).status();
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
     }

@@ -39,7 +39,7 @@ impl Support {
         Self::judge(sys::landlock_abi(), sys::seccomp_can_notify())
     }
 
-    fn judge(landlock: i32, can_notify: bool) -> Result<Self, Insufficient> {
+    pub(super) fn judge(landlock: i32, can_notify: bool) -> Result<Self, Insufficient> {
         let mut missing = Vec::new();
         if landlock < 3 {
             missing.push("Landlock ABI 3 (Linux 6.2, Landlock enabled at boot)");
@@ -50,9 +50,12 @@ impl Support {
         if missing.is_empty() { Ok(Self { landlock }) } else { Err(Insufficient { missing }) }
     }
 
-    #[cfg(test)]
-    pub(super) fn of(landlock: i32) -> Self {
-        Self { landlock }
+    /// As on a kernel whose Landlock is older: to try out how commands fare on other nodes.
+    ///
+    /// # Errors
+    /// [`Insufficient`] when that is too old for [`Profile::Reduced`].
+    pub fn at_most(self, landlock_abi: i32) -> Result<Self, Insufficient> {
+        Self::judge(self.landlock.min(landlock_abi), true)
     }
 
     /// The profile that these features amount to.

@@ -10,48 +10,66 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// How long processes may take to end. A killed process needs microseconds; a fork bomb may need several sweeps.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long processes may take to end. An ordinary tree needs some milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two sweeps, for the kernel to carry out the last one.
 const PAUSE: Duration = Duration::from_millis(1);
+/// A sweep can miss a process that is forked during it by one that ends. So many in a row cannot, but for a fork bomb.
+const QUIET_SWEEPS: u32 = 3;
 
 /// Ends a command and every descendant, also those in sessions of their own. `pid` is [`super::Launched::pid`], which
-/// then ends by itself. Blocks for some milliseconds.
+/// ends by itself when the last of them has. Blocks for some milliseconds.
 ///
 /// # Errors
-/// When some survive 10 s, which only a fork bomb that outruns the sweeps can bring about; then [`kill_all`] is the
-/// way out.
+/// When some survive 5 s, which only a fork bomb can bring about that forks faster than it can be looked at; then
+/// [`kill_all`] is the way out.
 pub fn kill_tree(pid: Pid) -> io::Result<()> {
     let root = pid.as_raw_pid();
-    let deadline = Instant::now() + PATIENCE;
-    let mut stopped = BTreeSet::new();
+    let mut sweeper = Sweeper::new();
     loop {
-        let alive = descendants(&processes()?, root);
-        if alive.is_empty() {
-            // A command may have stopped its subreaper, which now only has to notice that it is alone.
-            signal(root, Signal::CONT);
+        // A command may have stopped its subreaper, which has to reap what is ended here.
+        signal(root, Signal::CONT);
+        let processes = processes()?;
+        // The subreaper ends when the kernel has no child left for it: no look at a moving list is as sure.
+        if processes.get(&root).is_none_or(|process| process.ended) {
             return Ok(());
         }
-        let new: Vec<i32> = alive.iter().copied().filter(|pid| stopped.insert(*pid)).collect();
-        if new.is_empty() {
-            alive.iter().for_each(|pid| signal(*pid, Signal::KILL));
-            // The subreaper has to reap them.
-            signal(root, Signal::CONT);
-            sleep(PAUSE);
-        } else {
-            new.iter().for_each(|pid| signal(*pid, Signal::STOP));
-        }
-        if Instant::now() > deadline {
-            return Err(survivors(alive.len()));
-        }
+        sweeper.sweep(&descendants(&processes, &BTreeSet::from([root])))?;
     }
+}
+
+/// Ends the living children of a process that are not in `known`, and all their descendants. Returns how many there
+/// were.
+pub(super) fn kill_children(pid: Pid, known: &BTreeSet<i32>) -> io::Result<usize> {
+    let mut sweeper = Sweeper::new();
+    let mut quiet = 0;
+    while quiet < QUIET_SWEEPS {
+        let processes = processes()?;
+        let mut strays = children(&processes, pid.as_raw_pid());
+        strays.retain(|stray| !known.contains(stray));
+        let below = descendants(&processes, &strays);
+        strays.extend(below);
+        quiet = if strays.is_empty() { quiet + 1 } else { 0 };
+        sweeper.sweep(&strays)?;
+    }
+    Ok(sweeper.stopped.len())
+}
+
+/// Asks a command and every descendant to end (SIGTERM), in one sweep: what is started meanwhile may miss it.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn terminate_tree(pid: Pid) -> io::Result<()> {
+    let below = descendants(&processes()?, &BTreeSet::from([pid.as_raw_pid()]));
+    below.iter().for_each(|pid| signal(*pid, Signal::TERM));
+    Ok(())
 }
 
 /// Ends every process that the supervisor may signal except itself: the end of a phase. The agent's `attach` goes too
 /// and is opened anew by the agent. The caller goes on reaping its children meanwhile.
 ///
 /// # Errors
-/// When some survive 10 s.
+/// When some survive 5 s.
 pub fn kill_all() -> io::Result<()> {
     let own = rustix::process::getpid().as_raw_pid();
     let deadline = Instant::now() + PATIENCE;
@@ -69,12 +87,36 @@ pub fn kill_all() -> io::Result<()> {
     }
 }
 
-/// The living children of a process.
-pub(super) fn children(pid: Pid) -> io::Result<BTreeSet<i32>> {
-    let parent = pid.as_raw_pid();
-    let processes = processes()?;
-    Ok(processes.iter().filter(|(_, p)| p.parent == parent && !p.ended).map(|(pid, _)| *pid).collect())
+/// Whether a process runs, stopped or not.
+pub(super) fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read(format!("/proc/{pid}/stat"));
+    stat.ok().and_then(|stat| parse(&stat)).is_some_and(|process| !process.ended)
 }
+
+/// Stops what is new to it, and ends all once nothing is.
+struct Sweeper {
+    stopped: BTreeSet<i32>,
+    deadline: Instant,
+}
+
+impl Sweeper {
+    fn new() -> Self {
+        Self { stopped: BTreeSet::new(), deadline: Instant::now() + PATIENCE }
+    }
+
+    fn sweep(&mut self, alive: &BTreeSet<i32>) -> io::Result<()> {
+        let new: Vec<i32> = alive.iter().copied().filter(|pid| self.stopped.insert(*pid)).collect();
+        if new.is_empty() {
+            alive.iter().for_each(|pid| signal(*pid, Signal::KILL));
+            sleep(PAUSE);
+        } else {
+            new.iter().for_each(|pid| signal(*pid, Signal::STOP));
+        }
+        if Instant::now() > self.deadline { Err(survivors(alive.len())) } else { Ok(()) }
+    }
+}
+
+type Processes = BTreeMap<i32, Process>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Process {
@@ -83,7 +125,7 @@ struct Process {
 }
 
 /// Every process that there is. One that ends meanwhile may be missing.
-fn processes() -> io::Result<BTreeMap<i32, Process>> {
+fn processes() -> io::Result<Processes> {
     let mut processes = BTreeMap::new();
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
@@ -105,24 +147,27 @@ fn parse(stat: &[u8]) -> Option<Process> {
     Some(Process { parent: fields.next()?.parse().ok()?, ended })
 }
 
-/// The living descendants of a process, itself left out. An ended one counts as a link: its children hang on it until
-/// the subreaper has them.
-fn descendants(processes: &BTreeMap<i32, Process>, root: i32) -> BTreeSet<i32> {
-    let mut found = BTreeSet::from([root]);
+/// The living children of a process.
+fn children(processes: &Processes, parent: i32) -> BTreeSet<i32> {
+    processes.iter().filter(|(_, p)| p.parent == parent && !p.ended).map(|(pid, _)| *pid).collect()
+}
+
+/// The living descendants of processes, themselves left out. An ended one counts as a link: its children hang on it
+/// until the subreaper has them.
+fn descendants(processes: &Processes, roots: &BTreeSet<i32>) -> BTreeSet<i32> {
+    let mut found = roots.clone();
     loop {
-        let before = found.len();
-        found.extend(
-            processes
-                .iter()
-                .filter(|(_, p)| found.contains(&p.parent))
-                .map(|(pid, _)| *pid)
-                .collect::<Vec<_>>(),
-        );
-        if found.len() == before {
+        let next: Vec<i32> = processes
+            .iter()
+            .filter(|(pid, process)| found.contains(&process.parent) && !found.contains(pid))
+            .map(|(pid, _)| *pid)
+            .collect();
+        if next.is_empty() {
             break;
         }
+        found.extend(next);
     }
-    found.retain(|pid| *pid != root && processes.get(pid).is_some_and(|process| !process.ended));
+    found.retain(|pid| !roots.contains(pid) && processes.get(pid).is_some_and(|process| !process.ended));
     found
 }
 
@@ -162,8 +207,11 @@ mod tests {
             (7, process(6, false)),
             (8, process(1, false)),
         ]);
-        assert_eq!(descendants(&processes, 5), BTreeSet::from([6, 7]));
-        assert_eq!(descendants(&processes, 8), BTreeSet::new());
-        assert_eq!(descendants(&processes, 1), BTreeSet::from([5, 6, 7, 8]));
+        let below = |root| descendants(&processes, &BTreeSet::from([root]));
+        assert_eq!(below(5), BTreeSet::from([6, 7]));
+        assert_eq!(below(8), BTreeSet::new());
+        assert_eq!(below(1), BTreeSet::from([5, 6, 7, 8]));
+        assert_eq!(children(&processes, 5), BTreeSet::new());
+        assert_eq!(children(&processes, 1), BTreeSet::from([5, 8]));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! One thread polls everything (streams, outputs, inputs, ends, timers) and never waits for anybody: no lock, no
 //! state that two threads could see differently, and idle memory of one buffer. Two further threads take what may
-//! last: one works on files, one ends process trees. Both report by a channel and wake the poll.
+//! last: one works on files, one ends process trees. Both report by a channel and wake the poll. (A phase without a
+//! network of its own has one more, in [`crate::confine`], which makes its connections.)
 //!
 //! Nothing of a writable mount is read here, no name of a user or host is looked up (a static glibc would load the
 //! image's libraries for that), and nothing is trusted but the stream that showed the token.
@@ -14,7 +15,6 @@ mod process;
 mod requests;
 mod stream;
 mod table;
-mod terminate;
 mod wipe;
 mod worker;
 
@@ -29,12 +29,12 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, getpid, set_dumpable_behavior, wait};
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use crate::confine::sys::init as sys;
 use crate::confine::{self, Support};
 use crate::protocol::{
     BootId, Closed, EndedBy, Exited, Heartbeat, Hello, PROTOCOL_VERSION, PhaseEnd, Profile, RpcError, Token,
     encode_error, encode_notice, encode_response,
 };
-use crate::sys;
 use phase::{KillDone, KillJob, Phase};
 use process::Change;
 use requests::FileWorker;
@@ -70,6 +70,7 @@ struct Supervisor {
     token: Option<Token>,
     listener: OwnedFd,
     wake: Arc<OwnedFd>,
+    children: OwnedFd,
     streams: Vec<Stream>,
     streams_seen: u64,
     refusals: u32,
@@ -84,6 +85,7 @@ struct Supervisor {
 #[derive(Clone, Copy)]
 enum Source {
     Wake,
+    Children,
     Listener,
     Drain,
     Output(usize),
@@ -113,7 +115,7 @@ impl Supervisor {
     fn new() -> Result<Self, ServeError> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let wake = Arc::new(eventfd(0, flags).map_err(os("make an event counter"))?);
-        sys::count_ended_children(&wake).map_err(os("handle SIGCHLD"))?;
+        let children = sys::ended_children().map_err(os("watch for the end of children"))?;
         let mut random = [0; 16];
         getrandom(&mut random, GetRandomFlags::empty()).map_err(os("get random bytes"))?;
         let start = |source| ServeError::Os { what: "start a thread", source };
@@ -133,6 +135,7 @@ impl Supervisor {
             files: requests::start_file_worker(wake.clone()).map_err(start)?,
             kills: Worker::start("kills", wake.clone(), phase::perform).map_err(start)?,
             wake,
+            children,
             buffer: vec![0; BUFFER],
         })
     }
@@ -142,13 +145,9 @@ impl Supervisor {
         let events = self.wait()?;
         let now = Instant::now();
         // Processes before streams: a stream's request may remove a process, and with it the positions.
-        for (source, flags) in &events {
+        for (source, _) in &events {
             self.handle_process_event(*source, now);
-            if let (Source::Wake, false) = (source, flags.is_empty()) {
-                let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
-            }
         }
-        self.reap();
         self.take_finished_work();
         self.handle_timers(now);
         for (source, flags) in events {
@@ -176,6 +175,9 @@ impl Supervisor {
             sources.push(source);
             fds.push(PollFd::from_borrowed_fd(fd, flags));
         };
+        add(Source::Wake, self.wake.as_fd(), PollFlags::IN);
+        add(Source::Children, self.children.as_fd(), PollFlags::IN);
+        add(Source::Listener, self.listener.as_fd(), PollFlags::IN);
         for (at, process) in self.table.all().iter().enumerate() {
             if let Some(fd) = process.output_fd() {
                 add(Source::Output(at), fd.as_fd(), PollFlags::IN);
@@ -221,7 +223,13 @@ impl Supervisor {
             Source::Exit(at) => self.table.all_mut()[at].finish(&mut self.buffer, now),
             Source::Input(at) => return self.table.all_mut()[at].feed(),
             Source::Drain => return self.table.drain(&mut self.buffer),
-            Source::Wake | Source::Listener | Source::Stream(_) => return,
+            Source::Children => return self.reap(),
+            Source::Wake => {
+                // Whatever the count, all finished work is taken.
+                let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
+                return;
+            }
+            Source::Listener | Source::Stream(_) => return,
         };
         if let Source::Output(at) | Source::Exit(at) = source {
             self.announce(at, &change);
@@ -243,6 +251,8 @@ impl Supervisor {
 
     /// Collects every child that has ended, our own and the orphans that became ours.
     fn reap(&mut self) {
+        // One signal may stand for many ends; those that end after this read signal again.
+        let _ = rustix::io::read(&self.children, &mut self.buffer[..4096]);
         while let Ok(Some((pid, _))) = wait(WaitOptions::NOHANG) {
             for process in self.table.all_mut() {
                 process.forget_tree(pid);
@@ -278,7 +288,7 @@ impl Supervisor {
         for at in 0..self.table.all().len() {
             let process = &mut self.table.all_mut()[at];
             if process.is_overdue(now) {
-                terminate::ask(process, EndedBy::Deadline, now);
+                process.terminate(EndedBy::Deadline, now);
             }
             if let Some(pid) = process.due_kill(now) {
                 // When too many wait, the next attempt comes by itself.

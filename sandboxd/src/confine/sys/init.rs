@@ -1,8 +1,6 @@
-//! System calls of the supervisor for which `rustix` has no safe function.
-#![allow(unsafe_code)]
+//! What process 1 needs: signals, who is at the other end of a socket, System V objects.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustix::io::Errno;
 
@@ -25,8 +23,6 @@ pub(crate) enum SysvKind {
     /// Message queues.
     Messages,
 }
-
-static CHILD_WAKE: AtomicI32 = AtomicI32::new(-1);
 
 /// `SO_PEERCRED`. `rustix` has it, but its type cannot hold process 0, which is the very case that matters.
 pub(crate) fn peer_credentials(socket: &OwnedFd) -> Result<PeerCredentials, Errno> {
@@ -57,23 +53,31 @@ pub(crate) fn exit_on_terminate() -> Result<(), Errno> {
         // SAFETY: async-signal-safe; runs no destructor.
         unsafe { libc::_exit(1) }
     }
-    handle(libc::SIGTERM, exit)
+    // SAFETY: an all-zero `sigaction` is a valid value; the handler only makes an async-signal-safe call.
+    let result = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = exit as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        libc::sigaction(libc::SIGTERM, &raw const action, std::ptr::null_mut())
+    };
+    if result == 0 { Ok(()) } else { Err(last_error()) }
 }
 
-/// Adds 1 to an event counter whenever a child ends. The counter must stay open for the life of the process.
-pub(crate) fn count_ended_children(counter: &OwnedFd) -> Result<(), Errno> {
-    extern "C" fn wake(_signal: libc::c_int) {
-        let one = 1_u64;
-        // SAFETY: `write` is async-signal-safe, the pointer and length are those of a live integer, and a bad
-        // descriptor only makes it fail. `errno` is put back for whatever was interrupted.
-        unsafe {
-            let errno = *libc::__errno_location();
-            libc::write(CHILD_WAKE.load(Ordering::Relaxed), (&raw const one).cast(), size_of::<u64>());
-            *libc::__errno_location() = errno;
+/// A descriptor that is readable once children have ended, in place of a signal: a handler would interrupt system
+/// calls in the middle. To be called before the first thread starts, since the signal is blocked for this thread and
+/// those that it starts. Programs that `std` starts have it unblocked.
+pub(crate) fn ended_children() -> Result<OwnedFd, Errno> {
+    // SAFETY: the set is initialised by `sigemptyset` before it is read, and lives throughout; the descriptor is new,
+    // and nobody else knows it.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        if libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) != 0 {
+            return Err(last_error());
         }
+        let fd = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        if fd < 0 { Err(last_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
     }
-    CHILD_WAKE.store(counter.as_raw_fd(), Ordering::Relaxed);
-    handle(libc::SIGCHLD, wake)
 }
 
 /// Removes a System V object. One that is another user's, or gone, is an error.
@@ -85,17 +89,6 @@ pub(crate) fn remove_sysv(kind: SysvKind, id: i32) -> Result<(), Errno> {
             SysvKind::Semaphores => libc::semctl(id, 0, libc::IPC_RMID),
             SysvKind::Messages => libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()),
         }
-    };
-    if result == 0 { Ok(()) } else { Err(last_error()) }
-}
-
-fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) -> Result<(), Errno> {
-    // SAFETY: an all-zero `sigaction` is a valid value; the handlers given here only make async-signal-safe calls.
-    let result = unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = handler as libc::sighandler_t;
-        action.sa_flags = libc::SA_RESTART;
-        libc::sigaction(signal, &raw const action, std::ptr::null_mut())
     };
     if result == 0 { Ok(()) } else { Err(last_error()) }
 }
