@@ -6,8 +6,9 @@ use std::future::pending;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Client, Resource, ResourceExt};
 use podwright::api::conditions::{self, SUCCEEDED};
@@ -67,9 +68,8 @@ impl World {
 
     /// Applies an AgentEnvironment with the default sandbox image, with some fields replaced.
     pub(crate) async fn apply_environment(&self, name: &str, more: &Value) {
-        let installed: Api<AgentEnvironment> = Api::namespaced(self.client.clone(), RELEASE_NAMESPACE);
-        let installed = installed.get("default").await.expect("the chart is installed: run `make test`");
-        let mut spec = json!({"image": installed.spec.image,
+        let (_, image) = installed_images(&self.client).await;
+        let mut spec = json!({"image": image,
             "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}});
         merge(&mut spec, more);
         self.apply::<AgentEnvironment>(name, &spec).await;
@@ -147,6 +147,22 @@ impl World {
         panic!("{task} has no pod:\n{}", self.description(task).await);
     }
 
+    /// Waits until the agent's log has a text. The status of a task may be 15 s late; the log is not.
+    pub(crate) async fn logged(&self, task: &str, text: &str) {
+        let pod = self.pod(task).await.name_any();
+        let params = LogParams { container: Some("agent".into()), ..LogParams::default() };
+        let mut log = String::new();
+        for _ in 0..600 {
+            // Before the container has started there is no log.
+            log = self.api::<Pod>().logs(&pod, &params).await.unwrap_or_default();
+            if log.contains(text) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{task} did not log {text:?}:\n{log}\n{}", self.description(task).await);
+    }
+
     /// What is known about a task that did not do what a test expects.
     async fn description(&self, task: &str) -> String {
         let tasks = self.api::<AgentTask>().get_opt(task).await.ok().flatten();
@@ -166,6 +182,17 @@ impl World {
     pub(crate) async fn end(self) {
         self.namespace.delete().await;
     }
+}
+
+/// The images that the chart installed: Podwright's own, and the default sandbox's.
+pub(crate) async fn installed_images(client: &Client) -> (String, String) {
+    let controllers: Api<Deployment> = Api::namespaced(client.clone(), RELEASE_NAMESPACE);
+    let controller =
+        controllers.get("podwright-controller").await.expect("the chart is installed: run `make test`");
+    let pod = controller.spec.and_then(|spec| spec.template.spec).expect("a pod");
+    let environments: Api<AgentEnvironment> = Api::namespaced(client.clone(), RELEASE_NAMESPACE);
+    let environment = environments.get("default").await.expect("the chart is installed: run `make test`");
+    (pod.containers[0].image.clone().expect("an image"), environment.spec.image)
 }
 
 /// Status, reason and message of a task's condition Succeeded.
