@@ -41,9 +41,9 @@ class Told:
         if kind == "phase.changed" and event["message"]:
             yield event["message"]
         elif kind == "error":
-            yield f"! {event['message']}"
+            yield from wrapped(event["message"], "! ")
         elif kind == "turn.failed":
-            yield f"! {event['error']['message']}"
+            yield from wrapped(event["error"]["message"], "! ")
         elif kind == "item.started" and event["item"]["type"] == "command_execution":
             yield from wrapped(event["item"]["command"], "$ ")
         elif kind == "item.completed":

@@ -22,14 +22,14 @@ def main(name, directory):
     result = task.get("result", {})
     message = result.get("message", "")
     print(f"\n--- {name} ".ljust(100, "-"))
-    show("conditions", *(condition(each, message) for each in task["conditions"]))
+    show("conditions", *(line for each in task["conditions"] for line in condition(each, message)))
     show("answer", *textwrap.wrap(message, 100 - LABEL_WIDTH))
     show("plan", *(f"{step['step']} ({step['status']})" for step in attempt.get("plan", [])))
     show("usage", usage(task))
     verdict = next(each for each in task["conditions"] if each["type"] == "Succeeded")
     patch = result.get("patch")
     if verdict["status"] != "True" or not patch:
-        sys.exit(f"{name} has not succeeded: {verdict['reason']}: {verdict['message']}")
+        sys.exit(f"{name} has not succeeded: {verdict['reason']}")
     show("base commit", patch["baseCommit"])
     show("patch", summary(patch), f"sha256 {patch['sha256']}")
     print("\n" + patch["inline"].rstrip())
@@ -50,8 +50,9 @@ def show(label, *lines):
 
 
 def condition(each, answer):
-    text = f"{each['type']:<16}{each['status']:<9}{each['reason']}"
-    return text if each["message"] in ("", answer) else f"{text}: {each['message']}"
+    yield f"{each['type']:<16}{each['status']:<9}{each['reason']}"
+    if each["message"] != answer:
+        yield from textwrap.wrap(each["message"], 100 - LABEL_WIDTH - 4, initial_indent="    ", subsequent_indent="    ")
 
 
 def usage(task):
