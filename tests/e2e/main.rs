@@ -2,11 +2,14 @@
 
 #[path = "../support/cluster.rs"]
 mod cluster;
+#[path = "../support/git.rs"]
 mod git;
+#[path = "../support/world.rs"]
 mod world;
 
 mod fence;
 mod life;
 mod model;
+mod person;
 mod references;
 mod work;
