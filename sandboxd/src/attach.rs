@@ -12,8 +12,8 @@ use std::thread;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
+use crate::confine::sys::init as sys;
 use crate::protocol::{FRAME_MAX, SOCKET_NAME};
-use crate::sys;
 
 /// Why the two could not be joined.
 #[derive(Debug, thiserror::Error)]

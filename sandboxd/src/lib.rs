@@ -8,4 +8,3 @@ pub mod confine;
 pub mod output;
 pub mod protocol;
 pub mod supervisor;
-mod sys;

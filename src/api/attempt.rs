@@ -260,6 +260,11 @@ pub struct Outcome {
     pub message: String,
 }
 
+/// The message of an attempt whose model ended its turn without an answer. The controller makes a Warning event
+/// `EmptyReply` of it.
+pub const EMPTY_REPLY: &str = "EmptyReply: the model ended its turn without an answer. Look at the patch, and at the \
+     transcript for what it did; if there is nothing, try another model or a clearer prompt.";
+
 /// A step of the agent's plan.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]

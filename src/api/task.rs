@@ -355,7 +355,8 @@ pub struct Resolved {
     #[schemars(length(max = 64))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_commit: Option<String>,
-    /// Digest of the sandbox image that ran, as the container runtime reports it.
+    /// Digest of the sandbox image that ran, as the container runtime reports it. Missing when the work was
+    /// over before the node had told of the container, which takes it up to a second.
     #[schemars(length(max = 512))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<String>,

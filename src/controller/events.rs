@@ -7,6 +7,7 @@ use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder};
 
 use super::plan::{PodOutcome, Situation};
+use crate::api::attempt::EMPTY_REPLY;
 use crate::api::conditions::{self, cut};
 use crate::api::reasons::{Reason, Verdict};
 use crate::api::{AgentTask, AgentTaskStatus};
@@ -26,6 +27,9 @@ pub(super) fn called_for(
     match situation {
         Situation::Working { .. } if *pod == PodOutcome::Made => {
             Some(event(EventType::Normal, "Started", "Start", "the attempt's pod was made"))
+        }
+        Situation::Ended(ending) if ending.message == EMPTY_REPLY => {
+            Some(event(EventType::Warning, "EmptyReply", "End", &ending.message))
         }
         Situation::Ended(ending) => {
             let type_ = match ending.reason.verdict() {

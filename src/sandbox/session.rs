@@ -187,7 +187,9 @@ impl<D: Dial> Session<D> {
         const REQUEST: u64 = 0;
         let Hello { protocol_version, boot_id } = match next_frame(wire).await? {
             ServerFrame::Notice(ServerNotice::Hello(hello)) => hello,
-            _ => return Err(Failure::Again("the supervisor did not say hello".into())),
+            ServerFrame::Response { .. } | ServerFrame::Notice(_) => {
+                return Err(Failure::Again("the supervisor did not say hello".into()));
+            }
         };
         if protocol_version != PROTOCOL_VERSION {
             return Err(Failure::Final(format!(

@@ -96,3 +96,82 @@ impl Wire {
         let _ = timeout(CLOSE_WITHIN, self.transport.writer.shutdown()).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use podwright_sandboxd::protocol::{ClientFrame, ClientNotice};
+    use tokio::io::DuplexStream;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A wire whose far end is a pipe, and whose transport ends when told.
+    fn wire() -> (Wire, DuplexStream, oneshot::Sender<String>) {
+        let (ours, theirs) = tokio::io::duplex(FRAME_MAX);
+        let (reader, writer) = tokio::io::split(ours);
+        let (end, told) = oneshot::channel();
+        let ended = Box::pin(async move { told.await.unwrap_or_default() });
+        (Wire::new(Transport { reader: Box::new(reader), writer: Box::new(writer), ended }), theirs, end)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_a_stream_that_is_open_and_can_be_written() {
+        let (mut wire, mut theirs, _end) = wire();
+        theirs.write_all(b"one\n").await.unwrap();
+        assert_eq!(wire.next_line().await.unwrap(), "one\n");
+        wire.queue(b"request\n");
+        let begun = Instant::now();
+        assert!(matches!(wire.next_line().await, Err(End::Silent)));
+        assert_eq!(begun.elapsed().as_secs(), SILENCE_SECONDS);
+
+        // Meanwhile the request was written, and heartbeats were.
+        let mut sent = vec![0; 4096];
+        let length = theirs.read(&mut sent).await.unwrap();
+        let lines: Vec<&[u8]> = sent[..length].split_inclusive(|byte| *byte == b'\n').collect();
+        assert_eq!(lines[0], b"request\n");
+        assert!(lines.len() >= 2);
+        for line in &lines[1..] {
+            assert!(matches!(ClientFrame::decode(line), Ok(ClientFrame::Notice(ClientNotice::Heartbeat(_)))));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_transports_word_ends_a_stream_whose_reader_never_ends() {
+        let (mut wire, theirs, end) = wire();
+        end.send("cut".into()).unwrap();
+        assert!(matches!(wire.next_line().await, Err(End::Transport(reason)) if reason == "cut"));
+        drop(theirs);
+    }
+
+    #[tokio::test]
+    async fn a_line_survives_cancellation_in_its_middle() {
+        let (mut wire, mut theirs, _end) = wire();
+        theirs.write_all(b"first ha").await.unwrap();
+        tokio::select! {
+            biased;
+            line = wire.next_line() => panic!("{line:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+        theirs.write_all(b"lf\nsecond\n").await.unwrap();
+        assert_eq!(wire.next_line().await.unwrap(), "first half\n");
+        assert_eq!(wire.next_line().await.unwrap(), "second\n");
+    }
+
+    #[tokio::test]
+    async fn a_line_over_a_frame_and_an_end_are_ends() {
+        let (mut wire, mut theirs, _end) = wire();
+        theirs.write_all(&vec![b'x'; FRAME_MAX]).await.unwrap();
+        assert!(matches!(wire.next_line().await, Err(End::Protocol(_))));
+
+        let (mut wire, theirs, _end) = self::wire();
+        drop(theirs);
+        assert!(matches!(wire.next_line().await, Err(End::Closed)));
+    }
+
+    #[tokio::test]
+    async fn goodbye_is_a_shutdown() {
+        let (wire, mut theirs, _end) = wire();
+        wire.close().await;
+        assert_eq!(theirs.read(&mut [0; 8]).await.unwrap(), 0);
+    }
+}

@@ -74,6 +74,13 @@ impl IgnoreRules {
         Ok(Self { by_directory, excludes })
     }
 
+    /// Whether one of the directories around `path` is ignored: then everything in it is.
+    pub fn ignore_a_parent(&self, path: &RepoPath) -> bool {
+        let bytes = path.as_bytes();
+        let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        ends.filter_map(|end| bytes.get(..end)).any(|parent| self.ignores(&RepoPath::new(parent), true))
+    }
+
     /// Whether an untracked path is ignored, given that none of its parent directories is.
     pub fn ignores(&self, path: &RepoPath, is_dir: bool) -> bool {
         if self.excludes.matched(path.as_path(), is_dir).is_ignore() {
@@ -183,6 +190,14 @@ mod tests {
         let path = RepoPath::new(&b"a/target"[..]);
         assert!(rules.ignores(&path, true));
         assert!(!rules.ignores(&path, false));
+    }
+
+    #[test]
+    fn what_is_in_an_ignored_directory_cannot_be_taken_back() {
+        let rules = rules(&[("", "out/\n!keep\n")], &[]);
+        let path = |text: &str| RepoPath::new(text.as_bytes());
+        assert!(rules.ignore_a_parent(&path("a/out/b/keep")));
+        assert!(!rules.ignore_a_parent(&path("a/out")));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 mod diff;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use super::Layout;
 use super::fetch::Fetched;
 use super::git::{Git, GitError};
 use super::ignored::{self, IgnoreRules, InvalidPattern};
-use super::object::{Mode, ObjectId};
+use super::object::ObjectId;
 use super::path::RepoPath;
 use super::reader::{ReadError, Reader};
 use super::snapshot::{Limits, SkippedPaths, Snapshot, StatCache, Walk, Walked};
-use super::tree::{self, Entry, Listed, Tree};
+use super::tree::{self, Difference, Entry, Listed, Tree};
 
 /// The work tree of a repository that was fetched and checked out, and what is known of it.
 pub struct Worktree {
@@ -194,17 +194,18 @@ impl Worktree {
         let baseline = self.baseline(baseline).await?;
         let walked = self.walk(Arc::clone(&baseline), Some(self.objects())).await?;
         let result = merge(&self.base.tree, &baseline, &walked.tree);
-        let files = changes(&self.base.tree, &baseline, &result);
+        let differences = self.base.tree.differences(&result);
+        let files = changed_files(&differences, &self.base.tree, &baseline);
         let result_tree = result.write(&self.objects(), &self.base.directories)?;
         let request = diff::Request {
             git: &self.git,
             layout: &self.layout,
             base: self.base_tree,
             result: result_tree,
-            changed: &changed_modes(&self.base.tree, &result),
+            differences: &differences,
             max,
         };
-        let diff = request.run(files.len() as u64).await?;
+        let diff = request.run().await?;
         Ok(Patch {
             base_commit: self.base_commit,
             result_tree,
@@ -277,23 +278,15 @@ impl Patch {
 /// The base with the entries that differ between baseline and last.
 fn merge(base: &Tree, baseline: &Tree, last: &Tree) -> Tree {
     let mut result = base.entries.clone();
-    let paths: BTreeSet<&RepoPath> = baseline.entries.keys().chain(last.entries.keys()).collect();
-    let mut replaced = Vec::new();
-    for path in paths {
-        let entry = last.entries.get(path);
-        if baseline.entries.get(path) == entry {
-            continue;
-        }
-        match entry {
-            Some(entry) => replaced.push((path.clone(), *entry)),
-            None => {
-                result.remove(path);
-            }
-        }
+    let differences = baseline.differences(last);
+    for difference in differences.iter().filter(|difference| difference.after.is_none()) {
+        result.remove(difference.path);
     }
-    for (path, entry) in replaced {
-        make_room(&mut result, &path);
-        result.insert(path, entry);
+    for Difference { path, after, .. } in differences {
+        if let Some(entry) = after {
+            make_room(&mut result, path);
+            result.insert(path.clone(), entry);
+        }
     }
     Tree { entries: result }
 }
@@ -319,31 +312,19 @@ fn make_room(entries: &mut BTreeMap<RepoPath, Entry>, path: &RepoPath) {
     }
 }
 
-/// The modes before and after of every changed path, in git's order.
-fn changed_modes(base: &Tree, result: &Tree) -> Vec<(RepoPath, Option<Mode>, Option<Mode>)> {
-    let paths: BTreeSet<&RepoPath> = base.entries.keys().chain(result.entries.keys()).collect();
-    let mode = |entry: Option<&Entry>| entry.map(|entry| entry.mode);
-    paths
-        .into_iter()
-        .map(|path| (path, base.entries.get(path), result.entries.get(path)))
-        .filter(|(_, before, after)| before != after)
-        .map(|(path, before, after)| (path.clone(), mode(before), mode(after)))
-        .collect()
-}
-
-fn changes(base: &Tree, baseline: &Tree, result: &Tree) -> Vec<ChangedFile> {
-    let change = |before: Option<Mode>, after: Option<Mode>| match (before, after) {
+fn changed_files(differences: &[Difference<'_>], base: &Tree, baseline: &Tree) -> Vec<ChangedFile> {
+    let change = |before: Option<Entry>, after: Option<Entry>| match (before, after) {
         (None, _) => Change::Added,
         (Some(_), None) => Change::Deleted,
-        (Some(before), Some(after)) if before.same_type(after) => Change::Modified,
+        (Some(before), Some(after)) if before.mode.same_type(after.mode) => Change::Modified,
         (Some(_), Some(_)) => Change::TypeChanged,
     };
-    changed_modes(base, result)
-        .into_iter()
-        .map(|(path, before, after)| ChangedFile {
-            change: change(before, after),
-            touched_by_setup: base.entries.get(&path) != baseline.entries.get(&path),
-            path,
+    differences
+        .iter()
+        .map(|Difference { path, before, after }| ChangedFile {
+            path: (*path).clone(),
+            change: change(*before, *after),
+            touched_by_setup: base.entries.get(*path) != baseline.entries.get(*path),
         })
         .collect()
 }

@@ -129,7 +129,7 @@ impl Walk<'_> {
         };
         let root = RepoPath::default();
         let end = match self.reader.directory(self.directory) {
-            Ok(directory) => state.directory(&directory, &root, 0, false),
+            Ok(directory) => state.directory(&directory, &root, 0, Some(false)),
             Err(error) => {
                 state.skip(&root, &error.to_string());
                 Ok(())
@@ -169,12 +169,13 @@ struct State<'a> {
 }
 
 impl State<'_> {
+    /// Walks one directory. `ignored` says whether it or one above it is ignored, if that is known.
     fn directory(
         &mut self,
         directory: &OwnedFd,
         path: &RepoPath,
         depth: usize,
-        ignored: bool,
+        ignored: Option<bool>,
     ) -> Result<(), Stop> {
         let left = self.walk.limits.entries.saturating_sub(self.entries);
         let names = match reader::names(directory, left) {
@@ -216,18 +217,23 @@ impl State<'_> {
         path: RepoPath,
         stat: &Stat,
         depth: usize,
-        ignored: bool,
+        ignored: Option<bool>,
     ) -> Result<(), Stop> {
         if depth == 0 && name == b".git" {
             return Ok(());
         }
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let is_dir = kind == FileType::Directory;
-        let tracked = self.walk.tracked.entries.contains_key(&path);
-        // A directory's rules are needed also when it has tracked files: for the untracked ones beside them.
-        let ignored = ignored || ((is_dir || !tracked) && self.walk.rules.ignores(&path, is_dir));
-        if ignored && !tracked && !(is_dir && self.walk.tracked.has_below(&path)) {
-            return Ok(());
+        let (walk, is_dir) = (self.walk, kind == FileType::Directory);
+        let mut ignored = ignored;
+        if is_dir && walk.tracked.has_below(&path) {
+            // Asked only when something untracked is met in it: most directories have nothing of the kind.
+            ignored = ignored.filter(|ignored| *ignored);
+        } else if !walk.tracked.entries.contains_key(&path) {
+            let above = ignored.unwrap_or_else(|| walk.rules.ignore_a_parent(&path));
+            if above || walk.rules.ignores(&path, is_dir) {
+                return Ok(());
+            }
+            ignored = Some(false);
         }
         if let Some(reason) = unsafe_name(name, kind == FileType::Symlink) {
             self.skip(&path, reason);
@@ -265,7 +271,7 @@ impl State<'_> {
         name: &[u8],
         path: RepoPath,
         depth: usize,
-        ignored: bool,
+        ignored: Option<bool>,
     ) -> Result<(), Stop> {
         // A submodule's directory stands for its commit; what is in it is not this repository's.
         if let Some(entry) = self.walk.former.entries.get(&path).filter(|entry| entry.mode == Mode::Gitlink) {

@@ -1,5 +1,6 @@
 //! Trees as sorted lists of paths.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::Path;
@@ -35,7 +36,37 @@ pub(crate) struct Listed {
     pub(crate) directories: HashSet<ObjectId>,
 }
 
+/// A path whose entry is not the same in two trees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Difference<'a> {
+    pub(crate) path: &'a RepoPath,
+    pub(crate) before: Option<Entry>,
+    pub(crate) after: Option<Entry>,
+}
+
 impl Tree {
+    /// What is different in `other`, in git's order.
+    pub(crate) fn differences<'a>(&'a self, other: &'a Self) -> Vec<Difference<'a>> {
+        let (mut before, mut after) = (self.entries.iter().peekable(), other.entries.iter().peekable());
+        let mut differences = Vec::new();
+        loop {
+            let order = match (before.peek(), after.peek()) {
+                (Some((old, _)), Some((new, _))) => old.cmp(new),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => return differences,
+            };
+            let old = if order == Ordering::Greater { None } else { before.next() };
+            let new = if order == Ordering::Less { None } else { after.next() };
+            let entry = |found: Option<(&RepoPath, &Entry)>| found.map(|(_, entry)| *entry);
+            if let Some((path, _)) = old.or(new)
+                && entry(old) != entry(new)
+            {
+                differences.push(Difference { path, before: entry(old), after: entry(new) });
+            }
+        }
+    }
+
     /// Whether something is in the directory `path`.
     pub(crate) fn has_below(&self, path: &RepoPath) -> bool {
         let first = path.join(b"");

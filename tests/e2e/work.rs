@@ -19,7 +19,7 @@ scenarios:
       - output:
           - text: I look around first.
           - plan: [{step: Look, status: in_progress}, {step: Edit, status: pending}]
-          - call: {tool: exec_command, arguments: {cmd: "cat greeting.txt; id -u; pwd; git status --short; env | sort"}}
+          - call: {tool: exec_command, arguments: {cmd: "cat greeting.txt; sleep 3"}}
       - expect: {lastOutput: "hello"}
         output:
           - custom:
@@ -59,6 +59,7 @@ async fn a_task_brings_back_a_patch_that_applies() {
     assert_eq!((patch.files, patch.insertions, patch.deletions), (2, 2, 1));
     let resolved = status.resolved.expect("resolved references");
     assert_eq!(resolved.base_commit.as_deref(), Some(patch.base_commit.as_str()));
+    // The script sleeps 3 s, since a node tells of a started container up to a second late.
     assert!(resolved.image_digest.is_some_and(|digest| digest.contains("sha256:")));
 
     let clone = world.patched("app", patch.inline.expect("a small patch is inline").as_bytes());
@@ -196,5 +197,5 @@ pub(crate) async fn transcript(world: &World, task: &str) -> String {
     let compressed = &config_map.binary_data.expect("binary data")[&artifact.key].0;
     let mut whole = String::new();
     zstd::Decoder::new(compressed.as_slice()).expect("zstd").read_to_string(&mut whole).expect("text");
-    whole.lines().filter(|line| line.contains("call_output")).collect::<Vec<_>>().join("\n")
+    whole.lines().filter(|line| line.contains("CallOutput")).collect::<Vec<_>>().join("\n")
 }

@@ -15,10 +15,8 @@ use tokio::sync::watch;
 use crate::harness::{Supervisor, WORK, finish, op, run, shell};
 
 fn exit_of(observation: &Observation) -> (Known, EndedBy) {
-    match &observation.outcome {
-        Outcome::Exited(ended) => (ended.exit, ended.record.ended_by),
-        other => panic!("{other:?}"),
-    }
+    let Outcome::Exited(ended) = &observation.outcome else { panic!("{:?}", observation.outcome) };
+    (ended.exit, ended.record.ended_by)
 }
 
 fn text(observation: &Observation) -> &str {
@@ -223,7 +221,7 @@ async fn a_server_left_in_the_background_lives_on_until_the_phase_ends() {
             assert_eq!((ended.exit, ended.record.ended_by), (Known::Signal(9), EndedBy::PhaseEnd))
         }
         Outcome::Unknown { .. } => {}
-        other => panic!("{other:?}"),
+        other @ (Outcome::Running | Outcome::Interrupted { .. }) => panic!("{other:?}"),
     }
 
     let refused = sandbox.start(&boot, shell("d", "true"), 0).await.unwrap_err();

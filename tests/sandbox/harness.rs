@@ -56,15 +56,13 @@ impl Supervisor {
         supervisor
     }
 
-    /// The child of `unshare`, once it is the supervisor itself.
+    /// The child of `unshare`, once it is the supervisor itself and listens.
     fn wait_for_init(&mut self) -> u32 {
         let children = format!("/proc/{0}/task/{0}/children", self.unshare.id());
         loop {
-            let pid = fs::read_to_string(&children).unwrap_or_default().trim().parse();
-            if let Ok(pid) = pid
-                && fs::read_to_string(format!("/proc/{pid}/comm"))
-                    .is_ok_and(|comm| comm.starts_with("podwright-sand"))
-            {
+            let pid = fs::read_to_string(&children).unwrap_or_default().trim().parse().unwrap_or(0);
+            let sockets = fs::read_to_string(format!("/proc/{pid}/net/unix"));
+            if sockets.is_ok_and(|sockets| sockets.contains("@podwright-sandboxd")) {
                 return pid;
             }
             assert!(self.unshare.try_wait().unwrap().is_none(), "the supervisor did not start; are we root?");

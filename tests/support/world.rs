@@ -128,7 +128,7 @@ impl World {
     }
 
     /// What is known about a task that did not do what a test expects.
-    async fn description(&self, task: &str) -> String {
+    pub(crate) async fn description(&self, task: &str) -> String {
         let tasks = self.api::<AgentTask>().get_opt(task).await.ok().flatten();
         let attempts = self.api::<AgentAttempt>().list(&ListParams::default()).await.map(|list| list.items);
         let status = tasks.map(|task| json!(task.status));

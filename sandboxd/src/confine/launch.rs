@@ -39,7 +39,7 @@ pub enum Exit {
     Lost,
 }
 
-/// Why a command was not started. None of its code has run.
+/// Why a command does not run. None of its code has run, except perhaps after [`LaunchError::Lost`].
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// No such program, or its interpreter is missing.
@@ -70,9 +70,13 @@ pub enum LaunchError {
     /// No process could be made: too many processes or too little memory.
     #[error("cannot start a process: {0}")]
     Fork(rustix::io::Errno),
-    /// The nursery has ended or does not answer, which a command of its phase can bring about. Start a new one.
+    /// The nursery has ended, which a command of its phase can bring about. Start a new one and try again.
     #[error("the process that starts commands is gone")]
     NurseryGone,
+    /// Something stopped the command just as it began, as another command of its phase can. Some of it may have run; it
+    /// was ended. Do not repeat it unasked.
+    #[error("the command was stopped by another one while it began, and was ended")]
+    Lost,
 }
 
 /// Bytes of the record that a subreaper writes: what happened and its number, as two little-endian words.

@@ -23,11 +23,11 @@ mod mediate;
 mod nursery;
 mod policy;
 mod profile;
-mod sys;
+pub(crate) mod sys;
 mod tree;
 
 pub use launch::{Exit, Launch, LaunchError, Launched, read_exit};
 pub use nursery::{ConfineError, NURSERY_COMMAND, Nursery, Terminal, nursery_main};
 pub use policy::{Network, Policy, WRITABLE};
 pub use profile::{Insufficient, Profile, Support};
-pub use tree::{kill_all, kill_tree};
+pub use tree::{kill_all, kill_tree, terminate_tree};

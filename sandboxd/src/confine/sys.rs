@@ -3,6 +3,8 @@
 //! Each function is a thin, typed cover of one call and keeps no state.
 #![allow(unsafe_code)]
 
+pub(crate) mod init;
+
 use std::ffi::{CStr, CString};
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};

@@ -55,6 +55,16 @@ pub(super) fn kill_children(pid: Pid, known: &BTreeSet<i32>) -> io::Result<usize
     Ok(sweeper.stopped.len())
 }
 
+/// Asks a command and every descendant to end (SIGTERM), in one sweep: what is started meanwhile may miss it.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn terminate_tree(pid: Pid) -> io::Result<()> {
+    let below = descendants(&processes()?, &BTreeSet::from([pid.as_raw_pid()]));
+    below.iter().for_each(|pid| signal(*pid, Signal::TERM));
+    Ok(())
+}
+
 /// Ends every process that the supervisor may signal except itself: the end of a phase. The agent's `attach` goes too
 /// and is opened anew by the agent. The caller goes on reaping its children meanwhile.
 ///

@@ -11,8 +11,8 @@ use rustix::net::{
 };
 use rustix::process::{Pid, PidfdFlags, getuid, pidfd_open};
 
+use crate::confine::sys::init as sys;
 use crate::protocol::SOCKET_NAME;
-use crate::sys;
 
 /// Streams that have not authenticated yet. One is the agent's, one may be a person's look; a command that
 /// got this far could at most keep these busy for [`AUTHENTICATE_WITHIN`].
@@ -81,7 +81,7 @@ pub(super) fn admit(stream: &OwnedFd) -> Result<(), Refused> {
 
 /// The parent's number in `/proc/PID/stat`. The second member is a name that may hold anything, but is the only
 /// one in parentheses, so the last one closes it.
-pub(super) fn parent_of(pid: i32) -> Option<i32> {
+fn parent_of(pid: i32) -> Option<i32> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;

@@ -15,7 +15,6 @@ mod process;
 mod requests;
 mod stream;
 mod table;
-mod terminate;
 mod wipe;
 mod worker;
 
@@ -30,12 +29,12 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, getpid, set_dumpable_behavior, wait};
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use crate::confine::sys::init as sys;
 use crate::confine::{self, Support};
 use crate::protocol::{
     BootId, Closed, EndedBy, Exited, Heartbeat, Hello, PROTOCOL_VERSION, PhaseEnd, Profile, RpcError, Token,
     encode_error, encode_notice, encode_response,
 };
-use crate::sys;
 use phase::{KillDone, KillJob, Phase};
 use process::Change;
 use requests::FileWorker;
@@ -289,7 +288,7 @@ impl Supervisor {
         for at in 0..self.table.all().len() {
             let process = &mut self.table.all_mut()[at];
             if process.is_overdue(now) {
-                terminate::ask(process, EndedBy::Deadline, now);
+                process.terminate(EndedBy::Deadline, now);
             }
             if let Some(pid) = process.due_kill(now) {
                 // When too many wait, the next attempt comes by itself.

@@ -8,7 +8,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use crate::confine::{self, read_exit};
+use crate::confine::{self, read_exit, terminate_tree};
 use crate::output::OutputRing;
 use crate::protocol::{
     Bytes, CHUNK_MAX, CREDIT_BYTES, Digest, EndedBy, ErrorCode, Exit, ExitRecord, KEEP_BYTES, OpId, Output,
@@ -17,6 +17,9 @@ use crate::protocol::{
 
 /// Time between asking a command to end and killing it.
 pub(super) const KILL_AFTER: Duration = Duration::from_secs(2);
+
+/// Time between two attempts to kill what survives; one takes up to 5 s, against a fork bomb.
+const KILL_AGAIN_AFTER: Duration = Duration::from_secs(8);
 
 /// Time that output may still arrive after the command's own process has ended, while somebody holds the pipe:
 /// enough for the last filter of a pipeline, too little for a model to wait on a server left in the background.
@@ -127,11 +130,6 @@ impl Process {
         self.ended.is_none()
     }
 
-    /// The root of the command's process tree, while it is there.
-    pub(super) fn tree(&self) -> Option<Pid> {
-        self.tree
-    }
-
     /// A child was reaped: its number may be given to somebody else from now on.
     pub(super) fn forget_tree(&mut self, pid: Pid) {
         if self.tree == Some(pid) {
@@ -184,19 +182,27 @@ impl Process {
         change
     }
 
-    /// Asks the command to end. Returns whether it was running.
-    pub(super) fn ask_to_end(&mut self, by: EndedBy, now: Instant) -> bool {
+    /// Asks the command and all that it started to end, and has them killed if that is not enough. Returns whether the
+    /// command was running.
+    pub(super) fn terminate(&mut self, by: EndedBy, now: Instant) -> bool {
         if !self.is_running() {
             return false;
         }
-        if self.ended_by == EndedBy::Itself {
+        self.end_by(by);
+        self.kill_at.get_or_insert(now + KILL_AFTER);
+        if let Some(tree) = self.tree {
+            // What has not heard of it is killed later.
+            let _ = terminate_tree(tree);
+        }
+        true
+    }
+
+    /// Notes who ends it, unless somebody did before.
+    pub(super) fn end_by(&mut self, by: EndedBy) {
+        if self.is_running() && self.ended_by == EndedBy::Itself {
             self.ended_by = by;
         }
         self.deadline = None;
-        if by != EndedBy::PhaseEnd {
-            self.kill_at.get_or_insert(now + KILL_AFTER);
-        }
-        true
     }
 
     /// Whether the deadline has passed.
@@ -210,8 +216,7 @@ impl Process {
         if !due {
             return None;
         }
-        // The kill itself may take 10 s against a fork bomb.
-        self.kill_at = Some(now + Duration::from_secs(15));
+        self.kill_at = Some(now + KILL_AGAIN_AFTER);
         self.tree
     }
 

@@ -9,7 +9,7 @@ use super::phase::{KillJob, Phase, Waiting};
 use super::process::Process;
 use super::table::Admission;
 use super::worker::Worker;
-use super::{Supervisor, log, terminate};
+use super::{Supervisor, log};
 use crate::protocol::{
     Acknowledged, BlobPut, Call, ClientFrame, ClientNotice, Closed, EncodeError, EndedBy, ErrorCode, Exited,
     FsApply, FsState, Initialize, InitializeResult, OpId, PROTOCOL_VERSION, PhaseBegin, PhaseBeginResult,
@@ -167,7 +167,7 @@ impl Supervisor {
                 let begun = self.phase.begin(request);
                 response::<PhaseBegin>(id, begun.map(|profile| PhaseBeginResult { profile }))
             }
-            Call::PhaseEnd(request) => return self.end_phase(to, &request, now),
+            Call::PhaseEnd(request) => return self.end_phase(to, &request),
             Call::Start(request) => response::<Start>(id, self.start(&request, now)),
             Call::Read(request) => {
                 let found = self.table.find(&request.process_id);
@@ -183,7 +183,7 @@ impl Supervisor {
             }
             Call::Terminate(request) => {
                 let found = self.table.find(&request.process_id);
-                let asked = found.map(|process| terminate::ask(process, EndedBy::Terminate, now));
+                let asked = found.map(|process| process.terminate(EndedBy::Terminate, now));
                 response::<Terminate>(id, asked.map(|running| TerminateResult { running }))
             }
             Call::Acknowledge(request) => {
@@ -220,7 +220,7 @@ impl Supervisor {
 
     /// Begins to end the phase, waits for that end, or tells how it was. The stream that asks first dies in it, so the
     /// answer usually goes to the next one.
-    fn end_phase(&mut self, to: Waiting, request: &PhaseEnd, now: Instant) -> Option<Vec<u8>> {
+    fn end_phase(&mut self, to: Waiting, request: &PhaseEnd) -> Option<Vec<u8>> {
         let ours = match &self.phase {
             Phase::Open(_) => self.phase.open_id(),
             Phase::Ending { id, .. } | Phase::Ended { id, .. } => Some(id),
@@ -240,7 +240,7 @@ impl Supervisor {
         };
         if !busy {
             for process in self.table.all_mut() {
-                process.ask_to_end(EndedBy::PhaseEnd, now);
+                process.end_by(EndedBy::PhaseEnd);
             }
             if self.kills.submit(KillJob::Everything).is_err() {
                 let error = phase_end_failed(&request.phase, "too many processes are being killed");

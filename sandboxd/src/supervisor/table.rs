@@ -135,3 +135,86 @@ fn short(id: &OpId) -> [u8; 16] {
     short.copy_from_slice(&Digest::of(id.as_str().as_bytes()).as_bytes()[..16]);
     short
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::pipe::{PipeFlags, pipe_with};
+    use rustix::process::getpid;
+
+    use super::*;
+    use crate::confine::Launched;
+    use crate::supervisor::process::Started;
+
+    /// A process that has written `output` and ended; nobody knows how.
+    fn ended(id: &OpId, output: &[u8], now: Instant) -> Process {
+        let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (exit, _) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        rustix::io::write(&theirs, output).unwrap();
+        drop(theirs);
+        let started = Started {
+            id: id.clone(),
+            digest: Digest::of(b"parameters"),
+            output: ours,
+            input: None,
+            tty: false,
+            launched: Launched { pid: getpid(), exit },
+            deadline: None,
+        };
+        let mut process = Process::new(started, now).unwrap();
+        assert!(process.finish(&mut [0; 4096], now).exited);
+        process
+    }
+
+    #[test]
+    fn an_operation_is_new_then_known_then_remembered() {
+        let (now, id, digest) = (Instant::now(), OpId::new("a").unwrap(), Digest::of(b"parameters"));
+        let mut table = Table::default();
+        assert_eq!(table.admit(&id, &digest).unwrap(), Admission::New);
+        table.insert(ended(&id, b"out", now));
+        assert_eq!(table.admit(&id, &digest).unwrap(), Admission::Existing);
+        assert_eq!(table.admit(&id, &Digest::of(b"others")).unwrap_err().code, ErrorCode::OpConflict);
+        table.acknowledge(&id).unwrap();
+        table.acknowledge(&id).unwrap();
+        assert_eq!(table.admit(&id, &digest).unwrap_err().code, ErrorCode::AlreadyAcknowledged);
+    }
+
+    #[test]
+    fn an_end_that_nobody_saw_is_not_a_code() {
+        let now = Instant::now();
+        let process = ended(&OpId::new("a").unwrap(), b"out", now);
+        let record = process.record().unwrap();
+        assert_eq!(record.exit, crate::protocol::Exit::Lost);
+        assert_eq!((record.bytes, record.sha256), (3, Digest::of(b"out")));
+    }
+
+    #[test]
+    fn no_more_processes_than_the_bound() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        for number in 0..PROCESSES_MAX {
+            table.insert(ended(&OpId::new(number.to_string()).unwrap(), b"", now));
+        }
+        let refused = table.admit(&OpId::new("more").unwrap(), &Digest::of(b"x")).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::LimitReached);
+    }
+
+    #[test]
+    fn processes_send_in_turn_and_again_from_what_was_acknowledged() {
+        let now = Instant::now();
+        let mut table = Table::default();
+        for id in ["a", "b"] {
+            table.insert(ended(&OpId::new(id).unwrap(), &[b'x'; 40_000], now));
+        }
+        let mut sent = Vec::new();
+        while let Some(output) = table.next_output() {
+            sent.push((output.process_id.to_string(), output.seq, output.chunk.0.len()));
+        }
+        let expected = [("a", 0, 32_768), ("b", 0, 32_768), ("a", 32_768, 7232), ("b", 32_768, 7232)];
+        assert_eq!(sent, expected.map(|(id, seq, length)| (id.to_owned(), seq, length)));
+
+        let first = table.find(&OpId::new("a").unwrap()).unwrap();
+        first.acknowledge_output(10_000);
+        first.rewind();
+        assert_eq!(table.next_output().unwrap().seq, 10_000);
+    }
+}

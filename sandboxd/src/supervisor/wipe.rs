@@ -15,7 +15,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::path::Arg;
 
-use crate::sys::{SysvKind, remove_sysv};
+use crate::confine::sys::init::{SysvKind, remove_sysv};
 
 /// Where commands may leave temporary files. `/dev/mqueue` holds POSIX message queues.
 pub(super) const TEMPORARY: [&str; 3] = ["/tmp", "/dev/shm", "/dev/mqueue"];
@@ -162,7 +162,7 @@ mod tests {
         let locked = top.path().join("a/b");
         fs::create_dir_all(&locked).unwrap();
         symlink(outside.path(), locked.join("deep link")).unwrap();
-        fs::set_permissions(&locked, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
 
         let mut wiped = Wiped::default();
         wipe_directory(top.path(), &mut wiped);

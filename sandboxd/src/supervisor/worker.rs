@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::{io, thread};
 
 /// Jobs that wait: the client has a handful of requests in flight, and there are as many processes to kill.
@@ -40,17 +40,12 @@ impl<Job: Send + 'static, Done: Send + 'static> Worker<Job, Done> {
     /// Hands over a job; gives it back when too many wait.
     pub(super) fn submit(&self, job: Job) -> Result<(), Job> {
         self.jobs.try_send(job).map_err(|error| match error {
-            std::sync::mpsc::TrySendError::Full(job) | std::sync::mpsc::TrySendError::Disconnected(job) => {
-                job
-            }
+            TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
         })
     }
 
     /// The next finished job.
     pub(super) fn finished(&self) -> Option<Done> {
-        match self.done.try_recv() {
-            Ok(done) => Some(done),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.done.try_recv().ok()
     }
 }

@@ -296,8 +296,12 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             }
             Err((patch, failure)) => {
                 self.facts.patch = patch;
-                // What went wrong before says more than that the patch of it is missing.
-                if outcome.reason == Reason::Completed { failure } else { outcome }
+                // What went wrong before says more than that the patch of it is missing; both are told.
+                if outcome.reason == Reason::Completed {
+                    failure
+                } else {
+                    Outcome { message: format!("{} {}", outcome.message, failure.message), ..outcome }
+                }
             }
         }
     }

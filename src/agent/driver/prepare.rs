@@ -23,12 +23,13 @@ use crate::agent::tools::definitions;
 use crate::api::attempt::{Job, JobModel, Outcome};
 use crate::api::provider::ModelApi;
 use crate::api::reasons::Reason;
-use crate::api::task::{ConfigMapKeyRef, FetchMode, ReasoningEffort};
+use crate::api::task::{ConfigMapKeyRef, FetchMode, ReasoningEffort, Repository};
 use crate::llm::{Capabilities, Wire};
 use crate::sandbox::{Known, Outcome as CommandOutcome, Sandbox, SandboxError};
 use crate::workspace::confine::Confinement;
 use crate::workspace::{
-    Bounds, CheckoutError, Credential, Depth, FetchSpec, Fetched, Git, Layout, Worktree, checkout, fetch,
+    Bounds, CheckoutError, Credential, Depth, FetchError, FetchSpec, Fetched, Git, Layout, Worktree,
+    checkout, fetch,
 };
 
 /// How much of a setup script's output a person is shown.
@@ -104,7 +105,8 @@ impl<C: Cluster> Preparation<C> {
             ca_bundle: self.bundle(job.environment.ca_bundle.as_ref()).await?,
             bounds: Bounds::default(),
         };
-        let fetched = fetch(&spec, &self.layout, &git).await.map_err(|error| clone_failed(&error))?;
+        let fetched =
+            fetch(&spec, &self.layout, &git).await.map_err(|error| fetch_failed(&error, repository))?;
         checkout(&fetched, &self.layout, &git).await.map_err(|error| match error {
             CheckoutError::Foreign => outcome(Reason::SandboxLost, &error),
             CheckoutError::NotFetched
@@ -412,6 +414,18 @@ fn unreadable(error: ClusterError) -> Outcome {
     }
 }
 
+/// A Secret that was refused is named, with the command that replaces what is in it.
+fn fetch_failed(error: &FetchError, repository: &Repository) -> Outcome {
+    match (error, &repository.credentials_secret_name) {
+        (FetchError::AuthenticationFailed { host }, Some(name)) => clone_failed(&format!(
+            "{host} refused the user name and password of Secret {name}; put the right ones into it: kubectl create \
+             secret generic {name} --from-literal=username=USER --from-literal=password=TOKEN --dry-run=client -o \
+             yaml | kubectl apply -f -, and create a new task"
+        )),
+        _ => clone_failed(error),
+    }
+}
+
 fn clone_failed(error: &dyn std::fmt::Display) -> Outcome {
     outcome(Reason::CloneFailed, error)
 }
@@ -432,9 +446,16 @@ fn setup_failed(what: &str, tail: &str) -> Outcome {
 
 /// An outcome whose message is an error, as a sentence.
 fn outcome(reason: Reason, error: &dyn std::fmt::Display) -> Outcome {
-    let text = error.to_string();
-    let mut letters = text.chars();
-    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
-    let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
-    Outcome { reason, message: format!("{first}{}{end}", letters.as_str()) }
+    let mut text = error.to_string();
+    // A first word that is a host's name or a path stays as it is.
+    let word = text.split(' ').next().unwrap_or_default();
+    if word.bytes().all(|byte| byte.is_ascii_lowercase())
+        && let Some(first) = text.get_mut(..1)
+    {
+        first.make_ascii_uppercase();
+    }
+    if !text.ends_with(['.', '!', '?']) {
+        text.push('.');
+    }
+    Outcome { reason, message: text }
 }

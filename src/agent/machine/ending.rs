@@ -7,7 +7,7 @@ use crate::agent::journal::Barrier;
 use crate::agent::journal::record::{
     BrokenBy, BudgetTripped, FinishDone, FinishIntent, TurnEnded, TurnStatus,
 };
-use crate::api::attempt::Outcome;
+use crate::api::attempt::{EMPTY_REPLY, Outcome};
 use crate::api::reasons::{Reason, Verdict};
 
 impl Machine {
@@ -95,7 +95,3 @@ impl Machine {
         Outcome { reason: Reason::Completed, message }
     }
 }
-
-/// What is said in place of an answer. Begins with the reason of the Event that the controller makes of it.
-const EMPTY_REPLY: &str = "EmptyReply: the model ended its turn without an answer. Look at the patch, and at the \
-     transcript for what it did; if there is nothing, try another model or a clearer prompt.";

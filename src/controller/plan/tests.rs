@@ -12,17 +12,15 @@ fn decided(observed: &Observed) -> Plan {
 }
 
 fn working(observed: &Observed, now: i64) -> (Reason, Option<Timestamp>) {
-    match plan(observed, at(now)).situation {
-        Situation::Working { reason, until, .. } => (reason, until),
-        other => panic!("{other:?}"),
-    }
+    let situation = plan(observed, at(now)).situation;
+    let Situation::Working { reason, until, .. } = situation else { panic!("{situation:?}") };
+    (reason, until)
 }
 
 fn ending(observed: &Observed, now: i64) -> Ending {
-    match plan(observed, at(now)).situation {
-        Situation::Ended(ending) => ending,
-        other => panic!("{other:?}"),
-    }
+    let situation = plan(observed, at(now)).situation;
+    let Situation::Ended(ending) = situation else { panic!("{situation:?}") };
+    ending
 }
 
 fn report(phase: &str) -> Value {

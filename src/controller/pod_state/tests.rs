@@ -25,13 +25,9 @@ fn ended(container: usize, code: i32, reason: &str) -> Value {
 
 #[track_caller]
 fn assert_broken(state: &PodState, wanted: Reason, part: &str) {
-    match state {
-        PodState::Broken { reason, message } => {
-            assert_eq!(*reason, wanted);
-            assert!(message.contains(part), "{message}");
-        }
-        other => panic!("{other:?}"),
-    }
+    let PodState::Broken { reason, message } = state else { panic!("{state:?}") };
+    assert_eq!(*reason, wanted);
+    assert!(message.contains(part), "{message}");
 }
 
 #[test]

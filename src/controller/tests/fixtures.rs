@@ -97,10 +97,9 @@ pub(crate) fn secret(hosts: Option<&str>, keys: &[&str]) -> SecretFacts {
 }
 
 pub(crate) fn valid(task: &AgentTask, references: &References) -> ValidTask {
-    match validate(task, &id(), references) {
-        Validity::Ready(valid) => *valid,
-        other => panic!("not ready: {other:?}"),
-    }
+    let validity = validate(task, &id(), references);
+    let Validity::Ready(valid) = validity else { panic!("{validity:?}") };
+    *valid
 }
 
 /// The stored AgentAttempt of the smallest task.

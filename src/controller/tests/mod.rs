@@ -78,9 +78,8 @@ impl World {
     /// Makes passes until one has nothing to write. Failed ones are made again, as the runner does.
     async fn settle(&self) {
         for _ in 0..12 {
-            match self.once().await {
-                Ok(Done { wrote: false, .. }) => return,
-                Ok(_) | Err(_) => {}
+            if let Ok(Done { wrote: false, .. }) = self.once().await {
+                return;
             }
         }
         panic!("no rest after 12 passes: {:#?}", self.server.take_asked());

@@ -21,18 +21,14 @@ fn named_secret() -> AgentTask {
 
 #[track_caller]
 fn assert_invalid(validity: &Validity, part: &str) {
-    match validity {
-        Validity::Invalid(sentence) => assert!(sentence.contains(part), "{sentence}"),
-        other => panic!("{other:?}"),
-    }
+    let Validity::Invalid(sentence) = validity else { panic!("{validity:?}") };
+    assert!(sentence.contains(part), "{sentence}");
 }
 
 #[track_caller]
 fn assert_waiting(validity: &Validity, part: &str) {
-    match validity {
-        Validity::Waiting(sentence) => assert!(sentence.contains(part), "{sentence}"),
-        other => panic!("{other:?}"),
-    }
+    let Validity::Waiting(sentence) = validity else { panic!("{validity:?}") };
+    assert!(sentence.contains(part), "{sentence}");
 }
 
 #[test]

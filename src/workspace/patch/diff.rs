@@ -11,8 +11,9 @@ use super::{PatchBody, PatchError, PatchStats};
 use crate::workspace::Layout;
 use crate::workspace::fetch::ATTRIBUTES;
 use crate::workspace::git::{Git, GitError, Run};
-use crate::workspace::object::{Mode, ObjectId};
+use crate::workspace::object::ObjectId;
 use crate::workspace::path::{RepoPath, quoted};
+use crate::workspace::tree::Difference;
 
 /// The line that begins a path's section; no line of content begins like it.
 const SECTION: &[u8] = b"diff --git ";
@@ -42,8 +43,7 @@ pub(super) struct Request<'a> {
     pub(super) layout: &'a Layout,
     pub(super) base: ObjectId,
     pub(super) result: ObjectId,
-    /// In git's order, with the modes before and after.
-    pub(super) changed: &'a [(RepoPath, Option<Mode>, Option<Mode>)],
+    pub(super) differences: &'a [Difference<'a>],
     pub(super) max: u64,
 }
 
@@ -55,7 +55,8 @@ pub(super) struct Diff {
 
 impl Request<'_> {
     /// Makes the patch and proves it.
-    pub(super) async fn run(&self, files: u64) -> Result<Diff, PatchError> {
+    pub(super) async fn run(&self) -> Result<Diff, PatchError> {
+        let files = self.differences.len() as u64;
         if self.base == self.result {
             return Ok(Reading::new(self.max).finish(files));
         }
@@ -88,7 +89,7 @@ impl Request<'_> {
 
     /// Applies the patch to the base, in a private index, and compares the tree that comes out.
     async fn prove(&self, directory: &Path, patch: Vec<u8>) -> Result<(), PatchError> {
-        self.local(directory, ["read-tree".to_owned(), self.base.to_string()]).output(0).await?;
+        self.base_index(directory).await?;
         let apply = ["apply", "--cached", "--whitespace=nowarn", "-"].map(str::to_owned);
         match self.local(directory, apply).input(patch).output(0).await {
             Err(GitError::Failed { stderr, .. }) => {
@@ -107,6 +108,19 @@ impl Request<'_> {
         }
     }
 
+    /// Puts an index of the base into the scratch repository. It is made once and then copied: in a large
+    /// repository that is most of the proof's time, and it comes with the ids of the base's directories.
+    async fn base_index(&self, directory: &Path) -> Result<(), PatchError> {
+        let (index, kept) =
+            (directory.join("index"), self.layout.private().join(format!("index-{}", self.base)));
+        if !kept.exists() {
+            self.local(directory, ["read-tree".to_owned(), self.base.to_string()]).output(0).await?;
+            fs::rename(&index, &kept)?;
+        }
+        fs::copy(kept, index)?;
+        Ok(())
+    }
+
     /// A run with the scratch repository, which reads the bare one's objects and writes none of them.
     fn local(&self, directory: &Path, args: impl IntoIterator<Item = String>) -> Run<'_> {
         let objects = self.layout.git_dir().join("objects");
@@ -121,12 +135,9 @@ impl Request<'_> {
     /// Attributes that make git write those paths as binary whose sections are not UTF-8.
     fn not_text(&self, patch: &[u8]) -> String {
         // A path that became another kind of thing has two sections, a deletion and a creation.
-        let owners = self.changed.iter().flat_map(|(path, before, after)| {
-            let count = match (before, after) {
-                (Some(before), Some(after)) if !before.same_type(*after) => 2,
-                _ => 1,
-            };
-            std::iter::repeat_n(path, count)
+        let owners = self.differences.iter().flat_map(|Difference { path, before, after }| {
+            let one = before.zip(*after).is_none_or(|(before, after)| before.mode.same_type(after.mode));
+            std::iter::repeat_n(*path, if one { 1 } else { 2 })
         });
         let mut paths: Vec<&RepoPath> = sections(patch)
             .zip(owners)

@@ -13,6 +13,7 @@
 
 mod address;
 mod caller;
+mod listeners;
 mod ports;
 mod sockets;
 
@@ -29,6 +30,7 @@ use rustix::net::{AddressFamily, getsockname, sockopt};
 use super::sys::{self, Notification, Place, Reply};
 use address::{Binding, Given};
 use caller::Caller;
+use listeners::{Listeners, Listening};
 use ports::Ports;
 use sockets::{Sockets, State};
 
@@ -43,13 +45,19 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Answers a phase's calls on a thread of its own until the last of its processes has ended.
 pub(super) fn spawn(notifications: OwnedFd) -> io::Result<()> {
     let _ = sys::wake_on_same_processor(&notifications);
-    let mut mediator =
-        Mediator { notifications, ports: Ports::default(), sockets: Sockets::default(), waiting: Vec::new() };
+    let mut mediator = Mediator {
+        notifications,
+        listeners: Listeners::open(),
+        ports: Ports::default(),
+        sockets: Sockets::default(),
+        waiting: Vec::new(),
+    };
     std::thread::Builder::new().name("pw-mediator".into()).spawn(move || mediator.run()).map(drop)
 }
 
 struct Mediator {
     notifications: OwnedFd,
+    listeners: Listeners,
     ports: Ports,
     sockets: Sockets,
     waiting: Vec<Waiting>,
@@ -158,7 +166,7 @@ impl Mediator {
         self.is_valid(&call)?;
 
         let home = address::loopback(wanted.ip()).ok_or(Errno::NETUNREACH)?;
-        let target = self.ports.route(SocketAddr::new(home, wanted.port())).ok_or(Errno::CONNREFUSED)?;
+        let target = self.listener(SocketAddr::new(home, wanted.port())).ok_or(Errno::CONNREFUSED)?;
         let target = address::in_family(target, wanted.is_ipv6());
         let nonblocking = flags & libc::O_NONBLOCK.unsigned_abs() != 0;
         if self.waiting.iter().any(|waiting| waiting.inode == inode) {
@@ -185,6 +193,18 @@ impl Mediator {
                 )
             }
         }
+    }
+
+    /// The phase's own listener that a loopback address means. To a command, a port where somebody else listens is one
+    /// where nobody does.
+    fn listener(&self, wanted: SocketAddr) -> Option<SocketAddr> {
+        let target = self.ports.route(wanted)?;
+        let own = match self.listeners.at(target) {
+            Listening::Socket(inode) => self.ports.owns(inode),
+            Listening::Nobody => false,
+            Listening::Unknown => true,
+        };
+        own.then_some(target)
     }
 
     /// Begins a connection. A caller that does not block is told so at once, as the kernel would.
@@ -297,7 +317,7 @@ impl Mediator {
             Ok(listener) => {
                 // The supervisor keeps no copy of a socket with a port: the port is free again when the command
                 // closes it.
-                self.ports.add(listener);
+                self.ports.add(listener, inode);
                 Ok(Answer::Now(Reply::Success))
             }
             Err(errno) => {

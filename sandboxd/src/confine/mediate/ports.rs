@@ -9,27 +9,31 @@ use super::address::{Binding, Reach};
 /// open some hundreds, mostly one after the other.
 const MAX_LISTENERS: usize = 2048;
 
-/// Where the commands of a phase listen, as far as the supervisor bound it for them. A listener that was closed stays
-/// here until its port is bound again: a connection to it is refused by the kernel.
+/// Where the commands of a phase may listen: the sockets that the supervisor bound for them, with their inode numbers.
+/// One that was closed stays here, so whether it still is the one that listens has to be asked elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct Ports {
-    listeners: VecDeque<Binding>,
+    listeners: VecDeque<(Binding, u64)>,
 }
 
 impl Ports {
     /// Remembers a listener, whose port is by now the real one.
-    pub(super) fn add(&mut self, listener: Binding) {
-        self.listeners.retain(|known| known.address != listener.address);
+    pub(super) fn add(&mut self, listener: Binding, inode: u64) {
         if self.listeners.len() == MAX_LISTENERS {
             self.listeners.pop_front();
         }
-        self.listeners.push_back(listener);
+        self.listeners.push_back((listener, inode));
+    }
+
+    /// Whether a socket was bound for a command of the phase.
+    pub(super) fn owns(&self, inode: u64) -> bool {
+        self.listeners.iter().any(|(_, known)| *known == inode)
     }
 
     /// Where to connect for this loopback address: to the listener on exactly it, or else to one that takes it too.
     pub(super) fn route(&self, wanted: SocketAddr) -> Option<SocketAddr> {
-        let on_port =
-            || self.listeners.iter().rev().filter(|listener| listener.address.port() == wanted.port());
+        let listeners = || self.listeners.iter().rev().map(|(listener, _)| listener);
+        let on_port = || listeners().filter(|listener| listener.address.port() == wanted.port());
         let takes = |listener: &Binding| match (listener.reach, wanted.ip()) {
             (Reach::Exact, ip) => listener.address.ip() == ip,
             (Reach::V4, ip) => ip.is_ipv4(),
@@ -52,7 +56,7 @@ mod tests {
     fn ports(listeners: &[(&str, bool)]) -> Ports {
         let mut ports = Ports::default();
         for (asked, v6_only) in listeners {
-            ports.add(binding(asked.parse().unwrap(), *v6_only).unwrap());
+            ports.add(binding(asked.parse().unwrap(), *v6_only).unwrap(), 7);
         }
         ports
     }
@@ -88,12 +92,13 @@ mod tests {
     fn memory_is_bounded() {
         let mut ports = Ports::default();
         for port in 60_000..=u16::MAX {
-            ports.add(binding(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), false).unwrap());
-            ports.add(binding(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), false).unwrap());
+            ports
+                .add(binding(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port), false).unwrap(), port.into());
         }
         assert_eq!(ports.listeners.len(), MAX_LISTENERS);
         assert_eq!(route(&ports, "127.0.0.1:60000"), None);
         assert_eq!(route(&ports, "127.0.0.1:65535").as_deref(), Some("127.0.0.1:65535"));
+        assert!(ports.owns(65_535) && !ports.owns(60_000));
         assert_eq!(ports.route(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)), None);
     }
 }

@@ -19,7 +19,8 @@ use crate::confine::{Launch, Policy, Support};
 pub(super) enum Request {
     /// Once, first: what to become. With it come the devices of the phase's terminals.
     Confine(Policy, Support),
-    /// Start this. With it come three standard streams and the pipe for the exit.
+    /// Prepare this, to be started by a word on a pipe of its own. With it come the descriptors of
+    /// [`super::shim::Descriptors`].
     Launch(Launch),
 }
 
@@ -30,19 +31,19 @@ pub(super) enum Response {
     Confined,
     /// It is not, and has ended.
     Refused(String),
-    /// The program was executed; its subreaper's process number.
-    Started(i32),
-    /// Nothing was executed.
+    /// The process number of the command's subreaper, which waits for the word to begin.
+    Prepared(i32),
+    /// There is no such process.
     Failed(Failure),
 }
 
-/// Why nothing was executed.
+/// Why a command was not prepared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Failure {
     /// The request itself is wrong.
     Invalid(Invalid),
-    /// A step on the way to the program failed with this error number.
-    Step(Step, i32),
+    /// No process could be made, by this error number.
+    Fork(i32),
 }
 
 /// What is wrong with a request.
@@ -54,19 +55,6 @@ pub(super) enum Invalid {
     Nul,
     /// An empty variable name or one with `=` in it.
     Variable,
-}
-
-/// The steps after which a command runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Step {
-    /// Making a process.
-    Fork,
-    /// Giving it a session, a terminal and its streams.
-    Session,
-    /// Entering the working directory.
-    Directory,
-    /// Executing the program.
-    Execute,
 }
 
 /// Room for the largest command: the kernel takes arguments and environment up to a quarter of the stack, 2 MiB by

@@ -13,15 +13,17 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Insufficient, Launch, LaunchError, Launched, Policy, Profile, Support, mediate, tree};
-use channel::{Failure, Invalid, Request, Response, Step};
+use channel::{Failure, Invalid, Request, Response};
 pub use process::nursery_main;
+use shim::{FAILURE_RECORD, Step};
 pub use terminals::Terminal;
 use terminals::Terminals;
 
@@ -30,7 +32,7 @@ pub const NURSERY_COMMAND: &str = "nursery";
 
 /// How long a nursery may take to confine itself or to start one command. Both take about a millisecond; only a
 /// command that stops or kills its nursery makes it longer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a phase cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +99,7 @@ impl Nursery {
         let notifications = match response {
             Response::Confined => fds.pop(),
             Response::Refused(reason) => return Err(ConfineError::Refused(reason)),
-            Response::Started(_) | Response::Failed(_) => None,
+            Response::Prepared(_) | Response::Failed(_) => None,
         };
         let notifications =
             notifications.ok_or_else(|| ConfineError::Refused("the nursery sent no notifications".into()))?;
@@ -134,31 +136,56 @@ impl Nursery {
         self.terminals.give_back(master);
     }
 
-    /// Starts a command with these standard streams and returns when its program was executed. Callers on several
-    /// threads are served one after the other, about a millisecond each.
+    /// Starts a command with these standard streams and returns when its program was executed, after about a
+    /// millisecond. Several threads may call at a time.
     ///
     /// # Errors
-    /// See [`LaunchError`]; none of the command's code has then run.
+    /// See [`LaunchError`].
     pub fn launch(&self, launch: &Launch, stdio: [OwnedFd; 3]) -> Result<Launched, LaunchError> {
-        let (exit, report) = pipe_with(PipeFlags::CLOEXEC).map_err(LaunchError::Fork)?;
+        let (exit, report) = pipe()?;
+        let (failures, failed) = pipe()?;
+        let (wait, go) = pipe()?;
         let [stdin, stdout, stderr] = &stdio;
-        let fds = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), report.as_fd()];
+        let fds = [stdin, stdout, stderr, &report, &failed, &wait].map(AsFd::as_fd);
+        let pid = self.prepare(launch, &fds)?;
+        drop((report, failed, wait, stdio));
+        // Its copy of the reading end is the only one left: if it was killed meanwhile, `failures` tells.
+        let _ = rustix::io::write(&go, &[1]);
+        match first_failure(&failures) {
+            Some(None) => Ok(Launched { pid, exit }),
+            Some(Some((step, errno))) => Err(explain(step, errno, launch)),
+            None => {
+                let _ = tree::kill_tree(pid);
+                let _ = kill_process(pid, Signal::KILL);
+                Err(LaunchError::Lost)
+            }
+        }
+    }
+
+    /// Has a command's subreaper made, which then waits.
+    fn prepare(&self, launch: &Launch, fds: &[BorrowedFd<'_>]) -> Result<Pid, LaunchError> {
         let mut starter = self.starter();
         let stream = starter.stream.as_ref().ok_or(LaunchError::NurseryGone)?;
-        let response = channel::send(stream, &Request::Launch(launch.clone()), &fds)
+        let response = channel::send(stream, &Request::Launch(launch.clone()), fds)
             .and_then(|()| channel::receive::<Response>(stream));
         match response {
-            Ok((Response::Started(pid), _)) => {
+            Ok((Response::Prepared(pid), _)) => {
                 starter.subreapers.insert(pid);
-                let pid = Pid::from_raw(pid).ok_or(LaunchError::NurseryGone)?;
-                Ok(Launched { pid, exit })
+                Pid::from_raw(pid).ok_or(LaunchError::NurseryGone)
             }
-            Ok((Response::Failed(failure), _)) => Err(explain(failure, launch)),
+            Ok((Response::Failed(Failure::Fork(errno)), _)) => {
+                Err(LaunchError::Fork(Errno::from_raw_os_error(errno)))
+            }
+            Ok((Response::Failed(Failure::Invalid(what)), _)) => Err(LaunchError::Invalid(match what {
+                Invalid::Empty => "no program",
+                Invalid::Nul => "a NUL byte in it",
+                Invalid::Variable => "a variable name is empty or has a = in it",
+            })),
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 Err(LaunchError::Invalid("arguments and environment exceed 4 MiB"))
             }
             Ok((Response::Confined | Response::Refused(_), _)) | Err(_) => {
-                // It must not start the command later, when nobody waits for it any more.
+                // The stream may be in the middle of a message. What it may have made ends without the word to begin.
                 starter.stream = None;
                 let _ = kill_process(self.pid, Signal::KILL);
                 Err(LaunchError::NurseryGone)
@@ -167,13 +194,14 @@ impl Nursery {
     }
 
     /// Ends processes that came to the supervisor because their command killed its own subreaper. To be called when a
-    /// subreaper was ended by a signal. `except` are other children of the supervisor's own. Returns how many were
+    /// subreaper was ended by a signal. `except` are other children of the supervisor's: its own, and
+    /// the subreapers of a nursery before this one. Returns how many were
     /// ended.
     ///
     /// # Errors
     /// When `/proc` cannot be read or some survive: see [`super::kill_tree`].
     pub fn kill_strays(&self, except: &[Pid]) -> io::Result<usize> {
-        // Holding the lock: no command is being started, so every subreaper is known.
+        // Holding the lock: no command is being prepared, so every subreaper is known.
         let mut starter = self.starter();
         starter.subreapers.retain(|subreaper| tree::is_alive(*subreaper));
         let mut known = starter.subreapers.clone();
@@ -206,26 +234,39 @@ fn cannot(what: &'static str) -> impl Fn(io::Error) -> ConfineError {
     move |source| ConfineError::Io { what, source }
 }
 
-fn explain(failure: Failure, launch: &Launch) -> LaunchError {
+fn pipe() -> Result<(OwnedFd, OwnedFd), LaunchError> {
+    pipe_with(PipeFlags::CLOEXEC).map_err(LaunchError::Fork)
+}
+
+/// Waits until a program was executed (no failure) or could not be. None if neither comes to pass.
+fn first_failure(failures: &OwnedFd) -> Option<Option<(Step, Errno)>> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).ok()?;
+        match poll(&mut [PollFd::new(failures, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return None,
+            Err(Errno::INTR) => {}
+            Ok(_) | Err(_) => break,
+        }
+    }
+    // Shorter than a pipe's atomic write: it comes whole or not at all.
+    let mut record = [0; FAILURE_RECORD];
+    match rustix::io::read(failures, &mut record) {
+        Ok(FAILURE_RECORD) => Some(Some(shim::read_failure(record))),
+        Ok(_) | Err(_) => Some(None),
+    }
+}
+
+fn explain(step: Step, errno: Errno, launch: &Launch) -> LaunchError {
     let program = || launch.argv.first().cloned().unwrap_or_default();
-    match failure {
-        Failure::Invalid(Invalid::Empty) => LaunchError::Invalid("no program"),
-        Failure::Invalid(Invalid::Nul) => LaunchError::Invalid("a NUL byte in it"),
-        Failure::Invalid(Invalid::Variable) => {
-            LaunchError::Invalid("a variable name is empty or has a = in it")
+    match (step, errno) {
+        (Step::Fork | Step::Session, errno) => LaunchError::Fork(errno),
+        (Step::Directory, errno) => LaunchError::Cwd { cwd: launch.cwd.clone(), errno },
+        (Step::Execute, Errno::NOENT | Errno::NOTDIR) => LaunchError::NotFound(program()),
+        (Step::Execute, Errno::ACCESS | Errno::PERM) => LaunchError::PermissionDenied(program()),
+        (Step::Execute, Errno::TOOBIG) => {
+            LaunchError::Invalid("arguments and environment are more than the kernel takes")
         }
-        Failure::Step(step, errno) => {
-            let errno = Errno::from_raw_os_error(errno);
-            match (step, errno) {
-                (Step::Fork | Step::Session, errno) => LaunchError::Fork(errno),
-                (Step::Directory, errno) => LaunchError::Cwd { cwd: launch.cwd.clone(), errno },
-                (Step::Execute, Errno::NOENT | Errno::NOTDIR) => LaunchError::NotFound(program()),
-                (Step::Execute, Errno::ACCESS | Errno::PERM) => LaunchError::PermissionDenied(program()),
-                (Step::Execute, Errno::TOOBIG) => {
-                    LaunchError::Invalid("arguments and environment are more than the kernel takes")
-                }
-                (Step::Execute, errno) => LaunchError::Exec { program: program(), errno },
-            }
-        }
+        (Step::Execute, errno) => LaunchError::Exec { program: program(), errno },
     }
 }

@@ -1,21 +1,19 @@
-//! The nursery process: takes away its own rights, then starts commands until the supervisor closes the socket.
+//! The nursery process: takes away its own rights, then forks commands until the supervisor closes the socket.
 //!
 //! It has one thread, so that a fork copies no lock in a held state. To the supervisor it is as hostile as the
 //! commands, which share its domain and can stop or kill it: it learns nothing but what to start.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::fcntl_dupfd_cloexec;
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask};
 
-use super::channel::{self, Failure, Request, Response, Step};
+use super::channel::{self, Failure, Request, Response};
 use super::program::Program;
-use super::shim::{self, Descriptors, FAILURE_RECORD};
+use super::shim::{self, Descriptors};
 use crate::confine::domain::Domain;
 use crate::confine::sys::{self, Fork, Parent};
 use crate::confine::{Launch, Policy, Support, filter};
@@ -58,8 +56,8 @@ fn serve() -> io::Result<()> {
         let Request::Launch(launch) = request else {
             return Err(io::Error::from(io::ErrorKind::InvalidData));
         };
-        let response = match start(&launch, fds) {
-            Ok(pid) => Response::Started(pid),
+        let response = match prepare(&launch, fds) {
+            Ok(pid) => Response::Prepared(pid),
             Err(failure) => Response::Failed(failure),
         };
         channel::send(&stream, &response, &[])?;
@@ -90,29 +88,13 @@ fn confine(policy: &Policy, support: Support, terminals: Vec<OwnedFd>) -> Result
     sys::install_filter(&filter).map_err(errno("seccomp"))
 }
 
-/// Starts a command and waits until its program was executed or could not be.
-fn start(launch: &Launch, fds: Vec<OwnedFd>) -> Result<i32, Failure> {
-    let step = |step: Step| move |errno: rustix::io::Errno| Failure::Step(step, errno.raw_os_error());
+/// Makes a command's subreaper, which waits for the supervisor's word.
+fn prepare(launch: &Launch, fds: Vec<OwnedFd>) -> Result<i32, Failure> {
     let program = Program::prepare(launch).map_err(Failure::Invalid)?;
-    let [stdin, stdout, stderr, exit]: [OwnedFd; 4] =
-        fds.try_into().map_err(|_| Failure::Step(Step::Session, libc::EBADF))?;
-    let descriptors = Descriptors { stdin, stdout, stderr, exit };
-    let (failures, report) = pipe_with(PipeFlags::CLOEXEC).map_err(step(Step::Fork))?;
-
-    let pid = match sys::fork(Parent::CallersParent).map_err(step(Step::Fork))? {
-        Fork::Child => shim::run(&program, &descriptors, &report),
-        Fork::Parent(pid) => pid,
-    };
-    drop((report, descriptors));
-    let mut record = Vec::with_capacity(FAILURE_RECORD);
-    let read = File::from(failures).read_to_end(&mut record);
-    match (read, <[u8; FAILURE_RECORD]>::try_from(record.as_slice())) {
-        // The pipe closed without a word: the program was executed.
-        (Ok(0), _) => Ok(pid),
-        (Ok(_), Ok(record)) => {
-            let (step, errno) = shim::read_failure(record);
-            Err(Failure::Step(step, errno))
-        }
-        (Ok(_) | Err(_), _) => Err(Failure::Step(Step::Fork, libc::EIO)),
+    let descriptors = Descriptors::from_received(fds).ok_or(Failure::Fork(libc::EBADF))?;
+    match sys::fork(Parent::CallersParent) {
+        Ok(Fork::Child) => shim::run(&program, &descriptors),
+        Ok(Fork::Parent(pid)) => Ok(pid),
+        Err(errno) => Err(Failure::Fork(errno.raw_os_error())),
     }
 }

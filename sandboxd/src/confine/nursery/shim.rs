@@ -8,12 +8,11 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, ioctl_tiocsctty, set_child_subreaper, setsid, wait};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
-use super::channel::Step;
 use super::program::Program;
 use crate::confine::Exit;
 use crate::confine::sys::{self, Fork, Parent};
 
-/// The descriptors of one launch.
+/// The descriptors of one launch, in the order in which they are sent.
 #[derive(Debug)]
 pub(super) struct Descriptors {
     pub(super) stdin: OwnedFd,
@@ -21,20 +20,48 @@ pub(super) struct Descriptors {
     pub(super) stderr: OwnedFd,
     /// Where the subreaper reports the command's end.
     pub(super) exit: OwnedFd,
+    /// Where a failure on the way to the program is reported. Closes when the program is executed.
+    pub(super) failures: OwnedFd,
+    /// Brings one byte once the supervisor knows of the subreaper. Without it, a supervisor that never heard of it is
+    /// gone or has given up, and nothing is run behind its back.
+    pub(super) go: OwnedFd,
+}
+
+impl Descriptors {
+    pub(super) fn from_received(fds: Vec<OwnedFd>) -> Option<Self> {
+        let [stdin, stdout, stderr, exit, failures, go] = fds.try_into().ok()?;
+        Some(Self { stdin, stdout, stderr, exit, failures, go })
+    }
+}
+
+/// The steps after which a command runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Making a process.
+    Fork,
+    /// Giving it a session, a terminal and its streams.
+    Session,
+    /// Entering the working directory.
+    Directory,
+    /// Executing the program.
+    Execute,
 }
 
 /// Bytes of a failure report: the step and the error, as two little-endian words.
 pub(super) const FAILURE_RECORD: usize = 8;
 
-/// The subreaper's life: start the command, report its main process's end, stay while descendants live. `failures`
-/// is a pipe that closes when the program is executed.
-pub(super) fn run(program: &Program, descriptors: &Descriptors, failures: &OwnedFd) -> ! {
+/// The subreaper's life: start the command when told to, report its main process's end, stay while descendants live.
+pub(super) fn run(program: &Program, descriptors: &Descriptors) -> ! {
+    let failures = &descriptors.failures;
     // Any process number means "yes". From here on the command's orphans come to this process.
     if let Err(errno) = set_child_subreaper(Some(Pid::INIT)) {
         fail(failures, Step::Fork, errno);
     }
+    if rustix::io::read(&descriptors.go, &mut [0; 1]) != Ok(1) {
+        sys::exit_now(1);
+    }
     let main = match sys::fork(Parent::Caller) {
-        Ok(Fork::Child) => become_command(program, descriptors, failures),
+        Ok(Fork::Child) => become_command(program, descriptors),
         Ok(Fork::Parent(main)) => main,
         Err(errno) => fail(failures, Step::Fork, errno),
     };
@@ -66,7 +93,8 @@ fn ended(status: WaitStatus) -> Option<Exit> {
     status.exit_status().map(Exit::Code).or_else(|| status.terminating_signal().map(Exit::Signal))
 }
 
-fn become_command(program: &Program, descriptors: &Descriptors, failures: &OwnedFd) -> ! {
+fn become_command(program: &Program, descriptors: &Descriptors) -> ! {
+    let failures = &descriptors.failures;
     if let Err(errno) = own_session(program.tty, descriptors) {
         fail(failures, Step::Session, errno);
     }
@@ -105,7 +133,7 @@ fn fail(failures: &OwnedFd, step: Step, errno: Errno) -> ! {
 }
 
 /// What a failure report says.
-pub(super) fn read_failure(record: [u8; FAILURE_RECORD]) -> (Step, i32) {
+pub(super) fn read_failure(record: [u8; FAILURE_RECORD]) -> (Step, Errno) {
     let [s0, s1, s2, s3, e0, e1, e2, e3] = record;
     let step = match u32::from_le_bytes([s0, s1, s2, s3]) {
         0 => Step::Fork,
@@ -113,5 +141,5 @@ pub(super) fn read_failure(record: [u8; FAILURE_RECORD]) -> (Step, i32) {
         2 => Step::Directory,
         _ => Step::Execute,
     };
-    (step, i32::from_le_bytes([e0, e1, e2, e3]))
+    (step, Errno::from_raw_os_error(i32::from_le_bytes([e0, e1, e2, e3])))
 }

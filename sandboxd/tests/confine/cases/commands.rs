@@ -56,6 +56,19 @@ pub(super) fn a_command_that_kills_its_nursery(sandbox: &Sandbox) {
     assert_eq!(again.shell("exit 4").exit, Exit::Code(4));
 }
 
+pub(super) fn a_command_that_stops_its_nursery(sandbox: &Sandbox) {
+    sandbox.shell(&format!("kill -STOP {}", sandbox.nursery.pid().as_raw_pid()));
+    let witness = sandbox.dir.join("workspace/witness").display().to_string();
+    let refused = sandbox.start_command(&sandbox.launch_of(&["/bin/touch", &witness])).map(drop);
+    assert!(matches!(refused, Err(LaunchError::NurseryGone)), "{refused:?}");
+    wait_for_end(sandbox.nursery.pid());
+    // A command that was given up does not run later.
+    assert!(!std::path::Path::new(&witness).exists());
+    let again = Sandbox::start(&sandbox.dir, Network::Loopback);
+    assert_eq!(again.shell("exit 4").exit, Exit::Code(4));
+    assert!(!std::path::Path::new(&witness).exists());
+}
+
 pub(super) fn commands_that_cannot_start(sandbox: &Sandbox) {
     let start = |argv: &[&str], change: fn(&mut podwright_sandboxd::confine::Launch)| {
         let mut launch = sandbox.launch_of(argv);

@@ -38,6 +38,23 @@ pub(super) fn other_hosts_and_other_listeners(sandbox: &Sandbox) {
     assert_untouched(&sandbox.pod);
 }
 
+/// A port is not a command's for good because it once had it.
+pub(super) fn a_port_that_passed_to_somebody_else(sandbox: &Sandbox) {
+    let bind = "import socket; s = socket.socket(); s.bind(('127.0.0.1', 0)); print(s.getsockname()[1])";
+    let port: u16 = sandbox.python(bind).output.trim().parse().unwrap();
+    let other = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    sandbox.probe(&[(&format!("connect(('127.0.0.1', {port}))"), "ECONNREFUSED")]);
+    assert_untouched(&other);
+    // Nor while it is bound but another listens on all addresses.
+    let wild = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = wild.local_addr().unwrap().port();
+    sandbox.probe(&[(
+        &format!("[(s := tcp()).setsockopt(1, 2, 1), s.bind(('127.0.0.1', {port})), connect(('127.0.0.1', {port}))]"),
+        "EADDRINUSE",
+    )]);
+    assert_untouched(&wild);
+}
+
 pub(super) fn socket_families_and_protocols(sandbox: &Sandbox) {
     sandbox.probe(&[
         ("socket.socket(socket.AF_INET, socket.SOCK_DGRAM)", "EPROTONOSUPPORT"),

@@ -1,5 +1,4 @@
-//! System calls of the supervisor for which `rustix` has no safe function.
-#![allow(unsafe_code)]
+//! What process 1 needs: signals, who is at the other end of a socket, System V objects.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
