@@ -93,14 +93,7 @@ async fn kill_container(world: &World, pod: &str, container: &str) {
         .and_then(|status| status.container_id.clone());
     let id = id.expect("the container has started");
     let output = std::process::Command::new(script)
-        .args([
-            "ctr",
-            "task",
-            "kill",
-            "-s",
-            "SIGKILL",
-            id.trim_start_matches("containerd://"),
-        ])
+        .args(["ctr", "task", "kill", "-s", "SIGKILL", id.trim_start_matches("containerd://")])
         .env("KUBECONFIG", kubeconfig())
         .output()
         .expect("hack/cluster can be run");
