@@ -9,4 +9,5 @@ mod fence;
 mod life;
 mod model;
 mod references;
+mod stream;
 mod work;
