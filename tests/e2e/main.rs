@@ -2,11 +2,15 @@
 
 #[path = "../support/cluster.rs"]
 mod cluster;
+#[path = "../support/git.rs"]
 mod git;
+#[path = "../support/world.rs"]
 mod world;
 
 mod fence;
 mod life;
 mod model;
+mod person;
 mod references;
+mod stream;
 mod work;
