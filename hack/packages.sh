@@ -19,6 +19,12 @@ need_packages() {
 	with_lock apt install_packages "${missing[@]}"
 }
 
+# What cargo needs beside itself: it links with gcc, and dependencies bring some C.
+need_rust() {
+	command -v "${CARGO:-cargo}" >/dev/null || fail "cargo is missing: install Rust 1.95 or later. See https://rustup.rs."
+	need_packages gcc libc6-dev
+}
+
 install_packages() {
 	export DEBIAN_FRONTEND=noninteractive
 	if ! apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1; then

@@ -28,10 +28,11 @@ quietly() {
 	rm -f "$output"
 }
 
-# wait_for SECONDS WHAT COMMAND...: polls the command four times a second.
+# wait_for SECONDS WHAT COMMAND...: polls the command four times a second, and says WHAT when it had to wait.
 wait_for() {
 	local seconds=$1 what=$2 deadline
 	shift 2
+	! "$@" >/dev/null 2>&1 || return 0
 	deadline=$(($(date +%s) + seconds))
 	until "$@" >/dev/null 2>&1; do
 		[ "$(date +%s)" -lt "$deadline" ] || return 1

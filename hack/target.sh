@@ -1,14 +1,16 @@
 # shellcheck shell=bash
 # The cluster that a script works on. Sourced, never run.
 #
-# KUBECONFIG is left alone when the caller has set it or wants the current cluster (CLUSTER=current), and
-# is the local cluster's otherwise.
+# The caller's KUBECONFIG counts only when he says that he means it (CLUSTER=current): many have one exported,
+# and nobody wants a demo on the cluster that it happens to name.
 
 CLUSTER=${CLUSTER:-local}
 
-if [ "$CLUSTER" = local ]; then
-	export KUBECONFIG=${KUBECONFIG:-$CLUSTER_KUBECONFIG}
-fi
+case $CLUSTER in
+local) export KUBECONFIG=$CLUSTER_KUBECONFIG ;;
+current) ;;
+*) fail "CLUSTER is $CLUSTER, and should be local or current." ;;
+esac
 
 kubectl() { "$KUBECTL" "$@"; }
 
@@ -19,6 +21,13 @@ find_kubectl() {
 	else
 		KUBECTL=$(command -v kubectl) || fail "CLUSTER=current needs kubectl on the PATH."
 	fi
+}
+
+# The user's own Helm, when there is one, spares building it.
+find_helm() {
+	HELM=
+	[ "$CLUSTER" = local ] || HELM=$(command -v helm) || true
+	[ -n "$HELM" ] || HELM=$(binary helm)
 }
 
 # sandbox_image: the reference of the default sandbox image, there for the cluster to run.

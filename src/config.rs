@@ -2,8 +2,6 @@
 
 use std::net::SocketAddr;
 
-use anyhow::bail;
-
 use crate::cli::ControllerArgs;
 use crate::controller::Scope;
 use crate::controller::build::AgentImage;
@@ -28,13 +26,27 @@ pub struct ControllerConfig {
     pub log_filter: String,
 }
 
+/// A flag whose value can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No image for the agents.
+    #[error("--agent-image is empty: name the image that has this program in it")]
+    AgentImage,
+    /// No pull policy of Kubernetes.
+    #[error("--agent-image-pull-policy is {0:?}: it must be Always, IfNotPresent or Never")]
+    PullPolicy(String),
+    /// A comma too many.
+    #[error("--namespaces has an empty name in it")]
+    Namespaces,
+}
+
 impl ControllerConfig {
     /// Checks what was typed.
     ///
     /// # Errors
     ///
     /// When a value can't be used; the message names the flag.
-    pub fn new(typed: ControllerArgs) -> anyhow::Result<Self> {
+    pub fn new(typed: ControllerArgs) -> Result<Self, ConfigError> {
         let ControllerArgs {
             namespaces,
             concurrency,
@@ -46,10 +58,10 @@ impl ControllerConfig {
             log_filter,
         } = typed;
         if agent_image.trim().is_empty() {
-            bail!("--agent-image is empty: name the image that has this program in it");
+            return Err(ConfigError::AgentImage);
         }
         if !["Always", "IfNotPresent", "Never"].contains(&agent_image_pull_policy.as_str()) {
-            bail!("--agent-image-pull-policy must be Always, IfNotPresent or Never");
+            return Err(ConfigError::PullPolicy(agent_image_pull_policy));
         }
         Ok(Self {
             scopes: scopes(namespaces)?,
@@ -63,7 +75,7 @@ impl ControllerConfig {
     }
 }
 
-fn scopes(mut namespaces: Vec<String>) -> anyhow::Result<Vec<Scope>> {
+fn scopes(mut namespaces: Vec<String>) -> Result<Vec<Scope>, ConfigError> {
     if namespaces.is_empty() {
         return Ok(vec![Scope::All]);
     }
@@ -71,7 +83,7 @@ fn scopes(mut namespaces: Vec<String>) -> anyhow::Result<Vec<Scope>> {
     namespaces.sort();
     namespaces.dedup();
     if namespaces.iter().any(String::is_empty) {
-        bail!("--namespaces has an empty name in it");
+        return Err(ConfigError::Namespaces);
     }
     Ok(namespaces.into_iter().map(Scope::Namespace).collect())
 }
@@ -83,7 +95,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
 
-    fn config(flags: &[&str]) -> anyhow::Result<ControllerConfig> {
+    fn config(flags: &[&str]) -> Result<ControllerConfig, ConfigError> {
         let start = ["podwright", "controller", "--agent-image", "podwright:1"];
         let Command::Controller(args) = Cli::parse_from(start.iter().chain(flags)).command else {
             panic!("not the controller")

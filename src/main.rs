@@ -93,7 +93,7 @@ async fn run_controller(typed: ControllerArgs) -> anyhow::Result<()> {
     let client = kube::Client::try_from(cluster).context("cannot build a client for the cluster")?;
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone()));
-    controller::run(config, client, stop).await
+    Ok(controller::run(config, client, stop).await?)
 }
 
 async fn run_scripted_model(typed: ScriptedModelArgs) -> anyhow::Result<()> {

@@ -1,10 +1,9 @@
 //! Liveness, readiness and metrics over HTTP.
 
-use std::net::SocketAddr;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Context;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::get;
@@ -33,15 +32,6 @@ impl Health {
     }
 }
 
-/// Takes the address.
-///
-/// # Errors
-///
-/// When it can't be had.
-pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
-}
-
 /// Answers `/livez`, `/readyz` and `/metrics` until `stop`. `render` gives the text of the metrics.
 ///
 /// # Errors
@@ -52,20 +42,19 @@ pub async fn serve(
     health: Arc<Health>,
     render: impl Fn() -> String + Clone + Send + Sync + 'static,
     stop: CancellationToken,
-) -> anyhow::Result<()> {
+) -> io::Result<()> {
     let metrics = move || async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], render()) };
     let routes = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(move || async move { health.code() }))
         .route("/metrics", get(metrics));
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
-        .context("the probes can't be served any more")
+    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
@@ -82,7 +71,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_ready_only_when_it_says_so_and_ends_when_it_is_told() {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let health = Arc::new(Health::default());
         let stop = CancellationToken::new();

@@ -47,9 +47,7 @@ program() {
 # procedural macros, and rebuild everything else each time.
 compile() {
 	local cargo=${CARGO:-cargo}
-	command -v "$cargo" >/dev/null || fail "cargo is missing: install Rust 1.95 or later. See https://rustup.rs."
-	# cargo links with it, and dependencies bring some C.
-	need_packages gcc libc6-dev
+	need_rust
 	say "compiling podwright and podwright-sandboxd ($PROFILE)"
 	"$cargo" build --quiet --locked --profile "$PROFILE" --package podwright --bin podwright >&2 ||
 		fail "podwright does not compile."

@@ -130,8 +130,8 @@ start_node() {
 
 start_network() {
 	started kubelet 120 node_ready
-	# Only now: it ends when the node's object is not there soon.
-	write_proxy_configuration
+	# Only now: it ends when the node's object is not there soon. And it ends when its file is written.
+	running kube-proxy || write_proxy_configuration
 	start kube-proxy "$(binary kube-proxy)" --config "$CLUSTER_STATE/proxy.yaml"
 	started kube-proxy 60 curl --noproxy '*' -sf "http://$PROXY_HEALTH/healthz"
 	started coredns 60 curl --noproxy '*' -sf "http://$COREDNS_READY/ready"

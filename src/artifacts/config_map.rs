@@ -130,12 +130,8 @@ async fn with_retries<T, F: Future<Output = kube::Result<T>>>(
 
 /// An answer that stays the same: everything in 4xx but for conflicts and too many requests.
 fn lasting(error: &kube::Error) -> Option<&Status> {
-    match error {
-        kube::Error::Api(status) if matches!(status.code, 400..=499) && !matches!(status.code, 409 | 429) => {
-            Some(status)
-        }
-        _ => None,
-    }
+    let kube::Error::Api(status) = error else { return None };
+    (matches!(status.code, 400..=499) && !matches!(status.code, 409 | 429)).then_some(status)
 }
 
 #[cfg(test)]

@@ -100,11 +100,33 @@ impl Caches {
     /// Stores that are never filled: every pass reads the API server itself.
     #[cfg(test)]
     pub(super) fn empty() -> Self {
-        fn store<K: Resource<DynamicType = ()> + Clone + 'static>() -> Store<K> {
-            reflector::store().0
-        }
         let filled = vec![Filled::default()];
-        Self { tasks: store(), attempts: store(), pods: store(), messages: store(), filled }
+        Self { filled, ..Self::showing(Vec::new(), Vec::new(), Vec::new(), Vec::new()) }
+    }
+
+    /// Stores that show these objects, whatever the API server has by now.
+    #[cfg(test)]
+    pub(super) fn showing(
+        tasks: Vec<AgentTask>,
+        attempts: Vec<AgentAttempt>,
+        pods: Vec<Pod>,
+        messages: Vec<AgentMessage>,
+    ) -> Self {
+        fn store<K: Resource<DynamicType = ()> + Clone + 'static>(objects: Vec<K>) -> Store<K> {
+            let (store, mut writer) = reflector::store();
+            objects.into_iter().for_each(|object| writer.apply_watcher_event(&watcher::Event::Apply(object)));
+            store
+        }
+        fn guarded<K>(objects: Vec<K>) -> Vec<Guarded<K>> {
+            objects.into_iter().map(|object| DeserializeGuard(Ok(object))).collect()
+        }
+        Self {
+            tasks: store(guarded(tasks)),
+            attempts: store(guarded(attempts)),
+            pods: store(pods),
+            messages: store(guarded(messages)),
+            filled: Vec::new(),
+        }
     }
 
     /// Waits until each store has had its first list.

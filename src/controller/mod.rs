@@ -14,6 +14,7 @@ pub mod pace;
 pub mod plan;
 pub mod pod_state;
 pub mod refusal;
+pub mod start;
 pub mod status;
 pub mod validate;
 
@@ -32,20 +33,21 @@ mod tests;
 
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context as _, bail};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::{Config as Workers, Controller, Error as LoopError};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, ResourceExt};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use self::caches::Scope;
 use self::caches::{Caches, Guarded, Triggers, watch};
 use self::context::Context;
-use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, GROUP, ModelProvider, VERSION};
+use self::start::{RunError, check_definitions};
+use crate::api::{AgentEnvironment, AgentMessage, AgentTask, ModelProvider};
 use crate::clock::SystemClock;
 use crate::config::ControllerConfig;
 use crate::names;
@@ -58,7 +60,7 @@ use crate::telemetry::metrics::Metrics;
 ///
 /// When the cluster does not serve our kinds, when the listen address is taken, or when a watch loop ends by
 /// itself.
-pub async fn run(config: ControllerConfig, client: Client, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(config: ControllerConfig, client: Client, stop: CancellationToken) -> Result<(), RunError> {
     check_definitions(&client).await?;
     let metrics = Arc::new(Metrics::new()?);
     let health = Arc::new(Health::default());
@@ -86,40 +88,16 @@ pub async fn run(config: ControllerConfig, client: Client, stop: CancellationTok
         let stores = stores.clone();
         move || metrics.render(stores.iter().flat_map(reasons))
     };
-    let listener = server::bind(config.listen).await?;
-    parts.spawn(server::serve(listener, health.clone(), render, stop.clone()));
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| RunError::Listen { address: config.listen, source })?;
+    let serving = server::serve(listener, health.clone(), render, stop.clone());
+    parts.spawn(async { serving.await.map_err(RunError::Serve) });
     parts.spawn(become_ready(stores, health, stop.clone()));
     while let Some(ended) = parts.join_next().await {
-        let outcome = ended.context("a part of the controller failed").flatten();
-        // One part alone is no controller: the rest ends too, and the pod is started anew.
+        // Without one part it is no controller: the rest ends too, and the process is started anew.
         stop.cancel();
-        outcome?;
-    }
-    Ok(())
-}
-
-/// Makes sure that the cluster serves our kinds.
-async fn check_definitions(client: &Client) -> anyhow::Result<()> {
-    let version = format!("{GROUP}/{VERSION}");
-    let advice = "install the CustomResourceDefinitions first: podwright crd --apply, or kubectl apply --server-side -f crds/";
-    let served = match client.list_api_group_resources(&version).await {
-        Ok(list) => list.resources,
-        Err(kube::Error::Api(status)) if status.is_not_found() => {
-            bail!("this cluster does not serve {version}; {advice}")
-        }
-        Err(error) => return Err(error).context("cannot reach the cluster"),
-    };
-    let wanted = [
-        AgentTask::kind(&()),
-        AgentAttempt::kind(&()),
-        AgentMessage::kind(&()),
-        AgentEnvironment::kind(&()),
-        ModelProvider::kind(&()),
-    ];
-    for kind in wanted {
-        if !served.iter().any(|resource| resource.kind == kind) {
-            bail!("this cluster does not serve the kind {kind} of {version}; {advice}");
-        }
+        ended??;
     }
     Ok(())
 }
@@ -129,14 +107,14 @@ async fn run_scope(
     triggers: Triggers,
     concurrency: u16,
     stop: CancellationToken,
-) -> anyhow::Result<()> {
+) -> Result<(), RunError> {
     let orphans = orphans::answer_forever(context.clone());
     let tasks = run_tasks(context, triggers, concurrency, stop.clone());
     tokio::select! {
-        () = orphans => bail!("the answering of messages ended by itself"),
+        () = orphans => {}
         () = tasks => {}
     }
-    if stop.is_cancelled() { Ok(()) } else { bail!("the watch of AgentTasks ended by itself") }
+    if stop.is_cancelled() { Ok(()) } else { Err(RunError::Ended) }
 }
 
 async fn run_tasks(context: Arc<Context>, triggers: Triggers, concurrency: u16, stop: CancellationToken) {
@@ -200,7 +178,7 @@ async fn become_ready(
     stores: Vec<Caches>,
     health: Arc<Health>,
     stop: CancellationToken,
-) -> anyhow::Result<()> {
+) -> Result<(), RunError> {
     let filled = async {
         for caches in &stores {
             caches.wait_until_filled().await;

@@ -94,11 +94,15 @@ pub(super) fn on_error(task: Arc<Guarded<AgentTask>>, error: &Error, context: Ar
 
 /// Status and inbox are written against the versions they were computed from. When one was old, the pass is made
 /// once more, on fresh reads; a second conflict goes the way of all errors.
-async fn pass_again_if_stale(context: &Context, task: &Arc<AgentTask>, id: &TaskId) -> Result<Done, Error> {
+pub(super) async fn pass_again_if_stale(
+    context: &Context,
+    task: &Arc<AgentTask>,
+    id: &TaskId,
+) -> Result<Done, Error> {
     let observed = observe(&context.client, &context.caches, task, id).await?;
     match pass(context, observed).await {
         Err(error) if error.request().is_some_and(RequestError::is_conflict) => {
-            let observed = observe_live(&context.client, id).await?;
+            let observed = observe_live(&context.client, id, task).await?;
             pass(context, observed).await
         }
         outcome => outcome,
@@ -150,7 +154,7 @@ async fn certain(
     if observed.live || !first.is_irrevocable() {
         return Ok((observed, first));
     }
-    let observed = observe_live(client, &observed.id).await?;
+    let observed = observe_live(client, &observed.id, &observed.task).await?;
     let second = plan(&observed, now);
     Ok((observed, second))
 }

@@ -71,7 +71,7 @@ pub fn next(
         active_seconds: report.map(|report| report.active_seconds),
         start_time: stored.start_time.or(Some(Time(now))),
         completion_time: ending.map(|_| Time(now)),
-        result: ending.and_then(|_| result(observed, report)),
+        result: ending.and_then(|ending| result(observed, ending, report)),
     };
     shrink(&mut status);
     status
@@ -158,15 +158,14 @@ fn summary(
     })
 }
 
-fn result(observed: &Observed, report: Option<&AgentAttemptStatus>) -> Option<TaskResult> {
+fn result(observed: &Observed, ending: &Ending, report: Option<&AgentAttemptStatus>) -> Option<TaskResult> {
     let report = report?;
     // A patch that is not what it says is not passed on, and neither is one that nobody has checked.
     let is_good = observed.patch == Some(ArtifactCheck::Good);
-    Some(TaskResult {
-        attempt: INDEX,
-        message: report.last_message.clone(),
-        patch: report.patch.clone().filter(|_| is_good),
-    })
+    let patch = report.patch.clone().filter(|_| is_good);
+    // Without an answer and without a patch, the newest words are only about what was going on.
+    let has_result = ending.reason.verdict() == Verdict::Succeeded || patch.is_some();
+    has_result.then(|| TaskResult { attempt: INDEX, message: report.last_message.clone(), patch })
 }
 
 /// What people and programs act on.

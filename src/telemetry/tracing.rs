@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -15,12 +16,23 @@ pub enum LogFormat {
     Json,
 }
 
+/// Why nothing can be logged.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter can't be read.
+    #[error("the log filter (RUST_LOG) can't be read: {0}")]
+    Filter(#[from] ParseError),
+    /// Log lines go somewhere else already.
+    #[error("cannot begin to log: {0}")]
+    Begun(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
 /// Log lines from here on go to standard error. `filter` has the syntax of `RUST_LOG`.
 ///
 /// # Errors
 ///
 /// When the filter cannot be read, or a subscriber was set before.
-pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<()> {
+pub fn init(format: LogFormat, filter: &str) -> Result<(), LogError> {
     let filter = EnvFilter::try_new(filter)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -30,5 +42,5 @@ pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<()> {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().try_init(),
     };
-    outcome.map_err(|error| anyhow::anyhow!("cannot begin to log: {error}"))
+    outcome.map_err(LogError::Begun)
 }

@@ -13,9 +13,6 @@ use super::fetch::{ATTRIBUTES, Fetched, Found, quoted};
 use super::git::{Git, GitError};
 use super::record::{self, Stage};
 
-/// The refs of a repository as text: 1,000,000 of them at 64 bytes.
-const REFS_MAX: usize = 64 << 20;
-
 /// Why there is no work tree.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckoutError {
@@ -64,10 +61,7 @@ pub async fn checkout(fetched: &Fetched, layout: &Layout, git: &Git) -> Result<(
     record.stage = Stage::CheckingOut;
     record::write(&layout.private(), &record)?;
 
-    let refs = ["for-each-ref", "--format=%(objectname) %(refname)"];
-    let bare = layout.git_dir();
-    let refs = git.run_in(&bare, refs).env("GIT_DIR", &bare).output(REFS_MAX).await.map_err(failed)?;
-    make_git_dir(fetched, &bare, &worktree, &refs)?;
+    make_git_dir(fetched, &layout.git_dir(), &worktree)?;
     let git_dir = worktree.join(".git");
     git.run_in(&worktree, ["read-tree", "-m", "-u", "HEAD"])
         .env("GIT_DIR", &git_dir)
@@ -84,7 +78,7 @@ pub async fn checkout(fetched: &Fetched, layout: &Layout, git: &Git) -> Result<(
 }
 
 /// Everything of the new `.git` but the index, which git writes with the files.
-fn make_git_dir(fetched: &Fetched, bare: &Path, worktree: &Path, refs: &[u8]) -> io::Result<()> {
+fn make_git_dir(fetched: &Fetched, bare: &Path, worktree: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o755).create(worktree)?;
     let git_dir = worktree.join(".git");
     for name in ["objects/info", "objects/pack", "refs/heads", "refs/remotes", "refs/tags", "info"] {
@@ -100,21 +94,29 @@ fn make_git_dir(fetched: &Fetched, bare: &Path, worktree: &Path, refs: &[u8]) ->
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    fs::write(git_dir.join("packed-refs"), refs)?;
     fs::write(git_dir.join("info/attributes"), ATTRIBUTES)?;
     fs::write(git_dir.join("config"), config(fetched, FIRST_RUN))?;
+    // A tag's own object is not its commit, so what was fetched is copied.
+    if let Some(name) = fetched.stored_as() {
+        write_ref(&git_dir, &name, &fs::read_to_string(bare.join(&name))?)?;
+    }
+    let commit = format!("{}\n", fetched.base_commit);
     let head = match branch(fetched) {
         Some(branch) => {
-            let path = git_dir.join("refs/heads").join(branch);
-            if let Some(directory) = path.parent() {
-                fs::create_dir_all(directory)?;
-            }
-            fs::write(path, format!("{}\n", fetched.base_commit))?;
+            write_ref(&git_dir, &format!("refs/heads/{branch}"), &commit)?;
             format!("ref: refs/heads/{branch}\n")
         }
-        None => format!("{}\n", fetched.base_commit),
+        None => commit,
     };
     fs::write(git_dir.join("HEAD"), head)
+}
+
+fn write_ref(git_dir: &Path, name: &str, value: &str) -> io::Result<()> {
+    let path = git_dir.join(name);
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    fs::write(path, value)
 }
 
 /// Settings of the checkout alone: workers, because writing files one by one is most of its time.
@@ -158,9 +160,7 @@ fn failed(error: GitError) -> CheckoutError {
 
 impl From<io::Error> for CheckoutError {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
-            _ => Self::Volume(error),
-        }
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if full { Self::NoSpace } else { Self::Volume(error) }
     }
 }

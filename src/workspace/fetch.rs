@@ -118,6 +118,18 @@ impl Credential {
     }
 }
 
+impl Fetched {
+    /// The ref of the bare repository that has the branch or tag.
+    pub(crate) fn stored_as(&self) -> Option<String> {
+        let name = self.reference.short()?;
+        match self.found {
+            Found::Branch => Some(format!("{TRACKING}{name}")),
+            Found::Tag => Some(format!("refs/tags/{name}")),
+            Found::Commit => None,
+        }
+    }
+}
+
 /// Fetches into the bare repository, unless that was done before.
 ///
 /// The first connection is given up after 10 s, a silent transfer after 30 s.
@@ -310,9 +322,7 @@ fn host(url: &Url) -> String {
 
 impl From<io::Error> for FetchError {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
-            _ => Self::Volume(error),
-        }
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if full { Self::NoSpace } else { Self::Volume(error) }
     }
 }

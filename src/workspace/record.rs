@@ -49,11 +49,19 @@ pub(crate) fn read(directory: &Path) -> io::Result<Option<Record>> {
     Ok(Some(serde_json::from_slice(&fs::read(path)?)?))
 }
 
-/// Replaces the record; it is on disk when this returns.
+/// Replaces the record. [`Stage::CheckedOut`] is on disk when this returns: were it lost with the power,
+/// a work tree that has become hostile would pass for half a checkout. The other stages may be lost, and
+/// then their work is done again.
 pub(crate) fn write(directory: &Path, record: &Record) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(&serde_json::to_vec_pretty(record)?)?;
-    file.as_file().sync_all()?;
+    let durable = record.stage == Stage::CheckedOut;
+    if durable {
+        file.as_file().sync_all()?;
+    }
     file.persist(directory.join(FILE)).map_err(|error| error.error)?;
-    File::open(directory)?.sync_all()
+    if durable {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
 }

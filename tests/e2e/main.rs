@@ -12,4 +12,5 @@ mod life;
 mod model;
 mod person;
 mod references;
+mod stream;
 mod work;

@@ -6,6 +6,7 @@ use std::future::pending;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
@@ -68,9 +69,8 @@ impl World {
 
     /// Applies an AgentEnvironment with the default sandbox image, with some fields replaced.
     pub(crate) async fn apply_environment(&self, name: &str, more: &Value) {
-        let installed: Api<AgentEnvironment> = Api::namespaced(self.client.clone(), RELEASE_NAMESPACE);
-        let installed = installed.get("default").await.expect("the chart is installed: run `make test`");
-        let mut spec = json!({"image": installed.spec.image,
+        let (_, image) = installed_images(&self.client).await;
+        let mut spec = json!({"image": image,
             "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}}});
         merge(&mut spec, more);
         self.apply::<AgentEnvironment>(name, &spec).await;
@@ -146,6 +146,17 @@ impl World {
     pub(crate) async fn end(self) {
         self.namespace.delete().await;
     }
+}
+
+/// The images that the chart installed: Podwright's own, and the default sandbox's.
+pub(crate) async fn installed_images(client: &Client) -> (String, String) {
+    let controllers: Api<Deployment> = Api::namespaced(client.clone(), RELEASE_NAMESPACE);
+    let controller =
+        controllers.get("podwright-controller").await.expect("the chart is installed: run `make test`");
+    let pod = controller.spec.and_then(|spec| spec.template.spec).expect("a pod");
+    let environments: Api<AgentEnvironment> = Api::namespaced(client.clone(), RELEASE_NAMESPACE);
+    let environment = environments.get("default").await.expect("the chart is installed: run `make test`");
+    (pod.containers[0].image.clone().expect("an image"), environment.spec.image)
 }
 
 /// Status, reason and message of a task's condition Succeeded.

@@ -193,12 +193,7 @@ impl Cluster for KubeCluster {
 
 /// The code and the words of an answer that stays the same.
 fn refusal(error: &kube::Error) -> Option<(u16, String)> {
-    match error {
-        kube::Error::Api(status)
-            if (400..500).contains(&status.code) && !matches!(status.code, 409 | 429) =>
-        {
-            Some((status.code, status.message.clone()))
-        }
-        _ => None,
-    }
+    let kube::Error::Api(status) = error else { return None };
+    let stays = (400..500).contains(&status.code) && !matches!(status.code, 409 | 429);
+    stays.then(|| (status.code, status.message.clone()))
 }

@@ -335,14 +335,19 @@ fn start_error(error: SandboxError) -> ExecError {
         SandboxError::Restarted { .. } => ExecError::SandboxRestarted,
         SandboxError::TooLarge(reason) => ExecError::Spawn(reason),
         SandboxError::Lost(_) => ExecError::OutcomeUnknown,
-        SandboxError::Refused(error) => match error.code {
-            ErrorCode::LimitReached => ExecError::TooManySessions(PROCESSES_MAX),
-            // It ran, or something else did under its name.
-            ErrorCode::AlreadyAcknowledged | ErrorCode::OpConflict | ErrorCode::Internal => {
-                ExecError::OutcomeUnknown
-            }
-            _ => ExecError::Spawn(error.message),
-        },
+        SandboxError::Refused(error) if error.code == ErrorCode::LimitReached => {
+            ExecError::TooManySessions(PROCESSES_MAX)
+        }
+        // It ran, or something else did under its name, or there was no answer.
+        SandboxError::Refused(error)
+            if matches!(
+                error.code,
+                ErrorCode::AlreadyAcknowledged | ErrorCode::OpConflict | ErrorCode::Internal
+            ) =>
+        {
+            ExecError::OutcomeUnknown
+        }
+        SandboxError::Refused(error) => ExecError::Spawn(error.message),
     }
 }
 
@@ -375,7 +380,6 @@ fn completed(live: &Live, look: &Look) -> Option<Event> {
         State::Exited(_, code) => (Some(*code), ItemStatus::Failed),
         State::Gone => (None, ItemStatus::Failed),
     };
-    let output = if look.output.is_empty() { "" } else { look.output.as_str() };
-    let details = ItemDetails::command(&live.command, output, code, status);
+    let details = ItemDetails::command(&live.command, &look.output, code, status);
     Some(Event::ItemCompleted { item: ThreadEventItem::new(live.ordinal, details) })
 }

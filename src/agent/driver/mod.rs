@@ -23,9 +23,6 @@ mod prepare;
 mod status;
 mod survey;
 
-#[cfg(test)]
-mod tests;
-
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;

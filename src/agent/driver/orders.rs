@@ -76,11 +76,14 @@ pub(super) async fn follow(cluster: KubeCluster, name: String, uid: String, orde
 
 fn is_refusal(error: &watcher::Error) -> bool {
     let status = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status,
-        _ => return false,
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => {
+            let kube::Error::Api(status) = error else { return false };
+            status
+        }
+        watcher::Error::WatchError(status) => status,
+        watcher::Error::NoResourceVersion => return false,
     };
     matches!(status.code, 401 | 403)
 }

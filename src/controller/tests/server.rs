@@ -9,6 +9,7 @@ use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tower::service_fn;
 
@@ -85,6 +86,13 @@ impl Server {
             mask(object);
         }
         objects
+    }
+
+    /// All objects of a resource, decoded.
+    pub(crate) fn all<K: DeserializeOwned>(&self, resource: &str) -> Vec<K> {
+        let state = self.0.lock().unwrap();
+        let objects = state.objects.iter().filter(|((kind, _), _)| kind == resource);
+        objects.map(|(_, object)| serde_json::from_value(object.clone()).unwrap()).collect()
     }
 
     pub(crate) fn names(&self, resource: &str) -> Vec<String> {

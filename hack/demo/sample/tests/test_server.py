@@ -8,7 +8,7 @@ from wordcount import Server
 class ServerTest(unittest.TestCase):
     def setUp(self):
         self.server = Server(("127.0.0.1", 0))
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         self.connection = socket.create_connection(self.server.server_address, timeout=10)
         self.answers = self.connection.makefile()
 

@@ -12,6 +12,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::terminals::TERMINALS;
 use crate::confine::{Launch, Policy, Support};
 
 /// From the supervisor.
@@ -62,7 +63,7 @@ pub(super) enum Invalid {
 const MAX_MESSAGE: usize = 4 << 20;
 
 /// The most descriptors beside one message: the terminals of [`Request::Confine`].
-pub(super) const MAX_DESCRIPTORS: usize = 16;
+const MAX_DESCRIPTORS: usize = TERMINALS;
 
 /// Sends a message.
 pub(super) fn send(stream: &UnixStream, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {

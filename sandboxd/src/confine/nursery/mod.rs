@@ -88,7 +88,7 @@ impl Nursery {
         let (ours, theirs) = UnixStream::pair().map_err(cannot("make a socket pair"))?;
         ours.set_read_timeout(Some(PATIENCE)).map_err(cannot("set a deadline"))?;
         ours.set_write_timeout(Some(PATIENCE)).map_err(cannot("set a deadline"))?;
-        let terminals = Terminals::open().map_err(cannot("open terminals"))?;
+        let terminals = Terminals::open();
         let pid = spawn(theirs.into()).map_err(cannot("start a nursery"))?;
 
         let slaves = terminals.slaves().map_err(cannot("open terminals"))?;
@@ -121,8 +121,8 @@ impl Nursery {
         self.profile
     }
 
-    /// Opens a terminal whose device the commands of this phase may also open by its path; after sixteen that are in
-    /// use, one that they cannot (`/dev/tty` and its descriptors still work).
+    /// Opens a terminal whose device the commands of this phase may also open by its path; when eight are in use, one
+    /// that they cannot (`/dev/tty` and its descriptors still work).
     ///
     /// # Errors
     /// When the kernel has no terminal left.

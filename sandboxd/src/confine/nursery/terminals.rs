@@ -2,7 +2,8 @@
 //!
 //! A Landlock rule names a device that exists, and a domain takes no rule after it was entered. So some terminals are
 //! opened beforehand and lent out: `/dev/stderr` and `$(tty)` then work in a command on a terminal, while every other
-//! terminal in the container, a person's for example, stays shut.
+//! terminal in the container stays shut. A person's terminal must not be one of these: every command of the phase can
+//! open them.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,8 +14,6 @@ use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{
     OptionalActions, QueueSelector, Termios, Winsize, tcflush, tcgetattr, tcsetattr, tcsetwinsize,
 };
-
-use super::channel::MAX_DESCRIPTORS;
 
 /// A terminal for one command.
 #[derive(Debug)]
@@ -29,17 +28,18 @@ pub struct Terminal {
 pub(super) struct Terminals {
     free: Mutex<Vec<OwnedFd>>,
     /// The settings of a terminal that nobody has used.
-    fresh: Termios,
+    fresh: Option<Termios>,
 }
 
+/// How many terminals are opened beforehand. A node has some 3,000 for all its pods, of which there may be 250.
+pub(super) const TERMINALS: usize = 8;
+
 impl Terminals {
-    pub(super) fn open() -> io::Result<Self> {
-        let free: Vec<OwnedFd> = (0..MAX_DESCRIPTORS).map(|_| open()).collect::<io::Result<_>>()?;
-        let fresh = match free.first() {
-            Some(master) => tcgetattr(slave_of(master)?)?,
-            None => tcgetattr(slave_of(&open()?)?)?,
-        };
-        Ok(Self { free: Mutex::new(free), fresh })
+    /// Opens as many as there are: without any, commands on terminals only cannot open theirs by path.
+    pub(super) fn open() -> Self {
+        let free: Vec<OwnedFd> = (0..TERMINALS).map_while(|_| open().ok()).collect();
+        let fresh = free.first().and_then(|master| tcgetattr(slave_of(master).ok()?).ok());
+        Self { free: Mutex::new(free), fresh }
     }
 
     /// The command's end of each, to make rules of.
@@ -51,14 +51,16 @@ impl Terminals {
         let master = self.free().pop();
         let master = master.map_or_else(open, Ok)?;
         let slave = slave_of(&master)?;
-        tcsetattr(&slave, OptionalActions::Now, &self.fresh)?;
+        if let Some(fresh) = &self.fresh {
+            tcsetattr(&slave, OptionalActions::Now, fresh)?;
+        }
         tcsetwinsize(&slave, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 })?;
         Ok(Terminal { master, slave })
     }
 
     pub(super) fn give_back(&self, master: OwnedFd) {
         let mut free = self.free();
-        if free.len() < MAX_DESCRIPTORS && is_abandoned(&master) {
+        if free.len() < TERMINALS && is_abandoned(&master) {
             free.push(master);
         }
     }

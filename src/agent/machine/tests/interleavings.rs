@@ -1,0 +1,165 @@
+//! Whatever comes in whatever order: every call gets one output, in the order of the calls; every request
+//! begins with the one before; and the journal tells the state.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::world::{World, broken, call, command, config, intent, message, patch, result, words};
+use crate::agent::journal::record::InputKind;
+use crate::agent::machine::{Config, Effect, Signal};
+use crate::agent::state::State;
+use crate::agent::tools::{CallClass, CallKind, ToolCall};
+use crate::api::reasons::Reason;
+use crate::llm::Item;
+
+/// What is under way outside, as the effects said.
+#[derive(Default)]
+struct Outside {
+    asking: bool,
+    running: Vec<u64>,
+    computing: Vec<u64>,
+    requests: Vec<Vec<Bytes>>,
+    finishing: bool,
+}
+
+impl Outside {
+    fn take(&mut self, world: &mut World) {
+        for effect in std::mem::take(&mut world.effects) {
+            match effect {
+                Effect::AskModel(_) => {
+                    self.asking = true;
+                    let thread = world.machine.state().thread.as_ref().unwrap();
+                    self.requests.push(thread.history.input().unwrap());
+                }
+                Effect::StopModel => self.asking = false,
+                Effect::RunCall(run) => self.running.push(run.ordinal),
+                Effect::ComputePatch { ordinal, .. } => self.computing.push(ordinal),
+                Effect::ApplyPatch { ordinal, .. } => self.running.push(ordinal),
+                Effect::StopCalls => {
+                    self.running.clear();
+                    self.computing.clear();
+                }
+                Effect::Finish(_) => self.finishing = true,
+                Effect::Append(_)
+                | Effect::Barrier(_)
+                | Effect::Emit(_)
+                | Effect::Prepare
+                | Effect::Survey(_)
+                | Effect::Acknowledge(_)
+                | Effect::ShowPatch
+                | Effect::Exit => {}
+            }
+        }
+        self.check_classes(world);
+    }
+
+    /// An exclusive call runs alone.
+    fn check_classes(&self, world: &World) {
+        let Some(thread) = &world.machine.state().thread else { return };
+        let under_way: Vec<u64> = self.running.iter().chain(&self.computing).copied().collect();
+        let exclusive = under_way.iter().any(|ordinal| {
+            let item = thread.history.get(*ordinal as usize).unwrap();
+            let call = match item {
+                Item::FunctionCall(call) => ToolCall::parse(CallKind::Function, &call.name, &call.arguments),
+                Item::CustomCall(call) => ToolCall::parse(CallKind::Custom, &call.name, &call.input),
+                other => panic!("{other:?} runs"),
+            };
+            call.unwrap().class() == CallClass::Exclusive
+        });
+        assert!(!exclusive || under_way.len() == 1, "{under_way:?}");
+    }
+}
+
+/// One thing that happens, chosen by two bytes among those that can.
+fn happen(world: &mut World, outside: &mut Outside, (what, which): (u8, u8)) {
+    let id = format!("c{}", which % 3);
+    let pick = |list: &mut Vec<u64>| (!list.is_empty()).then(|| list.remove(usize::from(which) % list.len()));
+    match what % 14 {
+        0 | 1 if outside.asking => world.item(command(&id, "true")),
+        2 if outside.asking => world.item(patch(&id)),
+        3 if outside.asking => world.item(call(&id, "update_plan", json!({"plan": []}))),
+        4 if outside.asking => world.item(call(&id, "unknown", json!({}))),
+        5 if outside.asking => world.item(words("words")),
+        6 if outside.asking => {
+            outside.asking = false;
+            world.completed((which % 2 == 0).then_some(false));
+        }
+        7 if outside.asking => {
+            outside.asking = false;
+            world.fails(broken());
+        }
+        8 => {
+            if let Some(ordinal) = pick(&mut outside.computing) {
+                let signal = if which % 3 == 0 {
+                    Signal::CallEnded(result(ordinal, "does not fit", None))
+                } else {
+                    Signal::PatchComputed { ordinal, patch: intent() }
+                };
+                world.tell(signal);
+            }
+        }
+        9 | 10 => {
+            if let Some(ordinal) = pick(&mut outside.running) {
+                world.ended(ordinal, "output");
+            }
+        }
+        11 => world.wait(u64::from(which)),
+        12 => world.tell(Signal::Message(message(i64::from(which) + 1, InputKind::Prompt, "more"))),
+        13 if which < 40 => {
+            outside.asking = false;
+            outside.running.clear();
+            outside.computing.clear();
+            world.boot += which % 2;
+            world.restart("crash");
+            world.found(BTreeMap::new());
+        }
+        13 => world.tell(Signal::Suspend(which % 2 == 0)),
+        _ => {}
+    }
+    outside.take(world);
+}
+
+fn check(world: &World, outside: &Outside) {
+    for pair in outside.requests.windows(2) {
+        assert_eq!(pair[1][..pair[0].len()], pair[0][..], "a request begins with the one before");
+    }
+    let folded = State::fold(&world.journal).unwrap();
+    let live = world.machine.state();
+    assert_eq!(folded.next_seq, live.next_seq);
+    assert_eq!(folded.prompts, live.prompts);
+    assert_eq!(folded.spent.usage, live.spent.usage);
+    let (folded, live) = (folded.thread.unwrap(), live.thread.as_ref().unwrap());
+    assert_eq!(folded.calls, live.calls);
+    assert_eq!(folded.last_end, live.last_end);
+    assert!(folded.history.items().eq(live.history.items()));
+    if let Some(outcome) = &world.machine.state().outcome {
+        assert_ne!(outcome.reason, Reason::InternalError, "{}", outcome.message);
+    }
+}
+
+proptest! {
+    #[test]
+    fn keep_pairing_order_and_prefix(happenings in prop::collection::vec(any::<(u8, u8)>(), 0..120)) {
+        let mut world = World::asked(Config { keep: Duration::from_secs(30), ..config() });
+        let mut outside = Outside::default();
+        outside.take(&mut world);
+        for happening in happenings {
+            happen(&mut world, &mut outside, happening);
+            check(&world, &outside);
+            if outside.finishing {
+                break;
+            }
+        }
+        if !outside.finishing {
+            world.tell(Signal::Message(message(1000, InputKind::Cancel, "")));
+        }
+        // History took no output that answers another call, so it is enough that none is missing.
+        let thread = world.machine.state().thread.as_ref().unwrap();
+        prop_assert!(thread.calls.is_empty());
+        prop_assert!(thread.history.input().is_ok());
+    }
+}

@@ -1,0 +1,5 @@
+//! The machine by scripts: what it is told, and everything that it wants done.
+
+mod interleavings;
+mod scripts;
+mod world;

@@ -1,0 +1,305 @@
+//! Scripts with their whole course as a snapshot.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use podwright_sandboxd::protocol::{Digest, EndedBy, Exit, ExitRecord, FileState, Span};
+use serde_json::json;
+
+use super::world::{
+    World, boot, broken, call, command, config, intent, message, patch, prepared, result, words,
+};
+use crate::agent::journal::record::{InputKind, SessionCursor, SessionOpened};
+use crate::agent::machine::{CallResult, Config, SessionChange, Signal};
+use crate::api::attempt::{Outcome, Phase};
+use crate::api::reasons::Reason;
+use crate::api::task::Limits;
+use crate::llm::{Fatal, FatalKind, Misconfiguration, Misconfigured, ModelError};
+
+#[test]
+fn a_task_from_start_to_end() {
+    let mut world = World::new(config());
+    world.start();
+    world.say("ready", prepared());
+    world.item(words("I look around."));
+    world.item(command("c1", "ls"));
+    world.completed(None);
+    world.ended(3, "a b c");
+    world.item(words("Done."));
+    world.completed(None);
+    world.say("published", Signal::Published);
+    assert_eq!(world.machine.phase(), Phase::Ended);
+    assert_snapshot!(world.told());
+}
+
+#[test]
+fn shared_calls_run_together_and_exclusive_ones_alone() {
+    let mut world = World::asked(config());
+    world.item(command("c1", "one"));
+    world.item(command("c2", "two"));
+    world.item(patch("c3"));
+    world.item(command("c4", "three"));
+    world.item(call("c5", "update_plan", json!({"plan": [{"step": "s", "status": "completed"}]})));
+    world.completed(None);
+    world.ended(3, "second");
+    world.ended(2, "first");
+    world.say("the patch fits", Signal::PatchComputed { ordinal: 4, patch: intent() });
+    world.ended(4, "patched");
+    world.ended(5, "third");
+    assert_snapshot!(world.told());
+}
+
+#[test]
+fn what_cannot_be_called_is_told_to_the_model() {
+    let mut world = World::asked(config());
+    world.item(call("c1", "fly", json!({})));
+    world.item(call("c2", "exec_command", json!({"command": "ls"})));
+    world.completed(None);
+    assert_snapshot!(world.told());
+}
+
+#[test]
+fn a_broken_stream_keeps_what_is_whole_and_asks_again_after_its_calls() {
+    let mut world = World::asked(config());
+    world.item(command("c1", "ls"));
+    world.fails(broken());
+    world.ended(2, "a b c");
+    world.wait(1);
+    world.item(words("Done."));
+    world.completed(None);
+    assert_snapshot!(world.told());
+}
+
+#[test]
+fn the_retry_budgets_end_in_model_failed() {
+    let mut world = World::asked(config());
+    for _ in 0..6 {
+        world.fails(broken());
+        world.wait(60);
+    }
+    assert_eq!(reason(&world), Some(Reason::ModelFailed));
+    assert_eq!(world.machine.state().spent.steps, 1, "repetitions belong to one step");
+    assert_eq!(world.machine.state().spent.requests, 6);
+}
+
+#[test]
+fn model_errors_have_their_reasons() {
+    let fatal = |kind| ModelError::Fatal(Fatal { kind, message: "no".into(), usage: None });
+    let wrong = ModelError::Misconfigured(Misconfigured {
+        kind: Misconfiguration::UnknownModel,
+        message: "no such model".into(),
+    });
+    for (error, expected) in [
+        (fatal(FatalKind::ContextWindowExceeded), Reason::ModelFailed),
+        (fatal(FatalKind::Refused), Reason::ModelRefused),
+        (wrong, Reason::ModelMisconfigured),
+    ] {
+        let mut world = World::asked(config());
+        world.fails(error);
+        assert_eq!(reason(&world), Some(expected));
+    }
+}
+
+#[test]
+fn end_turn_false_asks_again_and_an_empty_reply_ends_well() {
+    let mut world = World::asked(config());
+    world.item(words("More to come."));
+    world.completed(Some(false));
+    world.completed(None);
+    assert_snapshot!(world.told());
+    assert_eq!(reason(&world), Some(Reason::Completed));
+
+    let mut world = World::asked(config());
+    world.item(command("c1", "ls"));
+    world.completed(None);
+    world.ended(2, "x");
+    world.completed(None);
+    let outcome = world.machine.state().outcome.clone().unwrap();
+    assert_eq!(outcome.reason, Reason::Completed);
+    assert!(outcome.message.starts_with("EmptyReply: "), "{}", outcome.message);
+}
+
+#[test]
+fn a_cancel_closes_every_call_and_drops_the_request() {
+    let mut world = World::asked(config());
+    world.item(command("c1", "sleep 100"));
+    world.item(patch("c2"));
+    world.now += Duration::from_secs(2);
+    world.say("cancel", Signal::Message(message(1, InputKind::Cancel, "")));
+    world.ended(2, "too late");
+    assert_snapshot!(world.told());
+}
+
+#[test]
+fn limits_are_checked_before_the_spending() {
+    let limits = Limits { steps: 1, ..Limits::default() };
+    let mut world = World::asked(Config { limits, ..config() });
+    world.item(command("c1", "ls"));
+    world.completed(None);
+    world.ended(2, "x");
+    assert_snapshot!(world.told());
+
+    let limits = Limits { commands: 1, ..Limits::default() };
+    let mut world = World::asked(Config { limits, ..config() });
+    world.item(command("c1", "ls"));
+    world.item(command("c2", "ls"));
+    assert_eq!(world.machine.state().spent.commands, 1);
+    assert_eq!(reason(&world), Some(Reason::BudgetExceeded));
+
+    let limits = Limits { uncached_input_tokens: 60, ..Limits::default() };
+    let mut world = World::asked(Config { limits, ..config() });
+    world.item(command("c1", "ls"));
+    world.completed(None);
+    world.ended(2, "x");
+    assert_eq!(reason(&world), Some(Reason::BudgetExceeded));
+}
+
+#[test]
+fn active_time_ends_a_command_and_does_not_pass_while_suspended() {
+    let limits = Limits { active_seconds: 100, ..Limits::default() };
+    let mut world = World::asked(Config { limits, ..config() });
+    world.item(command("c1", "make"));
+    world.completed(None);
+    world.wait(60);
+    world.say("suspend", Signal::Suspend(true));
+    assert!(!world.machine.is_suspended(), "the command still runs");
+    world.ended(2, "built");
+    assert!(world.machine.is_suspended());
+    world.wait(100_000);
+    world.say("go on", Signal::Suspend(false));
+    assert!(!world.machine.is_suspended());
+    assert_eq!(world.machine.wake_at(), Some(world.now + Duration::from_secs(40)));
+    world.wait(40);
+    assert_eq!(reason(&world), Some(Reason::DeadlineExceeded));
+    assert_snapshot!(world.told());
+}
+
+#[test]
+fn a_prompt_begins_a_further_turn_while_the_pod_waits() {
+    let mut world = World::asked(Config { keep: Duration::from_secs(60), ..config() });
+    world.say("prompt", Signal::Message(message(1, InputKind::Prompt, "and then this")));
+    world.item(words("First."));
+    world.completed(None);
+    world.say("again", Signal::Message(message(1, InputKind::Prompt, "and then this")));
+    world.item(words("Second."));
+    world.completed(None);
+    assert_eq!(world.machine.phase(), Phase::Idle);
+    world.wait(59);
+    world.say("prompt", Signal::Message(message(2, InputKind::Prompt, "and this")));
+    assert_eq!(world.machine.phase(), Phase::Running);
+    world.item(words("Third."));
+    world.completed(None);
+    world.wait(60);
+    assert_eq!(reason(&world), Some(Reason::Completed));
+    assert_eq!(world.machine.state().inbox_seq, 2);
+    assert_snapshot!(world.told());
+}
+
+#[test]
+fn a_session_is_known_until_its_end_was_told_and_then_acknowledged() {
+    let mut world = World::asked(config());
+    world.item(call("c1", "exec_command", json!({"cmd": "top", "tty": true})));
+    world.completed(None);
+    let cursor = SessionCursor { output: 5, input: 0 };
+    let opened = SessionOpened { session: 10_001, op: 1, ordinal: 2, boot: boot(1), cursor };
+    let opened = result(2, "running", Some(SessionChange::Opened(opened)));
+    world.say("it goes on", Signal::CallEnded(opened));
+    assert_eq!(world.machine.state().thread.as_ref().unwrap().sessions[&10_001].cursor, cursor);
+    world.item(call("c2", "write_stdin", json!({"session_id": 10_001, "chars": "q"})));
+    world.completed(None);
+    let closed = CallResult {
+        exit: Some((1, exit())),
+        ..result(4, "over", Some(SessionChange::Closed { session: 10_001 }))
+    };
+    world.say("it ends", Signal::CallEnded(closed));
+    assert!(world.machine.state().thread.as_ref().unwrap().sessions.is_empty());
+    assert_snapshot!(world.told());
+}
+
+#[test]
+fn a_restart_breaks_the_request_and_finds_calls_by_their_rows() {
+    let mut world = World::asked(config());
+    world.item(command("c1", "make"));
+    world.item(patch("c2"));
+    world.restart("the agent dies; the sandbox lives");
+    world.found(BTreeMap::new());
+    world.ended(2, "built");
+    world.say("the patch fits", Signal::PatchComputed { ordinal: 3, patch: intent() });
+    world.restart("the agent dies in the middle of the patch");
+    let unapplied = file(b"g\n");
+    world.found(BTreeMap::from([(2, vec![FileState::Absent, unapplied])]));
+    world.say("the patch fits", Signal::PatchComputed { ordinal: 3, patch: intent() });
+    world.restart("again, and it was applied");
+    world.found(BTreeMap::from([(3, vec![file(b"x\n"), FileState::Absent])]));
+    world.item(command("c3", "make"));
+    world.completed(None);
+    world.boot = 2;
+    world.restart("both die");
+    world.found(BTreeMap::new());
+    assert_snapshot!(world.told());
+}
+
+#[test]
+fn a_restart_at_the_end_finishes_again_and_after_it_leaves_at_once() {
+    let mut world = World::asked(config());
+    world.item(words("Done."));
+    world.completed(None);
+    world.restart("the agent dies before the outcome is published");
+    world.say("published", Signal::Published);
+    world.restart("and after");
+    assert_snapshot!(world.told());
+}
+
+#[test]
+fn three_fruitless_restarts_are_a_crash_loop() {
+    let mut world = World::new(config());
+    world.start();
+    world.restart("1");
+    world.restart("2");
+    world.restart("3");
+    let outcome = world.machine.state().outcome.clone().unwrap();
+    assert_eq!(outcome.reason, Reason::InternalError);
+    assert!(outcome.message.starts_with("CrashLoop: "), "{}", outcome.message);
+
+    let mut world = World::asked(config());
+    for _ in 0..10 {
+        world.restart("again");
+        world.found(BTreeMap::new());
+        world.item(words("x"));
+        world.completed(Some(false));
+    }
+    assert_eq!(reason(&world), None);
+}
+
+#[test]
+fn a_failed_preparation_ends_the_attempt() {
+    let mut world = World::new(config());
+    world.start();
+    let outcome = Outcome { reason: Reason::CloneFailed, message: "no such branch".into() };
+    world.say("failed", Signal::Failed(outcome));
+    world.say("late", prepared());
+    assert_snapshot!(world.told());
+}
+
+fn reason(world: &World) -> Option<Reason> {
+    world.machine.state().outcome.as_ref().map(|outcome| outcome.reason)
+}
+
+fn file(content: &[u8]) -> FileState {
+    FileState::File { sha256: Digest::of(content), size: content.len() as u64, executable: false }
+}
+
+fn exit() -> ExitRecord {
+    let span = Span { start: 0, end: 0, sha256: Digest::of(b"") };
+    ExitRecord {
+        exit: Exit::Code(0),
+        ended_by: EndedBy::Itself,
+        started_at_ms: 0,
+        duration_ms: 1,
+        bytes: 0,
+        sha256: Digest::of(b""),
+        head: span,
+        tail: span,
+    }
+}
