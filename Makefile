@@ -38,3 +38,7 @@ cluster-up: ## Start the local cluster
 .PHONY: cluster-down
 cluster-down: ## Stop the local cluster and remove what it left on the machine
 	@hack/cluster down
+
+.PHONY: bench
+bench: ## Measure what docs/performance.md shows, and write it there (a quiet machine, half an hour)
+	@hack/bench

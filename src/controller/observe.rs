@@ -31,7 +31,7 @@ pub(super) async fn observe(
 ) -> Result<Observed, ObserveError> {
     // A store without its first list shows too little of everything.
     if !caches.are_filled() {
-        return observe_live(client, id).await;
+        return observe_live(client, id, task).await;
     }
     let attempt = caches.attempt(id).filter(|attempt| is_controlled_by(&attempt.metadata, &id.uid));
     let owner = attempt.as_ref().and_then(|attempt| attempt.metadata.uid.clone());
@@ -50,16 +50,22 @@ pub(super) async fn observe(
     if observed.pod.is_some() || observed.ended().is_some() || task.metadata.deletion_timestamp.is_some() {
         return Ok(observed);
     }
-    observe_live(client, id).await
+    observe_live(client, id, task).await
 }
 
-/// Looks at a task at the API server.
-pub(super) async fn observe_live(client: &kube::Client, id: &TaskId) -> Result<Observed, ObserveError> {
-    let (task, attempt, pod, messages) = tokio::try_join!(
+/// Looks at a task at the API server. `known` is any version of it: the names of what it refers to never change,
+/// so that these are read in the same breath.
+pub(super) async fn observe_live(
+    client: &kube::Client,
+    id: &TaskId,
+    known: &AgentTask,
+) -> Result<Observed, ObserveError> {
+    let (task, attempt, pod, messages, named) = tokio::try_join!(
         get::<AgentTask>(client, id, id.name.clone()),
         get::<AgentAttempt>(client, id, id.attempt_name()),
         get::<Pod>(client, id, id.pod_name()),
         messages(client, id),
+        environment_and_provider(client, id, known),
     )?;
     let task = task.filter(|task| task.metadata.uid.as_deref() == Some(&id.uid)).ok_or(ObserveError::Gone)?;
     if attempt.as_ref().is_some_and(|attempt| !is_controlled_by(&attempt.metadata, &id.uid)) {
@@ -80,22 +86,36 @@ pub(super) async fn observe_live(client: &kube::Client, id: &TaskId) -> Result<O
     };
     if observed.ended().is_none() {
         if observed.pod.is_none() && !observed.pod_was_made() {
-            observed.references = Some(references(client, id, &observed.task).await?);
+            observed.references = Some(references(client, id, &observed.task, named).await?);
         }
         observed.patch = patch(client, &observed).await?;
     }
     Ok(observed)
 }
 
+type EnvironmentAndProvider = (Option<AgentEnvironment>, Option<ModelProvider>);
+
+/// What a task without a pod names. Of one that has had its pod, nobody needs it any more.
+async fn environment_and_provider(
+    client: &kube::Client,
+    id: &TaskId,
+    known: &AgentTask,
+) -> Result<EnvironmentAndProvider, ObserveError> {
+    if known.status.as_ref().is_some_and(|status| status.resolved.is_some()) {
+        return Ok((None, None));
+    }
+    tokio::try_join!(
+        get::<AgentEnvironment>(client, id, known.spec.environment_name.clone()),
+        get::<ModelProvider>(client, id, known.spec.model.provider_name.clone()),
+    )
+}
+
 async fn references(
     client: &kube::Client,
     id: &TaskId,
     task: &AgentTask,
+    (environment, provider): EnvironmentAndProvider,
 ) -> Result<References, ObserveError> {
-    let (environment, provider) = tokio::try_join!(
-        get::<AgentEnvironment>(client, id, task.spec.environment_name.clone()),
-        get::<ModelProvider>(client, id, task.spec.model.provider_name.clone()),
-    )?;
     let Named { config_maps, secrets } = named(task, environment.as_ref(), provider.as_ref());
     // At most a dozen of each, by the schema's bounds.
     let config_maps = config_maps.into_iter().map(|name| get::<ConfigMap>(client, id, name));

@@ -265,14 +265,18 @@ fn before_pod(observed: &Observed) -> Plan {
 }
 
 fn with_pod(observed: &Observed, pod: &Pod, attempt: &AgentAttempt, now: Timestamp) -> Situation {
-    let cancelled = inbox::cancellation(observed).and_then(|cancellation| cancellation.told);
-    let cancelled_by = cancelled.map(|told| told + CANCEL_PATIENCE);
+    let report = observed.report();
+    let cancellation = inbox::cancellation(observed);
+    if cancellation.is_some() && report.is_none() && !pod_state::agent_runs(pod) {
+        return ended(Reason::Cancelled, "cancelled before its agent began to work".into());
+    }
+    let told = cancellation.and_then(|cancellation| cancellation.told);
+    let cancelled_by = told.map(|told| told + CANCEL_PATIENCE);
     if cancelled_by.is_some_and(|limit| now >= limit) {
         let message =
             "cancelled; the agent did not end by itself, so its pod was deleted and there is no patch";
         return ended(Reason::Cancelled, message.into());
     }
-    let report = observed.report();
     let deadline = deadline(pod, attempt, report);
     if deadline.is_some_and(|limit| now >= limit) {
         let message = format!(

@@ -94,6 +94,13 @@ pub fn agent_is_done(pod: &Pod) -> bool {
     phase == Some("Failed") || phase == Some("Succeeded") || exit_code(status, AGENT_CONTAINER) == Some(0)
 }
 
+/// Whether the agent's container runs.
+#[must_use]
+pub fn agent_runs(pod: &Pod) -> bool {
+    let agent = pod.status.as_ref().and_then(|status| container(status, AGENT_CONTAINER));
+    agent.and_then(|agent| agent.state.as_ref()).is_some_and(|state| state.running.is_some())
+}
+
 fn lost(pod: &Pod, status: &PodStatus, now: Timestamp) -> Option<PodState> {
     if let Some(deletion) = &pod.metadata.deletion_timestamp {
         // The time in it is that of the end of the grace period.

@@ -124,14 +124,15 @@ async fn a_credential_that_cannot_be_used() {
 async fn service_for_git(world: &World) -> String {
     use k8s_openapi::api::core::v1::Service;
     use k8s_openapi::api::discovery::v1::EndpointSlice;
-    let ports = json!([{"name": "http", "port": 8080, "targetPort": world.git.port()}]);
+    let port = url::Url::parse(&world.git.url("app")).expect("a URL").port();
+    let ports = json!([{"name": "http", "port": 8080, "targetPort": port}]);
     let service: Service =
         serde_json::from_value(json!({"metadata": {"name": "git"}, "spec": {"ports": ports}}))
             .expect("a service");
     world.api::<Service>().create(&PostParams::default(), &service).await.expect("it is taken");
     let slice: EndpointSlice = serde_json::from_value(json!({
         "metadata": {"name": "git", "labels": {"kubernetes.io/service-name": "git"}}, "addressType": "IPv4",
-        "ports": [{"name": "http", "port": world.git.port()}], "endpoints": [{"addresses": ["10.244.0.1"]}],
+        "ports": [{"name": "http", "port": port}], "endpoints": [{"addresses": ["10.244.0.1"]}],
     }))
     .expect("a slice");
     world.api::<EndpointSlice>().create(&PostParams::default(), &slice).await.expect("it is taken");

@@ -62,7 +62,7 @@ async fn a_task_brings_back_a_patch_that_applies() {
     // The script sleeps 3 s, since a node tells of a started container up to a second late.
     assert!(resolved.image_digest.is_some_and(|digest| digest.contains("sha256:")));
 
-    let clone = world.git.patched("app", patch.inline.expect("a small patch is inline").as_bytes());
+    let clone = world.patched("app", patch.inline.expect("a small patch is inline").as_bytes());
     let read = |path: &str| std::fs::read_to_string(clone.path().join(path)).expect("a file");
     assert_eq!((read("greeting.txt").as_str(), read("docs/new.txt").as_str()), ("hello, world\n", "new\n"));
 

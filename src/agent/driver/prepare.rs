@@ -26,7 +26,6 @@ use crate::api::reasons::Reason;
 use crate::api::task::{ConfigMapKeyRef, FetchMode, ReasoningEffort, Repository};
 use crate::llm::{Capabilities, Wire};
 use crate::sandbox::{Known, Outcome as CommandOutcome, Sandbox, SandboxError};
-use crate::workspace::confine::Confinement;
 use crate::workspace::{
     Bounds, CheckoutError, Credential, Depth, FetchError, FetchSpec, Fetched, Git, Layout, Worktree,
     checkout, fetch,
@@ -59,6 +58,7 @@ pub(super) struct Ready {
 pub(super) struct Preparation<C> {
     pub(super) cluster: C,
     pub(super) assignment: Assignment,
+    pub(super) git: Git,
     pub(super) layout: Layout,
     pub(super) announce: Announce,
 }
@@ -93,7 +93,6 @@ impl<C: Cluster> Preparation<C> {
         let job = &self.assignment.job;
         let repository = &job.repository;
         self.announce.phase(&format!("fetching {} at {}", repository.url, repository.reference)).await;
-        let git = Git::new(Confinement::Required).map_err(|error| clone_failed(&error))?;
         let spec = FetchSpec {
             url: repository.url.parse().map_err(|error| clone_failed(&error))?,
             reference: repository.reference.parse().map_err(|error| clone_failed(&error))?,
@@ -106,8 +105,8 @@ impl<C: Cluster> Preparation<C> {
             bounds: Bounds::default(),
         };
         let fetched =
-            fetch(&spec, &self.layout, &git).await.map_err(|error| fetch_failed(&error, repository))?;
-        checkout(&fetched, &self.layout, &git).await.map_err(|error| match error {
+            fetch(&spec, &self.layout, &self.git).await.map_err(|error| fetch_failed(&error, repository))?;
+        checkout(&fetched, &self.layout, &self.git).await.map_err(|error| match error {
             CheckoutError::Foreign => outcome(Reason::SandboxLost, &error),
             CheckoutError::NotFetched
             | CheckoutError::NoSpace
@@ -116,7 +115,7 @@ impl<C: Cluster> Preparation<C> {
             | CheckoutError::Git(_) => clone_failed(&error),
         })?;
         let excludes = &job.environment.patch_excludes;
-        let worktree = Worktree::open(&self.layout, &git, &fetched, excludes).await;
+        let worktree = Worktree::open(&self.layout, &self.git, &fetched, excludes).await;
         let worktree = worktree.map_err(|error| internal(&error))?;
         self.announce.base_commit(fetched.base_commit.to_string()).await;
         Ok(Workspace { fetched, worktree })

@@ -51,11 +51,24 @@ pub(super) struct Facts {
     pub(super) transcript: Option<ArtifactRef>,
     /// How the attempt ended, once everything else is in place.
     pub(super) outcome: Option<Outcome>,
-    /// When something new was said last.
-    pub(super) last_progress: Option<Timestamp>,
 }
 
 impl Facts {
+    /// What the process before this one left.
+    pub(super) fn after(status: AgentAttemptStatus, epoch: i32) -> Self {
+        let workspace = status.workspace.unwrap_or_default();
+        Self {
+            epoch,
+            confinement: workspace.confinement,
+            base_commit: workspace.base_commit,
+            doing: String::new(),
+            log_tail: status.log_tail,
+            patch: status.patch,
+            transcript: status.transcript,
+            outcome: None,
+        }
+    }
+
     /// Takes in an event: its line is part of the log.
     pub(super) fn log(&mut self, event: &Event, line: &str) {
         self.log_tail.push_str(line);
@@ -66,7 +79,7 @@ impl Facts {
     }
 }
 
-/// The whole status.
+/// The whole status but for its time, which is that of its writing.
 pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
     let state = machine.state();
     let thread = state.thread.as_ref();
@@ -105,7 +118,7 @@ pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
         }),
         patch: facts.patch.clone(),
         transcript: facts.transcript.clone(),
-        last_progress_time: facts.last_progress.map(Time),
+        last_progress_time: None,
     }
 }
 

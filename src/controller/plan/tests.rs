@@ -1,7 +1,9 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::controller::tests::fixtures::{accepted, at, at_work, fresh, message, task};
+use crate::controller::tests::fixtures::{
+    accepted, at, at_work, fresh, message, pod, running, stored_attempt, task,
+};
 use std::sync::Arc;
 
 /// The kubelet took the pod at second 100.
@@ -112,6 +114,23 @@ fn a_cancellation_gives_the_agent_two_minutes() {
     assert_eq!(working(&observed, 419), (Reason::Running, Some(at(420))));
     let ending = ending(&observed, 420);
     assert_eq!((ending.reason, ending.by), (Reason::Cancelled, EndedBy::Controller));
+}
+
+#[test]
+fn a_task_whose_agent_never_began_is_cancelled_at_once() {
+    let messages = vec![Arc::new(message("stop", "Cancel", 10))];
+    let pending = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False"}]});
+    let observed = Observed {
+        attempt: Some(Arc::new(stored_attempt())),
+        pod: Some(Arc::new(pod(pending))),
+        messages,
+        references: None,
+        ..fresh()
+    };
+    assert_eq!(ending(&observed, NOW).reason, Reason::Cancelled);
+    // One that runs may have begun, whatever it has not said yet.
+    let observed = Observed { pod: Some(Arc::new(pod(running()))), ..observed };
+    assert_eq!(working(&observed, NOW).0, Reason::Preparing);
 }
 
 #[test]

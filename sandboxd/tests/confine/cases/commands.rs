@@ -35,8 +35,8 @@ pub(super) fn a_command_that_kills_its_subreaper(sandbox: &Sandbox) {
     assert_eq!(read_exit(&launched.exit).unwrap(), Exit::Lost);
     wait_for_end(launched.pid);
     assert!(!processes_with("4712").is_empty());
-    // The shell and two sleepers.
-    assert_eq!(sandbox.nursery.kill_strays(&[]).unwrap(), 3);
+    // Both sleepers, and the shell if it did not become one.
+    assert!(sandbox.nursery.kill_strays(&[]).unwrap() >= 2);
     assert_eq!(processes_with("4712"), Vec::<i32>::new());
     // Nobody else was hurt.
     assert_eq!(processes_with("4713").len(), 1);

@@ -38,11 +38,6 @@ impl GitServer {
         format!("http://{}/{path}.git", self.address)
     }
 
-    /// The port.
-    pub(crate) fn port(&self) -> u16 {
-        self.address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port")
-    }
-
     /// Makes a repository with one commit on `main` of these files.
     pub(crate) fn repository(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
         let bare = self.folder.path().join(format!("{name}.git"));
@@ -62,19 +57,6 @@ impl GitServer {
         git(work.path(), &["push", "-q", path(&bare), "main"]);
         bare
     }
-
-    /// A fresh clone of a repository with a patch applied to it.
-    pub(crate) fn patched(&self, name: &str, patch: &[u8]) -> TempDir {
-        let clone = tempfile::tempdir().expect("a folder");
-        let bare = self.folder.path().join(format!("{name}.git"));
-        git(clone.path(), &["clone", "-q", path(&bare), "."]);
-        let file = clone.path().join(".git/change.patch");
-        fs::write(&file, patch).expect("a file");
-        if !patch.is_empty() {
-            git(clone.path(), &["apply", "--index", path(&file)]);
-        }
-        clone
-    }
 }
 
 impl Drop for GitServer {
@@ -84,7 +66,8 @@ impl Drop for GitServer {
     }
 }
 
-fn git(folder: &Path, arguments: &[&str]) {
+/// Runs git in a folder, with none of the machine's configuration, and gives what it printed.
+pub(crate) fn git(folder: &Path, arguments: &[&str]) -> String {
     let identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "commit.gpgsign=false"];
     let output = Command::new("git")
         .args(identity)
@@ -95,6 +78,7 @@ fn git(folder: &Path, arguments: &[&str]) {
         .output()
         .expect("git is there");
     assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn path(path: &Path) -> &str {

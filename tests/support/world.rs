@@ -1,4 +1,4 @@
-//! What an end-to-end test runs in: a namespace of its own on the real cluster, a git server and a scripted model
+//! What a whole task runs in: a namespace of its own on the real cluster, a git server and a scripted model
 //! of its own on this machine, which pods reach at the node's address. The controller is the one that the chart
 //! installed, under the chart's account.
 
@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::runtime::wait::await_condition;
 use kube::{Client, Resource, ResourceExt};
 use podwright::api::conditions::{self, SUCCEEDED};
-use podwright::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, ModelProvider, Reason};
+use podwright::api::{AgentAttempt, AgentEnvironment, AgentTask, ModelProvider};
 use podwright::scripted::{self, Script};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -33,7 +33,8 @@ pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) namespace: TestNamespace,
     pub(crate) git: GitServer,
-    model_url: String,
+    /// Base URL of its model.
+    pub(crate) model_url: String,
 }
 
 impl World {
@@ -93,14 +94,6 @@ impl World {
         self.apply::<AgentTask>(name, &spec).await;
     }
 
-    /// Says something to a task.
-    pub(crate) async fn say(&self, name: &str, spec: &Value) {
-        let message: AgentMessage = serde_json::from_value(json!({"apiVersion": "podwright.dev/v1alpha1",
-            "kind": "AgentMessage", "metadata": {"name": name}, "spec": spec}))
-        .expect("a message");
-        self.api::<AgentMessage>().create(&PostParams::default(), &message).await.expect("it is taken");
-    }
-
     /// The task, as soon as `condition` holds.
     pub(crate) async fn task_when(
         &self,
@@ -121,19 +114,6 @@ impl World {
         self.task_when(name, "ended", |task| matches!(succeeded(task).0.as_str(), "True" | "False")).await
     }
 
-    /// The task, as soon as its condition Succeeded has this reason.
-    pub(crate) async fn reason(&self, name: &str, reason: Reason) -> AgentTask {
-        self.task_when(name, reason.as_str(), |task| succeeded(task).1 == reason.as_str()).await
-    }
-
-    /// The attempt of a task.
-    pub(crate) async fn attempt(&self, task: &str) -> AgentAttempt {
-        let params = ListParams::default().fields(&format!("spec.taskName={task}"));
-        let mut found = self.api::<AgentAttempt>().list(&params).await.expect("attempts can be listed").items;
-        assert_eq!(found.len(), 1, "a task has one attempt");
-        found.remove(0)
-    }
-
     /// The pod of a task, as soon as there is one.
     pub(crate) async fn pod(&self, task: &str) -> Pod {
         let params = ListParams::default().labels(&format!("podwright.dev/task={task}"));
@@ -147,24 +127,8 @@ impl World {
         panic!("{task} has no pod:\n{}", self.description(task).await);
     }
 
-    /// Waits until the agent's log has a text. The status of a task may be 15 s late; the log is not.
-    pub(crate) async fn logged(&self, task: &str, text: &str) {
-        let pod = self.pod(task).await.name_any();
-        let params = LogParams { container: Some("agent".into()), ..LogParams::default() };
-        let mut log = String::new();
-        for _ in 0..600 {
-            // Before the container has started there is no log.
-            log = self.api::<Pod>().logs(&pod, &params).await.unwrap_or_default();
-            if log.contains(text) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("{task} did not log {text:?}:\n{log}\n{}", self.description(task).await);
-    }
-
     /// What is known about a task that did not do what a test expects.
-    async fn description(&self, task: &str) -> String {
+    pub(crate) async fn description(&self, task: &str) -> String {
         let tasks = self.api::<AgentTask>().get_opt(task).await.ok().flatten();
         let attempts = self.api::<AgentAttempt>().list(&ListParams::default()).await.map(|list| list.items);
         let status = tasks.map(|task| json!(task.status));

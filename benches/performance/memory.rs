@@ -1,0 +1,108 @@
+//! Resident memory of each part while it has nothing to do.
+
+use std::fs;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::api::{Api, ListParams};
+use podwright::api::AgentMessage;
+use serde_json::json;
+
+use crate::Bench;
+use crate::report::Row;
+
+/// What may be freed after work is freed by then.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// A process of a container.
+struct Process {
+    name: String,
+    resident_kib: u64,
+}
+
+/// The controller's resident memory, in MiB.
+pub(crate) async fn controller(client: &Client) -> f64 {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "podwright-system");
+    let wanted = ListParams::default().labels("app.kubernetes.io/component=controller");
+    let pods = pods.list(&wanted).await.expect("pods can be listed").items;
+    let running: Vec<&Pod> =
+        pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none() && !ids(pod).is_empty()).collect();
+    let [pod] = running.as_slice() else {
+        panic!("one controller is measured, and there are {}", running.len())
+    };
+    mebibytes(&ids(pod).iter().flat_map(|(_, id)| processes(id)).collect::<Vec<_>>())
+}
+
+pub(crate) async fn measure(bench: &Bench, controller_before: f64) -> Vec<Row> {
+    tokio::time::sleep(SETTLE).await;
+    let controller_after = controller(&bench.world.client).await;
+    let spec = json!({"prompt": "MEASURE-IDLE", "idle": {"keepSeconds": 600}});
+    bench.world.create_task("idle", "small", &spec).await;
+    let reason = |task: &podwright::api::AgentTask| crate::world::succeeded(task).1 == "Idle";
+    bench.world.task_when("idle", "idle", reason).await;
+    tokio::time::sleep(SETTLE).await;
+    let pod = bench.world.pod("idle").await;
+    let of = |container: &str| -> Vec<Process> {
+        ids(&pod).iter().filter(|(name, _)| name == container).flat_map(|(_, id)| processes(id)).collect()
+    };
+    let (agent, sandbox) = (of("agent"), of("sandbox"));
+    let message: AgentMessage = serde_json::from_value(json!({"apiVersion": "podwright.dev/v1alpha1",
+        "kind": "AgentMessage", "metadata": {"name": "enough"}, "spec": {"taskName": "idle", "kind": "Cancel"}}))
+    .expect("a message");
+    bench.world.api::<AgentMessage>().create(&Default::default(), &message).await.expect("it is taken");
+    bench.world.ended("idle").await;
+    bench.quiet().await;
+    bench.model.take();
+    vec![
+        Row::number("Resident memory of the controller, idle", controller_before.max(controller_after), 25.0, "MiB")
+            .note(format!(
+                "VmRSS: {controller_before:.1} MiB before the first task of the run, {controller_after:.1} MiB after the last."
+            )),
+        Row::number("Resident memory of an agent, idle", mebibytes(&agent), 20.0, "MiB")
+            .note(format!("VmRSS of all processes of the container: {}.", parts(&agent))),
+        Row::number("Resident memory of a supervisor, idle", mebibytes(&sandbox), 4.0, "MiB")
+            .note(format!("VmRSS of all processes of the container: {}.", parts(&sandbox))),
+    ]
+}
+
+fn ids(pod: &Pod) -> Vec<(String, String)> {
+    let statuses =
+        pod.status.as_ref().and_then(|status| status.container_statuses.clone()).unwrap_or_default();
+    let id = |id: &str| id.rsplit("//").next().unwrap_or_default().to_owned();
+    statuses.into_iter().filter_map(|status| Some((status.name, id(&status.container_id?)))).collect()
+}
+
+/// The processes of a container on this machine, which is the node.
+fn processes(container: &str) -> Vec<Process> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+        let path = entry.path();
+        let group = fs::read_to_string(path.join("cgroup")).unwrap_or_default();
+        let Ok(status) = fs::read_to_string(path.join("status")) else { continue };
+        if !group.contains(container) {
+            continue;
+        }
+        let field = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+                .unwrap_or_default()
+                .trim()
+        };
+        let resident_kib = field("VmRSS").trim_end_matches(" kB").parse().unwrap_or_default();
+        found.push(Process { name: field("Name").to_owned(), resident_kib });
+    }
+    assert!(!found.is_empty(), "the container {container} has no process on this machine");
+    found
+}
+
+fn mebibytes(processes: &[Process]) -> f64 {
+    processes.iter().map(|process| process.resident_kib).sum::<u64>() as f64 / 1024.0
+}
+
+fn parts(processes: &[Process]) -> String {
+    let part =
+        |process: &Process| format!("{} {:.1} MiB", process.name, process.resident_kib as f64 / 1024.0);
+    processes.iter().map(part).collect::<Vec<_>>().join(", ")
+}

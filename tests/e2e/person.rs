@@ -1,0 +1,66 @@
+//! What a person does beside creating a task: says something to it, waits for a word of it, looks at its attempt, tries
+//! its patch.
+
+use std::fs;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{ListParams, LogParams, PostParams};
+use podwright::api::{AgentAttempt, AgentMessage, AgentTask, Reason};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::git::git;
+use crate::world::{World, succeeded};
+
+impl World {
+    /// Says something to a task.
+    pub(crate) async fn say(&self, name: &str, spec: &Value) {
+        let message: AgentMessage = serde_json::from_value(json!({"apiVersion": "podwright.dev/v1alpha1",
+            "kind": "AgentMessage", "metadata": {"name": name}, "spec": spec}))
+        .expect("a message");
+        self.api::<AgentMessage>().create(&PostParams::default(), &message).await.expect("it is taken");
+    }
+
+    /// The task, as soon as its condition Succeeded has this reason.
+    pub(crate) async fn reason(&self, name: &str, reason: Reason) -> AgentTask {
+        self.task_when(name, reason.as_str(), |task| succeeded(task).1 == reason.as_str()).await
+    }
+
+    /// Waits until the agent's log has a text. The status of a task may be 15 s late; the log is not.
+    pub(crate) async fn logged(&self, task: &str, text: &str) {
+        let pod = self.pod(task).await.name_any();
+        let params = LogParams { container: Some("agent".into()), ..LogParams::default() };
+        let mut log = String::new();
+        for _ in 0..600 {
+            // Before the container has started there is no log.
+            log = self.api::<Pod>().logs(&pod, &params).await.unwrap_or_default();
+            if log.contains(text) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{task} did not log {text:?}:\n{log}\n{}", self.description(task).await);
+    }
+
+    /// The attempt of a task.
+    pub(crate) async fn attempt(&self, task: &str) -> AgentAttempt {
+        let params = ListParams::default().fields(&format!("spec.taskName={task}"));
+        let mut found = self.api::<AgentAttempt>().list(&params).await.expect("attempts can be listed").items;
+        assert_eq!(found.len(), 1, "a task has one attempt");
+        found.remove(0)
+    }
+
+    /// A fresh clone of a repository with a patch applied to it.
+    pub(crate) fn patched(&self, repository: &str, patch: &[u8]) -> TempDir {
+        let clone = tempfile::tempdir().expect("a folder");
+        git(clone.path(), &["clone", "-q", &self.git.url(repository), "."]);
+        let file = clone.path().join(".git/change.patch");
+        fs::write(&file, patch).expect("a file");
+        if !patch.is_empty() {
+            git(clone.path(), &["apply", "--index", ".git/change.patch"]);
+        }
+        clone
+    }
+}
