@@ -64,7 +64,7 @@ impl Wanted {
             type_: self.type_.to_owned(),
             status: self.status.as_str().to_owned(),
             reason: self.reason.to_owned(),
-            message: cut(&self.message, MAX_MESSAGE).to_owned(),
+            message: plain(&self.message, MAX_MESSAGE),
             observed_generation: generation,
             last_transition_time: before.map_or(Time(now), |c| c.last_transition_time.clone()),
         }
@@ -81,6 +81,18 @@ pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Conditio
 #[must_use]
 pub fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
+}
+
+/// A text of a model or a command as it may be shown: without the characters that steer a terminal or turn the
+/// direction of writing, and cut like [`cut`]. As JSON such a character takes six bytes, so this also keeps a
+/// status within its size.
+#[must_use]
+pub fn plain(text: &str, max: usize) -> String {
+    let steers = |c: &char| c.is_control() && !matches!(c, '\n' | '\t');
+    let turns =
+        |c: &char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let shown: String = text.chars().filter(|c| !steers(c) && !turns(c)).take(max).collect();
+    cut(&shown, max).to_owned()
 }
 
 #[cfg(test)]
@@ -105,6 +117,13 @@ mod tests {
         assert_eq!(first.last_transition_time, Time(at(10)));
         assert_eq!(second.last_transition_time, Time(at(10)));
         assert_eq!(third.last_transition_time, Time(at(30)));
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_left_out() {
+        assert_eq!(plain("a\u{1b}[31mb\r\n\tc\u{202e}d\u{9b}e\0", 100), "a[31mb\n\tcde");
+        assert_eq!(plain(&"\u{1}".repeat(5000), 4096), "");
+        assert_eq!(plain("aé", 2), "a");
     }
 
     #[test]

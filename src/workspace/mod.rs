@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 
 pub use checkout::{CheckoutError, checkout};
 pub use confine::Confinement;
-pub use fetch::{Bounds, Credential, Depth, FetchError, FetchSpec, Fetched, Reference, fetch};
+pub use fetch::{Bounds, Credential, Depth, FetchError, FetchSpec, Fetched, Reference, fetch, fetched};
 pub use git::{Git, GitError};
 pub use object::ObjectId;
 pub use patch::{Change, ChangedFile, Patch, PatchBody, PatchError, PatchStats, Worktree};

@@ -77,7 +77,6 @@ impl Stage {
             "environment": {},
             "model": {
                 "providerName": "default", "name": "scripted", "api": "Responses", "baseURL": model,
-                "contextWindow": 128_000,
                 "capabilities": {
                     "customTools": true, "parallelToolCalls": true, "developerRole": true, "promptCacheKey": true
                 },

@@ -20,6 +20,7 @@ mod orders;
 mod patches;
 mod perform;
 mod prepare;
+mod redact;
 mod status;
 mod survey;
 

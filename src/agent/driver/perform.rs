@@ -289,7 +289,11 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         let state = self.machine.state();
         let Some(thread) = &state.thread else { return outcome };
         self.facts.transcript = finish::keep_transcript(&self.cluster, &self.assignment, state).await;
-        let Some(workspace) = self.workspace.clone() else { return outcome };
+        let Some(workspace) = self.workspace.clone() else {
+            // Work without its patch is no success.
+            let lost = || finish::workspace_lost(&outcome);
+            return if outcome.reason == Reason::Completed { lost() } else { outcome };
+        };
         let baseline = thread.opened.baseline_tree.clone();
         let mut workspace = workspace.lock().await;
         match finish::keep_patch(&self.cluster, &self.assignment, &mut workspace, &baseline).await {
