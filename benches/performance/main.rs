@@ -3,6 +3,7 @@
 //!
 //! No figure makes it fail: it prints, and writes. It stops only when something does not work.
 #![allow(clippy::expect_used, clippy::panic, reason = "what cannot be measured ends the run, as in a test")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "JSON is not an enum of ours")]
 
 #[path = "../../tests/support/cluster.rs"]
 mod cluster;
@@ -146,11 +147,12 @@ async fn main() {
     let mut add = |rows: Vec<Row>| rows.into_iter().for_each(|row| report.add(row));
     // The controller has done nothing yet that it would still hold memory for.
     let idle = memory::controller(&bench.world.client).await;
+    let peers = start::peers(&bench).await;
     if wanted("start") {
-        add(start::measure(&bench).await);
+        add(start::measure(&bench, &peers).await);
     }
     if wanted("stream") {
-        add(stream::measure(&bench).await);
+        add(stream::measure(&bench, &peers).await);
     }
     if wanted("steps") {
         add(steps::measure(&bench).await);

@@ -7,9 +7,9 @@ use podwright::sandbox::protocol::{BootId, Network, OpId, Start};
 use podwright::sandbox::{Options, Outcome, PodDial, Sandbox, TokenFile};
 
 use crate::Bench;
+use crate::peer::Peers;
 use crate::report::Row;
 use crate::samples::Samples;
-use crate::start;
 
 /// A name that the admission policy of the chart leaves alone: the pod has no agent whose stream to protect.
 const POD: &str = "bare-stream";
@@ -17,14 +17,7 @@ const POD: &str = "bare-stream";
 /// Calls before the first that counts.
 const WARM_UP: u32 = 3;
 
-pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
-    let peers = start::peers(bench).await;
-    bench
-        .world
-        .api::<podwright::api::AgentTask>()
-        .delete("first", &Default::default())
-        .await
-        .expect("it was there");
+pub(crate) async fn measure(bench: &Bench, peers: &Peers) -> Vec<Row> {
     peers.create(POD).await;
     peers.first_command(POD, "pwd").await;
 

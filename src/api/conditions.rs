@@ -98,8 +98,10 @@ mod tests {
     #[test]
     fn the_transition_time_moves_only_with_the_status() {
         let first = wanted(ConditionStatus::Unknown, "Preparing").merge(&[], Some(1), at(10));
-        let second = wanted(ConditionStatus::Unknown, "Running").merge(&[first.clone()], Some(1), at(20));
-        let third = wanted(ConditionStatus::True, "Completed").merge(&[second.clone()], Some(1), at(30));
+        let second =
+            wanted(ConditionStatus::Unknown, "Running").merge(std::slice::from_ref(&first), Some(1), at(20));
+        let third =
+            wanted(ConditionStatus::True, "Completed").merge(std::slice::from_ref(&second), Some(1), at(30));
         assert_eq!(first.last_transition_time, Time(at(10)));
         assert_eq!(second.last_transition_time, Time(at(10)));
         assert_eq!(third.last_transition_time, Time(at(30)));
