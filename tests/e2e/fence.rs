@@ -114,7 +114,8 @@ async fn an_agents_token_reaches_its_own_attempt_and_dies_with_the_work() {
 #[tokio::test]
 async fn the_controller_may_enter_no_pod() {
     const NAMESPACE: &str = "podwright-system";
-    let kubeconfig = kube::config::Kubeconfig::read_from(crate::cluster::kubeconfig()).expect("the kubeconfig");
+    let kubeconfig =
+        kube::config::Kubeconfig::read_from(crate::cluster::kubeconfig()).expect("the kubeconfig");
     let mut config =
         Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.expect("a configuration");
     config.auth_info.impersonate = Some(format!("system:serviceaccount:{NAMESPACE}:podwright-controller"));
