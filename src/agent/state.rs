@@ -173,7 +173,11 @@ impl State {
                     self.fruitless_starts = 0;
                 }
             }
-            Record::CallIntent(intent) if intent.tool == EXEC_COMMAND && intent.patch.is_none() => {
+            Record::CallIntent(intent)
+                if intent.tool == EXEC_COMMAND
+                    && intent.patch.is_none()
+                    && !thread.has_left(intent.ordinal) =>
+            {
                 self.spent.commands += 1;
             }
             Record::CallEnded(_) => self.fruitless_starts = 0,

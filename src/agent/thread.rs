@@ -167,6 +167,11 @@ impl Thread {
             && self.step_calls == 0
     }
 
+    /// Whether a call left for the sandbox, or was about to.
+    pub fn has_left(&self, ordinal: u64) -> bool {
+        self.calls.iter().any(|call| call.ordinal == ordinal && call.intent.is_some())
+    }
+
     /// The call item of an open call.
     pub fn call_item(&self, call: &OpenCall) -> Option<&Item> {
         self.history.get(usize::try_from(call.ordinal).ok()?)

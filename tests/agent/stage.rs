@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use axum::routing::post;
+use axum::{Json, Router};
 use podwright::agent::driver::cluster::ClusterError;
 use podwright::agent::driver::{Assignment, Cluster, Directories, Drive, DriveError, Orders, Stopped, drive};
 use podwright::api::AgentAttemptStatus;
@@ -21,6 +23,7 @@ use podwright::workspace::{Confinement, Git};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -34,6 +37,12 @@ pub(crate) struct Stage {
     workspace: PathBuf,
     sandbox: Sandbox,
     git: Child,
+}
+
+/// An agent with a runtime of its own, as it has in its process.
+pub(crate) struct Agent {
+    task: JoinHandle<Result<Stopped, DriveError>>,
+    runtime: Option<Runtime>,
 }
 
 /// The API server's stand-in: it keeps what the agent writes.
@@ -62,6 +71,30 @@ struct Sandbox {
 impl Stage {
     /// A stage on which the model plays `script`, with a small repository.
     pub(crate) async fn new(script: &str) -> Self {
+        Self::with_model(model(script).await)
+    }
+
+    /// A stage whose model says what `answer` makes of the newest item of a request, and of nothing else: asked
+    /// again, as after a crash, it answers the same. A script would take that for its next step.
+    pub(crate) async fn answering(answer: fn(&Value) -> Vec<Value>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let respond = move |Json(body): Json<Value>| async move {
+            let newest = body["input"].as_array().and_then(|input| input.last()).cloned().unwrap_or_default();
+            let items = answer(&newest)
+                .into_iter()
+                .map(|item| json!({"type": "response.output_item.done", "item": item}));
+            let usage = json!({"input_tokens": 1, "output_tokens": 1, "total_tokens": 2});
+            let end = json!({"type": "response.completed", "response": {"id": "r", "usage": usage}});
+            let events: String = items.chain([end]).map(|event| format!("data: {event}\n\n")).collect();
+            ([("content-type", "text/event-stream")], events)
+        };
+        let router = Router::new().route("/v1/responses", post(respond));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self::with_model(url)
+    }
+
+    fn with_model(model: String) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let volumes = TempDir::new().unwrap();
@@ -73,7 +106,6 @@ impl Stage {
         }
         repository(&volumes.path().join("served/app"));
         let (git, port) = git_server(&volumes.path().join("served"));
-        let model = model(script).await;
         let job = json!({
             "prompt": "Mend the greeting.",
             "repository": {"name": "app", "url": format!("http://127.0.0.1:{port}/open/app"), "ref": "main", "depth": 50},
@@ -102,11 +134,12 @@ impl Stage {
         }
     }
 
-    /// An agent's process. Aborting it is what a crash is to it.
-    pub(crate) fn agent(&self) -> JoinHandle<Result<Stopped, DriveError>> {
+    /// An agent's process.
+    pub(crate) fn agent(&self) -> Agent {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let volume = |name: &str| self.volumes.path().join(name);
         let job: Job = serde_json::from_value(self.job.clone()).unwrap();
-        tokio::spawn(drive(Drive {
+        let task = runtime.spawn(drive(Drive {
             assignment: Assignment {
                 namespace: "default".into(),
                 attempt: "fix-1".into(),
@@ -127,12 +160,13 @@ impl Stage {
             status: self.status(),
             orders: self.orders.subscribe(),
             log: Box::new(self.log.clone()),
-        }))
+        }));
+        Agent { task, runtime: Some(runtime) }
     }
 
     /// Runs an agent to its end, and gives the last status.
     pub(crate) async fn run(&self) -> AgentAttemptStatus {
-        assert_eq!(self.agent().await.unwrap().unwrap(), Stopped::Published, "{}", self.log.text());
+        assert_eq!(self.agent().ended().await, Stopped::Published, "{}", self.log.text());
         self.status()
     }
 
@@ -181,6 +215,28 @@ impl Stage {
     /// What the agent's events say, line by line.
     pub(crate) fn events(&self) -> Vec<Value> {
         self.log.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Agent {
+    /// Waits until it stops.
+    pub(crate) async fn ended(mut self) -> Stopped {
+        (&mut self.task).await.unwrap().unwrap()
+    }
+
+    /// Ends all of it at once: nothing of it runs any more when this returns, as after a kill. Merely aborting
+    /// its first task would leave the others running beside the next agent.
+    pub(crate) fn crash(mut self) {
+        let runtime = self.runtime.take().unwrap();
+        tokio::task::block_in_place(|| runtime.shutdown_timeout(Duration::from_secs(60)));
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

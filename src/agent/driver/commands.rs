@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem};
 use crate::agent::journal::record::{CallOutcome, SessionCursor, SessionOpened};
-use crate::agent::machine::{CallResult, RunCall, SessionChange};
+use crate::agent::machine::{CallResult, RunCall, SessionChange, Signal};
 use crate::agent::thread::Thread;
 use crate::agent::tools::exec::{
     ExecCommand, ExecContext, ExecError, ExecReport, ExecState, WriteStdin, chunk_id,
@@ -67,9 +67,16 @@ struct Live {
 /// What a call came to.
 pub(super) struct Done {
     /// For the machine.
-    pub(super) result: CallResult,
+    pub(super) signal: Signal,
     /// For surfaces.
     pub(super) event: Option<Event>,
+}
+
+impl Done {
+    /// The end of a call.
+    pub(super) fn ended(result: CallResult, event: Option<Event>) -> Self {
+        Self { signal: Signal::CallEnded(result), event }
+    }
 }
 
 /// One look at a command, in words and in facts.
@@ -135,6 +142,16 @@ impl Commands {
             Ok(start) => start,
             Err(reason) => return failed(run, command, &ExecError::Spawn(reason)),
         };
+        // A command that is certainly not sent has certainly not run. A restart between this look and the
+        // request leaves that open, and then so it is told.
+        match self.sandbox.ready().await {
+            Ok(boot) if boot.id != run.boot && !run.resumed => {
+                let signal = Signal::CallUnsent { ordinal: run.ordinal, boot: run.boot.clone() };
+                return Done { signal, event: None };
+            }
+            Ok(_) => {}
+            Err(error) => return failed(run, command, &start_error(error)),
+        }
         let id = start.process_id.clone();
         if let Err(error) = self.sandbox.start(&run.boot, start, 0).await {
             return failed(run, command, &start_error(error));
@@ -169,7 +186,7 @@ impl Commands {
             State::Gone => (None, None),
         };
         let (outcome, output) = (look.outcome, look.text);
-        Done { result: CallResult { ordinal: run.ordinal, outcome, output, exit, session }, event }
+        Done::ended(CallResult { ordinal: run.ordinal, outcome, output, exit, session }, event)
     }
 
     /// Writes to a session, or looks at it. One call at a time has a session, in the order in which they came.
@@ -218,7 +235,7 @@ impl Commands {
         let event = completed(&live, &look);
         let (outcome, output) = (look.outcome, look.text);
         let result = CallResult { ordinal: run.ordinal, outcome, output, exit, session: Some(session) };
-        Done { result, event }
+        Done::ended(result, event)
     }
 
     /// Lets the supervisor forget processes whose end is in the journal.
@@ -369,7 +386,7 @@ fn refused(run: &RunCall, error: &ExecError, closed: Option<i32>) -> Done {
     };
     let session = closed.map(|session| SessionChange::Closed { session });
     let result = CallResult { ordinal: run.ordinal, outcome, output: error.to_string(), exit: None, session };
-    Done { result, event: None }
+    Done::ended(result, None)
 }
 
 /// The end of a command, for surfaces.

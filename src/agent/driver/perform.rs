@@ -220,7 +220,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
                     let computed = Box::new(computed);
                     let _ = messages.send(Message::Computed { ordinal, computed }).await;
                 }
-                Err((result, event)) => tell(&messages, Done { result, event: Some(event) }).await,
+                Err((result, event)) => tell(&messages, Done::ended(result, Some(event))).await,
             }
         });
     }
@@ -233,7 +233,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         let messages = self.messages.clone();
         self.calls.spawn(async move {
             let (result, event) = patches.apply(ordinal, id, computed).await;
-            tell(&messages, Done { result, event: Some(event) }).await;
+            tell(&messages, Done::ended(result, Some(event))).await;
         });
     }
 
@@ -319,5 +319,5 @@ async fn tell(messages: &tokio::sync::mpsc::Sender<Message>, done: Done) {
     if let Some(event) = done.event {
         let _ = messages.send(Message::Event(event)).await;
     }
-    let _ = messages.send(Message::Signal(Signal::CallEnded(done.result))).await;
+    let _ = messages.send(Message::Signal(done.signal)).await;
 }

@@ -84,8 +84,12 @@ impl Machine {
                 self.running.insert(ordinal, self.at.monotonic);
                 effects.push(Effect::ComputePatch { ordinal, patch });
             }
+            ToolCall::ExecCommand(_) | ToolCall::WriteStdin(_) if self.boot_over => return Progress::Wait,
             ToolCall::ExecCommand(_) => {
-                if let Some(limit) = budget::forbids_command(&self.config.limits, &self.state.spent) {
+                // One that never left was counted when it was about to.
+                if self.op_of(ordinal).is_none()
+                    && let Some(limit) = budget::forbids_command(&self.config.limits, &self.state.spent)
+                {
                     return self.trip(limit, effects);
                 }
                 self.run(ordinal, written, call, effects);
@@ -99,7 +103,8 @@ impl Machine {
         let Some((op, boot)) = self.intend(ordinal, None, effects) else { return };
         self.running.insert(ordinal, self.at.monotonic);
         effects.push(Effect::Barrier(Barrier::Call));
-        effects.push(Effect::RunCall(RunCall { ordinal, op, call_id: written.call_id, boot, call }));
+        let call_id = written.call_id;
+        effects.push(Effect::RunCall(RunCall { ordinal, op, call_id, boot, resumed: false, call }));
     }
 
     /// The patch fits: from here on it may have happened.
@@ -191,7 +196,8 @@ impl Machine {
         let Some(written) = call.and_then(|call| written(thread, call)) else { return };
         if let Ok(call) = ToolCall::parse(written.kind, &written.name, &written.arguments) {
             self.running.insert(ordinal, self.at.monotonic);
-            effects.push(Effect::RunCall(RunCall { ordinal, op, call_id: written.call_id, boot, call }));
+            let call_id = written.call_id;
+            effects.push(Effect::RunCall(RunCall { ordinal, op, call_id, boot, resumed: true, call }));
         }
     }
 

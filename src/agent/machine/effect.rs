@@ -27,7 +27,7 @@ pub enum Effect {
     AskModel(Box<AskModel>),
     /// Drop the request that is under way.
     StopModel,
-    /// Run a command or write to one; answered by `CallEnded`.
+    /// Run a command or write to one; answered by `CallEnded` or `CallUnsent`.
     RunCall(RunCall),
     /// Read the files of a patch and verify it; answered by `PatchComputed` or `CallEnded`.
     ComputePatch {
@@ -78,6 +78,8 @@ pub struct RunCall {
     pub call_id: String,
     /// The life of the supervisor in which it runs, or ran.
     pub boot: BootId,
+    /// Whether an earlier process may have sent it already.
+    pub resumed: bool,
     /// What is to be done.
     pub call: ToolCall,
 }

@@ -81,6 +81,14 @@ pub enum Signal {
         /// What it changes.
         patch: PatchIntent,
     },
+    /// A call never left, since the life of the sandbox that it was meant for is over. It is begun again in
+    /// the next one.
+    CallUnsent {
+        /// Its place in history.
+        ordinal: u64,
+        /// The life that it was meant for.
+        boot: BootId,
+    },
     /// A call is over.
     CallEnded(CallResult),
     /// A moment asked for by [`super::Machine::wake_at`] has come.

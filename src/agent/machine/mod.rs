@@ -67,6 +67,8 @@ pub struct Machine {
     held: bool,
     /// The life of the supervisor, once it was reached.
     boot: Option<BootId>,
+    /// Whether that life is known to be over while nothing is known of the next: commands wait for it.
+    boot_over: bool,
     /// Calls that the driver has, by their place in history, and when they began.
     running: BTreeMap<u64, Duration>,
     /// When the failed request is repeated.
@@ -113,6 +115,7 @@ impl Machine {
             suspended: false,
             held: false,
             boot: None,
+            boot_over: false,
             running: BTreeMap::new(),
             retry_at: None,
             idle_since: None,
@@ -173,7 +176,10 @@ impl Machine {
                     self.recover_calls(&world, effects);
                 }
             }
-            Signal::SandboxRestarted(boot) => self.boot = Some(boot),
+            Signal::SandboxRestarted(boot) => {
+                self.boot = Some(boot);
+                self.boot_over = false;
+            }
             Signal::Message(message) => self.message(message, effects),
             Signal::Suspend(suspended) => {
                 self.suspended = suspended;
@@ -187,6 +193,11 @@ impl Machine {
                 self.model_failed(request, error, jitter, effects);
             }
             Signal::PatchComputed { ordinal, patch } => self.patch_computed(ordinal, patch, effects),
+            Signal::CallUnsent { ordinal, boot } => {
+                if self.running.remove(&ordinal).is_some() {
+                    self.boot_over |= self.boot.as_ref() == Some(&boot);
+                }
+            }
             Signal::CallEnded(result) => self.call_ended(result, effects),
             Signal::Woken => {}
             Signal::Failed(outcome) => self.end(outcome, effects),

@@ -241,6 +241,24 @@ fn a_restart_breaks_the_request_and_finds_calls_by_their_rows() {
 }
 
 #[test]
+fn a_command_that_never_left_is_begun_in_the_next_life_of_the_sandbox() {
+    let limits = Limits { commands: 1, ..Limits::default() };
+    let mut world = World::asked(Config { limits, ..config() });
+    world.item(command("c1", "make"));
+    world.completed(None);
+    world.say("it was not sent", Signal::CallUnsent { ordinal: 2, boot: boot(1) });
+    world.say("the sandbox is back", Signal::SandboxRestarted(boot(2)));
+    world.ended(2, "built");
+    assert_eq!(world.machine.state().spent.commands, 1);
+    // The next life was known before the call came back.
+    let mut other = World::asked(config());
+    other.item(command("c1", "make"));
+    other.say("the sandbox is back", Signal::SandboxRestarted(boot(2)));
+    other.say("it was not sent", Signal::CallUnsent { ordinal: 2, boot: boot(1) });
+    assert_snapshot!(format!("{}---\n{}", world.told(), other.told()));
+}
+
+#[test]
 fn a_restart_at_the_end_finishes_again_and_after_it_leaves_at_once() {
     let mut world = World::asked(config());
     world.item(words("Done."));
