@@ -137,7 +137,9 @@ async fn survives(
         tokio::spawn(async move {
             loop {
                 // While there is no connection a look may fail; the command goes on all the same.
-                let Ok(look) = sandbox.observe(&op("slow"), Duration::from_millis(500)).await else { continue };
+                let Ok(look) = sandbox.observe(&op("slow"), Duration::from_millis(500)).await else {
+                    continue;
+                };
                 assert_eq!(look.output.omitted, 0);
                 output.lock().await.extend_from_slice(&look.output.head);
                 if look.outcome != Outcome::Running {
