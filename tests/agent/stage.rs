@@ -41,8 +41,11 @@ pub(crate) struct Stage {
 pub(crate) struct FakeCluster {
     pub(crate) statuses: Arc<Mutex<Vec<AgentAttemptStatus>>>,
     pub(crate) artifacts: Arc<Mutex<BTreeMap<String, Encoded>>>,
-    pub(crate) secrets: Arc<Mutex<BTreeMap<String, BTreeMap<String, Vec<u8>>>>>,
+    pub(crate) secrets: Arc<Mutex<BTreeMap<String, Secret>>>,
 }
+
+/// The values of a Secret.
+type Secret = BTreeMap<String, Vec<u8>>;
 
 /// The agent's standard output.
 #[derive(Clone, Default)]
@@ -190,7 +193,7 @@ impl Drop for Stage {
 }
 
 impl Cluster for FakeCluster {
-    async fn secret(&self, name: &str) -> Result<BTreeMap<String, Vec<u8>>, ClusterError> {
+    async fn secret(&self, name: &str) -> Result<Secret, ClusterError> {
         let secrets = self.secrets.lock().unwrap();
         secrets.get(name).cloned().ok_or_else(|| ClusterError::Refused {
             what: format!("cannot read the Secret {name}"),

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | [`boot`] | from the pod's environment to an attempt |
 //! | [`cluster`], `orders`, `status` | the API server: Secrets, the attempt's spec, its status |
-//! | `prepare`, `finish` | the way in and the way out |
+//! | `prepare`, `setup`, `opening` | the way in: repository, setup script, first messages |
+//! | `survey`, `finish` | the way back after a restart, and the way out |
 //! | `model`, `commands`, `patches` | what the machine's effects come to |
 
 pub mod boot;
@@ -16,11 +17,13 @@ pub mod cluster;
 mod commands;
 mod finish;
 mod model;
+mod opening;
 mod orders;
 mod patches;
 mod perform;
 mod prepare;
 mod redact;
+mod setup;
 mod status;
 mod survey;
 

@@ -1,47 +1,25 @@
 //! From a pod with nothing in it to a thread that can begin: the repository, the sandbox, the setup script,
 //! the baseline, the first messages. Each part finds itself done when the agent was restarted in the middle.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::path::Path;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-use podwright_sandboxd::confine::WRITABLE;
-use podwright_sandboxd::protocol::{BootId, ErrorCode, FileState, Network, OpId, Profile, Start};
+use podwright_sandboxd::protocol::{BootId, ErrorCode, Network, OpId, Profile};
 use secrecy::SecretString;
 use url::Url;
 
 use super::cluster::{Cluster, ClusterError};
-use super::commands::base_environment;
-use super::redact::Redaction;
-use super::{Announce, Assignment};
-use crate::agent::agents_md::{self, AgentsMd, BUDGET, Found};
-use crate::agent::journal::record::{InputAccepted, InputKind, ThreadOpened};
+use super::{Announce, Assignment, opening};
+use crate::agent::journal::record::{InputAccepted, InputKind};
 use crate::agent::machine::Prepared;
-use crate::agent::prompt::{self, EnvironmentContext, Permissions, PromptInput};
-use crate::agent::tools::definitions;
-use crate::api::attempt::{Job, JobModel, Outcome};
-use crate::api::provider::ModelApi;
+use crate::api::attempt::{Job, Outcome};
 use crate::api::reasons::Reason;
-use crate::api::task::{ConfigMapKeyRef, FetchMode, ReasoningEffort, Repository};
-use crate::llm::{Capabilities, Wire};
-use crate::sandbox::{Known, Outcome as CommandOutcome, Sandbox, SandboxError};
+use crate::api::task::{ConfigMapKeyRef, FetchMode, Repository};
+use crate::sandbox::{Sandbox, SandboxError};
 use crate::workspace::{
     Bounds, CheckoutError, Credential, Depth, FetchError, FetchSpec, Fetched, Git, Layout, Reference,
     Worktree, checkout, fetch, fetched,
 };
-
-/// How much of a setup script's output a person is shown.
-const TAIL_MAX: usize = 1500;
-
-/// One look at the setup script; its output so far is dropped then, since only its end is shown.
-const SETUP_LOOK: Duration = Duration::from_secs(10);
-
-/// Shells that are looked for, the first that is there runs the model's commands: models write for bash.
-/// The second place is for images in which `/bin` is no link.
-const SHELLS: [&str; 2] = ["usr/bin/bash", "bin/bash"];
 
 /// The repository as the agent has it.
 pub(super) struct Workspace {
@@ -79,7 +57,7 @@ impl<C: Cluster> Preparation<C> {
         self.setup(&sandbox, &boot).await?;
         let profile = begin_agent_phase(&sandbox, &boot, &self.assignment.attempt_uid).await?;
         let snapshot = workspace.worktree.snapshot().await.map_err(|error| internal(&error))?;
-        let shell = shell(&sandbox).await?;
+        let shell = opening::shell(&sandbox).await?;
         let opened = self.open(&workspace, snapshot.tree.to_string(), shell, &prompt)?;
         let uid = self.assignment.attempt_uid.clone();
         let prompt = InputAccepted { uid, seq: 0, kind: InputKind::Prompt, text: prompt };
@@ -176,156 +154,6 @@ impl<C: Cluster> Preparation<C> {
         };
         Ok(Some(credential))
     }
-
-    /// Runs the setup script to its end, once in a life of the sandbox.
-    async fn setup(&self, sandbox: &Sandbox, boot: &BootId) -> Result<(), Outcome> {
-        let job = &self.assignment.job;
-        let Some(setup) = &job.environment.setup else { return Ok(()) };
-        self.announce.phase("running the setup script").await;
-        let phase = op(&self.assignment.attempt_uid, "setup")?;
-        match sandbox.begin_phase(boot, phase.clone(), Network::Open).await {
-            Ok(_) => {}
-            // Its phase is closed after it succeeded, and never opened again.
-            Err(error) if error.code() == Some(ErrorCode::PhaseConflict) => return Ok(()),
-            Err(error) => return Err(not_begun(error)),
-        }
-        let mut secrets = BTreeMap::new();
-        for name in &setup.secret_names {
-            secrets.extend(self.setup_secret(name).await?);
-        }
-        let redaction = Redaction::of(&secrets);
-        let mut env = base_environment(&variables(job));
-        env.extend(secrets);
-        let command = Start {
-            process_id: phase.clone(),
-            argv: ["/bin/sh", "-e", "-c", &setup.script].map(str::to_owned).into(),
-            cwd: self.layout.worktree().to_string_lossy().into_owned(),
-            env,
-            tty: false,
-            pipe_stdin: false,
-            deadline_ms: Some(setup.timeout_seconds.max(1).unsigned_abs() * 1000),
-        };
-        let failed = |error: SandboxError| match error {
-            SandboxError::Lost(_) => lost(error),
-            SandboxError::Refused(_) | SandboxError::TooLarge(_) | SandboxError::Restarted { .. } => {
-                setup_failed(&format!("cannot be run: {error}"), "")
-            }
-        };
-        sandbox.start(boot, command, 0).await.map_err(failed)?;
-        let mut tail = String::new();
-        let (ended, tail) = loop {
-            let observed = sandbox.observe(&phase, SETUP_LOOK).await.map_err(failed)?;
-            for part in [&observed.output.head, &observed.output.tail] {
-                tail.push_str(&String::from_utf8_lossy(part));
-            }
-            // Whole values only can be recognised, so that a cut must not go through one.
-            let kept = TAIL_MAX + redaction.longest();
-            let start = tail.ceil_char_boundary(tail.len().saturating_sub(kept));
-            tail.drain(..start);
-            let tail = redaction.end_of(&tail, TAIL_MAX);
-            match observed.outcome {
-                CommandOutcome::Running => {}
-                CommandOutcome::Exited(ended) => break (ended, tail),
-                CommandOutcome::Interrupted { .. } => {
-                    return Err(setup_failed("was interrupted by a restart of the sandbox", &tail));
-                }
-                CommandOutcome::Unknown { why } => {
-                    return Err(setup_failed(&format!("has an unknown end ({why})"), &tail));
-                }
-            }
-        };
-        match (ended.exit, ended.record.ended_by) {
-            (Known::Code(0), _) => {}
-            (_, podwright_sandboxd::protocol::EndedBy::Deadline) => {
-                let seconds = setup.timeout_seconds;
-                let what = format!("ran longer than its timeoutSeconds ({seconds})");
-                return Err(setup_failed(&what, &tail));
-            }
-            (Known::Code(code), _) => {
-                return Err(setup_failed(&format!("exited with code {code}"), &tail));
-            }
-            (Known::Signal(signal), _) => {
-                return Err(setup_failed(&format!("was ended by signal {signal}"), &tail));
-            }
-        }
-        sandbox.end_phase(boot, phase).await.map(drop).map_err(failed)
-    }
-
-    async fn setup_secret(&self, name: &str) -> Result<BTreeMap<String, String>, Outcome> {
-        let values = self.cluster.secret(name).await.map_err(unreadable)?;
-        let text = values.into_iter().map(|(key, value)| match String::from_utf8(value) {
-            Ok(value) => Ok((key, value)),
-            Err(_) => Err(invalid(&format!("the key {key} of the Secret {name} is no text"))),
-        });
-        text.collect()
-    }
-
-    fn open(
-        &self,
-        workspace: &Workspace,
-        baseline_tree: String,
-        shell: String,
-        prompt: &str,
-    ) -> Result<ThreadOpened, Outcome> {
-        let Assignment { job, attempt, attempt_uid, task_uid, .. } = &self.assignment;
-        let (wire, capabilities) = (wire(&job.model), capabilities(&job.model));
-        let tools = wire.tools(&definitions::codex(), &capabilities);
-        let cwd = self.layout.worktree().to_string_lossy().into_owned();
-        let agents_md = self.agents_md(workspace, &cwd);
-        let input = PromptInput {
-            instructions: &job.instructions,
-            permissions: Permissions {
-                writable_roots: &WRITABLE,
-                network: job.environment.network,
-                command_limit: command_limit(job),
-            },
-            agents_md: agents_md.as_ref(),
-            environment: EnvironmentContext {
-                cwd: &cwd,
-                workspace_root: &cwd,
-                shell: Path::new(&shell).file_name().and_then(|name| name.to_str()).unwrap_or("sh"),
-                date: Timestamp::now().to_zoned(TimeZone::UTC).date(),
-            },
-            prompt,
-        };
-        let mut messages = prompt::initial_messages(&input);
-        // The prompt itself begins the first turn.
-        messages.pop();
-        let prefix = messages.into_iter().map(|message| wire.message(message, &capabilities)).collect();
-        Ok(ThreadOpened {
-            thread_id: attempt_uid.clone(),
-            task_uid: task_uid.clone(),
-            attempt: attempt.clone(),
-            base_commit: workspace.fetched.base_commit.to_string(),
-            baseline_tree,
-            provider: job.model.provider_name.clone(),
-            model: job.model.name.clone(),
-            reasoning_effort: effort(job.model.reasoning_effort),
-            shell,
-            wire,
-            capabilities,
-            tools: String::from_utf8(tools.bytes.to_vec()).map_err(|error| internal(&error))?,
-            custom_as_function: tools.custom_as_function,
-            prefix,
-        })
-    }
-
-    fn agents_md(&self, workspace: &Workspace, cwd: &str) -> Option<AgentsMd> {
-        let reader = workspace.worktree.reader();
-        let mount = self.layout.workspace();
-        let read = |path: &String| {
-            let relative = Path::new(path).strip_prefix(mount).ok()?;
-            // One byte more than counts tells whether something is missing.
-            let content = reader.read(relative, BUDGET + 1).ok()?;
-            let length = content.bytes.len() as u64;
-            Some(Found { path: path.clone(), content: content.bytes, length })
-        };
-        let found: Vec<Vec<Found>> = agents_md::candidates(cwd, cwd)
-            .iter()
-            .map(|names| names.iter().filter_map(read).collect())
-            .collect();
-        agents_md::assemble(&found)
-    }
 }
 
 /// Opens the phase in which the model's commands run. Safe to repeat.
@@ -369,51 +197,12 @@ pub(super) fn lost(error: SandboxError) -> Outcome {
     outcome(Reason::SandboxLost, &error)
 }
 
-/// The shell for the model's commands.
-async fn shell(sandbox: &Sandbox) -> Result<String, Outcome> {
-    let paths = SHELLS.map(str::to_owned);
-    let states = sandbox.fs_state("/", &paths).await.map_err(lost)?;
-    let found = states.into_iter().find(|path| matches!(path.state, FileState::File { .. }));
-    Ok(found.map_or_else(|| "/bin/sh".to_owned(), |path| format!("/{}", path.path)))
-}
-
-fn wire(model: &JobModel) -> Wire {
-    match model.api {
-        ModelApi::Responses => Wire::Responses,
-    }
-}
-
-fn capabilities(model: &JobModel) -> Capabilities {
-    let can = &model.capabilities;
-    Capabilities {
-        custom_tools: can.custom_tools,
-        parallel_tool_calls: can.parallel_tool_calls,
-        developer_role: can.developer_role,
-        encrypted_reasoning: can.encrypted_reasoning,
-        reasoning_replay: can.reasoning_replay,
-        reasoning: can.reasoning,
-        reasoning_summary: can.reasoning_summary,
-        prompt_cache_key: can.prompt_cache_key,
-        image_input: false,
-    }
-}
-
-fn effort(effort: Option<ReasoningEffort>) -> Option<String> {
-    let name = match effort? {
-        ReasoningEffort::Minimal => "minimal",
-        ReasoningEffort::Low => "low",
-        ReasoningEffort::Medium => "medium",
-        ReasoningEffort::High => "high",
-    };
-    Some(name.to_owned())
-}
-
 /// Secrets made with a text editor end in a newline, which is never part of a password.
 fn trimmed(text: &str) -> SecretString {
     text.trim_end_matches(['\r', '\n']).into()
 }
 
-fn not_begun(error: SandboxError) -> Outcome {
+pub(super) fn not_begun(error: SandboxError) -> Outcome {
     match error.code() {
         Some(ErrorCode::Unconfinable) => Outcome {
             reason: Reason::InvalidSpec,
@@ -425,7 +214,7 @@ fn not_begun(error: SandboxError) -> Outcome {
     }
 }
 
-fn unreadable(error: ClusterError) -> Outcome {
+pub(super) fn unreadable(error: ClusterError) -> Outcome {
     match &error {
         ClusterError::Refused { code: 404, .. } => outcome(Reason::InvalidSpec, &error),
         ClusterError::Refused { .. } | ClusterError::Unreachable { .. } => internal(&error),
@@ -448,18 +237,8 @@ fn clone_failed(error: &dyn std::fmt::Display) -> Outcome {
     outcome(Reason::CloneFailed, error)
 }
 
-fn invalid(what: &str) -> Outcome {
+pub(super) fn invalid(what: &str) -> Outcome {
     outcome(Reason::InvalidSpec, &what)
-}
-
-fn setup_failed(what: &str, tail: &str) -> Outcome {
-    let tail = tail.trim();
-    let message = if tail.is_empty() {
-        format!("The AgentEnvironment's setup script {what}.")
-    } else {
-        format!("The AgentEnvironment's setup script {what}. The end of its output:\n{tail}")
-    };
-    Outcome { reason: Reason::SetupFailed, message }
 }
 
 /// An outcome whose message is an error, as a sentence.

@@ -1,0 +1,125 @@
+//! The environment's setup script: run by the supervisor with the pod's network and secrets of its own, in a
+//! phase that ends with every process killed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use podwright_sandboxd::protocol::{BootId, EndedBy, ErrorCode, Network, Start};
+
+use super::cluster::Cluster;
+use super::commands::base_environment;
+use super::out_of_memory;
+use super::prepare::{Preparation, invalid, lost, not_begun, op, unreadable, variables};
+use super::redact::Redaction;
+use crate::api::attempt::Outcome;
+use crate::api::reasons::Reason;
+use crate::sandbox::{Known, Outcome as CommandOutcome, Sandbox, SandboxError};
+
+/// How much of a setup script's output a person is shown.
+const TAIL_MAX: usize = 1500;
+
+/// One look at the setup script; its output so far is dropped then, since only its end is shown.
+const SETUP_LOOK: Duration = Duration::from_secs(10);
+
+impl<C: Cluster> Preparation<C> {
+    /// Runs the setup script to its end, once in a life of the sandbox.
+    pub(super) async fn setup(&self, sandbox: &Sandbox, boot: &BootId) -> Result<(), Outcome> {
+        let job = &self.assignment.job;
+        let Some(setup) = &job.environment.setup else { return Ok(()) };
+        self.announce.phase("running the setup script").await;
+        let phase = op(&self.assignment.attempt_uid, "setup")?;
+        match sandbox.begin_phase(boot, phase.clone(), Network::Open).await {
+            Ok(_) => {}
+            // Its phase is closed after it succeeded, and never opened again.
+            Err(error) if error.code() == Some(ErrorCode::PhaseConflict) => return Ok(()),
+            Err(error) => return Err(not_begun(error)),
+        }
+        let mut secrets = BTreeMap::new();
+        for name in &setup.secret_names {
+            secrets.extend(self.setup_secret(name).await?);
+        }
+        let redaction = Redaction::of(&secrets);
+        let mut env = base_environment(&variables(job));
+        env.extend(secrets);
+        let command = Start {
+            process_id: phase.clone(),
+            argv: ["/bin/sh", "-e", "-c", &setup.script].map(str::to_owned).into(),
+            cwd: self.layout.worktree().to_string_lossy().into_owned(),
+            env,
+            tty: false,
+            pipe_stdin: false,
+            deadline_ms: Some(setup.timeout_seconds.max(1).unsigned_abs() * 1000),
+        };
+        let failed = |error: SandboxError| match error {
+            SandboxError::Lost(_) => lost(error),
+            SandboxError::Refused(_) | SandboxError::TooLarge(_) | SandboxError::Restarted { .. } => {
+                setup_failed(&format!("cannot be run: {error}"), "")
+            }
+        };
+        if let Err(error) = sandbox.start(boot, command, 0).await {
+            return Err(self.blame(failed(error)).await);
+        }
+        let mut tail = String::new();
+        let (ended, tail) = loop {
+            let observed = sandbox.observe(&phase, SETUP_LOOK).await.map_err(failed)?;
+            for part in [&observed.output.head, &observed.output.tail] {
+                tail.push_str(&String::from_utf8_lossy(part));
+            }
+            // Whole values only can be recognised, so that a cut must not go through one.
+            let kept = TAIL_MAX + redaction.longest();
+            let start = tail.ceil_char_boundary(tail.len().saturating_sub(kept));
+            tail.drain(..start);
+            let tail = redaction.end_of(&tail, TAIL_MAX);
+            match observed.outcome {
+                CommandOutcome::Running => {}
+                CommandOutcome::Exited(ended) => break (ended, tail),
+                CommandOutcome::Interrupted { .. } => {
+                    let interrupted = setup_failed("was interrupted by a restart of the sandbox", &tail);
+                    return Err(self.blame(interrupted).await);
+                }
+                CommandOutcome::Unknown { why } => {
+                    return Err(setup_failed(&format!("has an unknown end ({why})"), &tail));
+                }
+            }
+        };
+        match (ended.exit, ended.record.ended_by) {
+            (Known::Code(0), _) => {}
+            (_, EndedBy::Deadline) => {
+                let seconds = setup.timeout_seconds;
+                let what = format!("ran longer than its timeoutSeconds ({seconds})");
+                return Err(setup_failed(&what, &tail));
+            }
+            (Known::Code(code), _) => {
+                return Err(setup_failed(&format!("exited with code {code}"), &tail));
+            }
+            (Known::Signal(signal), _) => {
+                return Err(setup_failed(&format!("was ended by signal {signal}"), &tail));
+            }
+        }
+        sandbox.end_phase(boot, phase).await.map(drop).map_err(failed)
+    }
+
+    async fn setup_secret(&self, name: &str) -> Result<BTreeMap<String, String>, Outcome> {
+        let values = self.cluster.secret(name).await.map_err(unreadable)?;
+        let text = values.into_iter().map(|(key, value)| match String::from_utf8(value) {
+            Ok(value) => Ok((key, value)),
+            Err(_) => Err(invalid(&format!("the key {key} of the Secret {name} is no text"))),
+        });
+        text.collect()
+    }
+
+    /// A sandbox that ended in the middle has most often run out of memory, and then that is the reason.
+    async fn blame(&self, outcome: Outcome) -> Outcome {
+        if self.cluster.sandbox_ran_out_of_memory().await { out_of_memory() } else { outcome }
+    }
+}
+
+fn setup_failed(what: &str, tail: &str) -> Outcome {
+    let tail = tail.trim();
+    let message = if tail.is_empty() {
+        format!("The AgentEnvironment's setup script {what}.")
+    } else {
+        format!("The AgentEnvironment's setup script {what}. The end of its output:\n{tail}")
+    };
+    Outcome { reason: Reason::SetupFailed, message }
+}
