@@ -19,14 +19,14 @@ find_kubectl() {
 	if [ "$CLUSTER" = local ]; then
 		KUBECTL=$(binary kubectl)
 	else
-		KUBECTL=$(command -v kubectl) || fail "CLUSTER=current needs kubectl on the PATH."
+		KUBECTL=$(type -P kubectl) || fail "CLUSTER=current needs kubectl on the PATH."
 	fi
 }
 
 # The user's own Helm, when there is one, spares building it.
 find_helm() {
 	HELM=
-	[ "$CLUSTER" = local ] || HELM=$(command -v helm) || true
+	[ "$CLUSTER" = local ] || HELM=$(type -P helm) || true
 	[ -n "$HELM" ] || HELM=$(binary helm)
 }
 

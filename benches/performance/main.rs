@@ -3,6 +3,7 @@
 //!
 //! No figure makes it fail: it prints, and writes. It stops only when something does not work.
 #![allow(clippy::expect_used, clippy::panic, reason = "what cannot be measured ends the run, as in a test")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "JSON is not an enum of ours")]
 
 #[path = "../../tests/support/cluster.rs"]
 mod cluster;

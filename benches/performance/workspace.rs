@@ -26,7 +26,7 @@ const PATCH_MAX: u64 = 10 << 20;
 pub(crate) async fn measure(rounds: Rounds) -> Vec<Row> {
     let server = GitServer::start(Ipv4Addr::LOCALHOST);
     history(&server);
-    let [mut prepared, mut cloned, mut patched, mut diffed] = [const { () }; 4].map(|()| Samples::default());
+    let [mut prepared, mut cloned, mut patched, mut diffed] = std::array::from_fn(|_| Samples::default());
     for round in 0..rounds.workspaces {
         if round % 2 == 0 {
             cloned.add(clone(&server));

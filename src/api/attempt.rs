@@ -154,8 +154,6 @@ pub struct JobModel {
     /// How much the model is asked to reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<ReasoningEffort>,
-    /// Tokens that fit into one request and its answer.
-    pub context_window: i64,
     /// What the endpoint can do.
     #[serde(default)]
     pub capabilities: Capabilities,

@@ -64,7 +64,7 @@ impl Wanted {
             type_: self.type_.to_owned(),
             status: self.status.as_str().to_owned(),
             reason: self.reason.to_owned(),
-            message: cut(&self.message, MAX_MESSAGE).to_owned(),
+            message: plain(&self.message, MAX_MESSAGE),
             observed_generation: generation,
             last_transition_time: before.map_or(Time(now), |c| c.last_transition_time.clone()),
         }
@@ -83,6 +83,18 @@ pub fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }
 
+/// A text of a model or a command as it may be shown: without the characters that steer a terminal or turn the
+/// direction of writing, and cut like [`cut`]. As JSON such a character takes six bytes, so this also keeps a
+/// status within its size.
+#[must_use]
+pub fn plain(text: &str, max: usize) -> String {
+    let steers = |c: &char| c.is_control() && !matches!(c, '\n' | '\t');
+    let turns =
+        |c: &char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let shown: String = text.chars().filter(|c| !steers(c) && !turns(c)).take(max).collect();
+    cut(&shown, max).to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,11 +110,20 @@ mod tests {
     #[test]
     fn the_transition_time_moves_only_with_the_status() {
         let first = wanted(ConditionStatus::Unknown, "Preparing").merge(&[], Some(1), at(10));
-        let second = wanted(ConditionStatus::Unknown, "Running").merge(&[first.clone()], Some(1), at(20));
-        let third = wanted(ConditionStatus::True, "Completed").merge(&[second.clone()], Some(1), at(30));
+        let second =
+            wanted(ConditionStatus::Unknown, "Running").merge(std::slice::from_ref(&first), Some(1), at(20));
+        let third =
+            wanted(ConditionStatus::True, "Completed").merge(std::slice::from_ref(&second), Some(1), at(30));
         assert_eq!(first.last_transition_time, Time(at(10)));
         assert_eq!(second.last_transition_time, Time(at(10)));
         assert_eq!(third.last_transition_time, Time(at(30)));
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_left_out() {
+        assert_eq!(plain("a\u{1b}[31mb\r\n\tc\u{202e}d\u{9b}e\0", 100), "a[31mb\n\tcde");
+        assert_eq!(plain(&"\u{1}".repeat(5000), 4096), "");
+        assert_eq!(plain("aé", 2), "a");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! the schema only when some code honours it.
 
 #![allow(unreachable_pub, reason = "the KubeSchema derive repeats each struct inside a function")]
+#![allow(clippy::duplicated_attributes, reason = "columns of the same type are no duplicates")]
 
 pub mod attempt;
 pub mod conditions;

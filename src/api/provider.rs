@@ -115,10 +115,6 @@ pub struct Model {
     /// Its name at the provider.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Tokens that fit into one request and its answer.
-    #[schemars(range(min = 4096, max = 100000000))]
-    #[serde(default = "default_context_window")]
-    pub context_window: i64,
     /// What the endpoint can do with it.
     #[serde(default)]
     pub capabilities: Capabilities,
@@ -155,9 +151,6 @@ pub struct Capabilities {
     pub prompt_cache_key: bool,
 }
 
-/// The context window assumed for a model that a provider does not list, in tokens.
-pub const UNKNOWN_CONTEXT_WINDOW: i64 = 128_000;
-
 fn default_request_max() -> i32 {
     4
 }
@@ -168,8 +161,4 @@ fn default_stream_max() -> i32 {
 
 fn default_idle_seconds() -> i64 {
     300
-}
-
-fn default_context_window() -> i64 {
-    UNKNOWN_CONTEXT_WINDOW
 }

@@ -44,7 +44,9 @@ pub fn due(observed: &Observed, now: Timestamp) -> Due {
     };
     let left = |seconds: i64| seconds - (now.as_second() - end.0.as_second());
     let pod = observed.pod.as_ref().map(|_| left(spec.retention.pod_seconds));
-    let attempt = observed.attempt.as_ref().map(|_| left(spec.retention.artifact_seconds));
+    // The pod belongs to the attempt and would go with it.
+    let kept = spec.retention.artifact_seconds.max(pod.map_or(0, |_| spec.retention.pod_seconds));
+    let attempt = observed.attempt.as_ref().map(|_| left(kept));
     let task = spec.ttl_seconds_after_finished.map(left);
     let next = [pod, attempt, task].into_iter().flatten().filter(|left| *left > 0).min();
     let is_due = |left: Option<i64>| left.is_some_and(|left| left <= 0);

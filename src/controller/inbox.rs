@@ -62,10 +62,15 @@ pub fn deliver(observed: &Observed) -> Inbox {
     for message in messages.into_iter().filter(|message| is_open(message)) {
         let Some(uid) = uid(&message).map(str::to_owned) else { continue };
         if !entries.iter().any(|entry| entry.uid == uid) {
-            if entries.len() >= MAX_UNACKNOWLEDGED {
-                break;
-            }
             let AgentMessage { spec, .. } = message.as_ref();
+            // One place is kept free of prompts, or enough of them would keep a cancellation out.
+            let places = match spec.kind {
+                MessageKind::Prompt => MAX_UNACKNOWLEDGED - 1,
+                MessageKind::Cancel => MAX_UNACKNOWLEDGED,
+            };
+            if entries.len() >= places {
+                continue;
+            }
             entries.push(InboxMessage { uid, seq: next, kind: spec.kind, text: spec.text.clone() });
             next = next.saturating_add(1);
         }
@@ -113,8 +118,12 @@ pub fn after_the_end(observed: &Observed, cancelled: bool) -> Vec<Answer> {
 #[must_use]
 pub fn cancellation(observed: &Observed) -> Option<Cancellation> {
     let messages = in_order(observed);
+    // One that was turned down was meant for an earlier task of the name.
+    let turned_down = |message: &AgentMessage| {
+        accepted(message).is_some_and(|condition| condition.status == ConditionStatus::False.as_str())
+    };
     let mut cancels = messages.iter().filter(|message| message.spec.kind == MessageKind::Cancel);
-    let first = cancels.next()?;
+    let first = cancels.find(|message| !turned_down(message))?;
     let told = accepted(first).filter(|condition| condition.status == ConditionStatus::True.as_str());
     Some(Cancellation { told: told.map(|condition| condition.last_transition_time.0) })
 }

@@ -8,7 +8,7 @@ use super::observed::{ArtifactCheck, INDEX, Observed};
 use super::plan::{Ending, Situation};
 use super::pod_state;
 use crate::api::attempt::Phase;
-use crate::api::conditions::{self, ConditionStatus, Wanted, cut};
+use crate::api::conditions::{self, ConditionStatus, MAX_MESSAGE, Wanted, plain};
 use crate::api::reasons::{Reason, Verdict};
 use crate::api::task::{AttemptSummary, Resolved, TaskResult};
 use crate::api::{AgentAttempt, AgentAttemptStatus, AgentTaskStatus};
@@ -17,7 +17,7 @@ use crate::api::{AgentAttempt, AgentAttemptStatus, AgentTaskStatus};
 const MAX_BYTES: usize = 32 * 1024;
 
 /// The longest text of the agent's newest words in the task's status; the AgentAttempt has more of it.
-const MAX_LAST_MESSAGE: usize = 1024;
+const MAX_LAST_MESSAGE: usize = 80;
 
 /// How much a new status differs from the stored one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ fn summary(
         turn: report.map_or(0, |report| report.turn),
         step: report.map_or(0, |report| report.step),
         last_message: report
-            .map(|report| cut(&report.last_message, MAX_LAST_MESSAGE).to_owned())
+            .map(|report| plain(report.last_message.lines().next().unwrap_or_default(), MAX_LAST_MESSAGE))
             .unwrap_or_default(),
         reason: ending.map(|ending| ending.reason),
     })
@@ -165,7 +165,11 @@ fn result(observed: &Observed, ending: &Ending, report: Option<&AgentAttemptStat
     let patch = report.patch.clone().filter(|_| is_good);
     // Without an answer and without a patch, the newest words are only about what was going on.
     let has_result = ending.reason.verdict() == Verdict::Succeeded || patch.is_some();
-    has_result.then(|| TaskResult { attempt: INDEX, message: report.last_message.clone(), patch })
+    has_result.then(|| TaskResult {
+        attempt: INDEX,
+        message: plain(&report.last_message, MAX_MESSAGE),
+        patch,
+    })
 }
 
 /// What people and programs act on.

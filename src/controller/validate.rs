@@ -8,7 +8,7 @@ use url::{Host, Url};
 use super::observed::{References, SecretFacts, TaskId};
 use crate::api::attempt::{Job, JobEnvironment, JobModel};
 use crate::api::environment::{LocalReference, PodSettings, ResourceRequirements, TranscriptPolicy};
-use crate::api::provider::{Capabilities, Model, UNKNOWN_CONTEXT_WINDOW};
+use crate::api::provider::{Capabilities, Model};
 use crate::api::task::{ConfigMapKeyRef, Repository};
 use crate::api::{
     AgentEnvironment, AgentEnvironmentSpec, AgentTask, HOSTS_ANNOTATION, ModelProvider, ModelProviderSpec,
@@ -330,11 +330,7 @@ fn choose_model(
             )));
             None
         }
-        (Some(name), None) => Some(Model {
-            name: name.clone(),
-            context_window: UNKNOWN_CONTEXT_WINDOW,
-            capabilities: Capabilities::default(),
-        }),
+        (Some(name), None) => Some(Model { name: name.clone(), capabilities: Capabilities::default() }),
         (Some(name), Some(_)) => {
             let found = provider.models.iter().find(|model| model.name == *name).cloned();
             if found.is_none() {
@@ -391,7 +387,7 @@ fn job_environment(spec: &AgentEnvironmentSpec) -> JobEnvironment {
 }
 
 fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> JobModel {
-    let Model { name, context_window, capabilities } = model;
+    let Model { name, capabilities } = model;
     JobModel {
         provider_name: task.spec.model.provider_name.clone(),
         name,
@@ -402,7 +398,6 @@ fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> Jo
         ca_bundle: provider.ca_bundle.as_ref().map(|source| source.config_map_key_ref.clone()),
         retry: provider.retry.clone(),
         reasoning_effort: task.spec.model.reasoning_effort,
-        context_window,
         capabilities,
     }
 }

@@ -72,6 +72,7 @@ impl Sandbox {
                 Ok(result) => return Ok(result),
                 Err(CallError::Disconnected | CallError::Restarted(_)) => self.leave(&now).await,
                 Err(CallError::Refused(error)) => return Err(SandboxError::Refused(error)),
+                Err(CallError::Strange(reason)) => return Err(SandboxError::Lost(reason)),
                 Err(CallError::TooLarge(error)) => return Err(error.into()),
             }
         }

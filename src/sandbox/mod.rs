@@ -138,10 +138,10 @@ impl Sandbox {
     /// with other parameters.
     pub async fn start(&self, boot: &BootId, command: Start, seen: u64) -> Result<StartResult, SandboxError> {
         // Before the request, since its output may arrive before its answer.
-        self.shared.processes().follow(&command.process_id, boot, seen);
+        let new = self.shared.processes().follow(&command.process_id, boot, seen);
         let id = command.process_id.clone();
         let started = self.call_until_answered(command, Some(boot)).await;
-        if matches!(started, Err(SandboxError::Refused(_) | SandboxError::TooLarge(_))) {
+        if new && matches!(started, Err(SandboxError::Refused(_) | SandboxError::TooLarge(_))) {
             self.shared.processes().forget(&id);
         }
         if matches!(&started, Ok(result) if result.existing) {
@@ -223,6 +223,7 @@ impl Sandbox {
                 Err(CallError::Disconnected) => self.leave(&now).await,
                 Err(CallError::Restarted(boot)) => return Err(SandboxError::Restarted { boot }),
                 Err(CallError::Refused(error)) => return Err(SandboxError::Refused(error)),
+                Err(CallError::Strange(reason)) => return Err(SandboxError::Lost(reason)),
                 Err(CallError::TooLarge(error)) => return Err(error.into()),
             }
         }
@@ -234,15 +235,11 @@ impl Sandbox {
     {
         let (command, answered) = Command::new(request, boot);
         self.commands.send(command).await.map_err(|_| CallError::Disconnected)?;
-        let late = || RpcError::new(ErrorCode::Internal, format!("{} was not answered in time", R::METHOD));
-        let answer = timeout(ANSWER_WITHIN, answered).await.map_err(|_| CallError::Refused(late()))?;
+        let late = || CallError::Strange(format!("{} was not answered within {ANSWER_WITHIN:?}", R::METHOD));
+        let answer = timeout(ANSWER_WITHIN, answered).await.map_err(|_| late())?;
         let result = answer.map_err(|_| CallError::Disconnected)??;
-        serde_json::from_str(result.get()).map_err(|error| {
-            CallError::Refused(RpcError::new(
-                ErrorCode::Internal,
-                format!("a strange answer to {}: {error}", R::METHOD),
-            ))
-        })
+        serde_json::from_str(result.get())
+            .map_err(|error| CallError::Strange(format!("a strange answer to {}: {error}", R::METHOD)))
     }
 
     /// Waits until the connection is another than this one.

@@ -35,14 +35,21 @@ pub(super) struct Noticed {
 }
 
 impl Processes {
-    /// Follows a process from now on, or goes on. `seen` is where the caller's next look begins.
-    pub(super) fn follow(&mut self, id: &OpId, boot: &BootId, seen: u64) {
-        let fresh =
-            || Followed { boot: boot.clone(), exit: None, transcript: Transcript::default(), seen, acked: 0 };
-        let followed = self.by_id.entry(id.clone()).or_insert_with(fresh);
-        if followed.boot != *boot {
-            *followed = fresh();
+    /// Follows a process from now on, or goes on. `seen` is where the caller's next look begins. Returns whether it is
+    /// new.
+    pub(super) fn follow(&mut self, id: &OpId, boot: &BootId, seen: u64) -> bool {
+        let new = self.of(boot, id).is_none();
+        if new {
+            let followed = Followed {
+                boot: boot.clone(),
+                exit: None,
+                transcript: Transcript::default(),
+                seen,
+                acked: 0,
+            };
+            self.by_id.insert(id.clone(), followed);
         }
+        new
     }
 
     pub(super) fn forget(&mut self, id: &OpId) {

@@ -44,6 +44,8 @@ pub(super) enum CallError {
     Restarted(BootId),
     /// The supervisor refused.
     Refused(RpcError),
+    /// The connection is alive, but the answer did not come or makes no sense.
+    Strange(String),
     /// It does not fit a frame.
     TooLarge(EncodeError),
 }

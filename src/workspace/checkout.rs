@@ -11,6 +11,7 @@ use std::path::Path;
 use super::Layout;
 use super::fetch::{ATTRIBUTES, Fetched, Found, quoted};
 use super::git::{Git, GitError};
+use super::path::shown;
 use super::record::{self, Stage};
 
 /// Why there is no work tree.
@@ -152,7 +153,7 @@ fn failed(error: GitError) -> CheckoutError {
     if stderr.contains("No space left on device") || stderr.contains("Disk quota exceeded") {
         CheckoutError::NoSpace
     } else if let Some(line) = stderr.lines().find(|line| line.contains("invalid path")) {
-        CheckoutError::HarmfulPath(line.chars().filter(|c| !c.is_control()).take(300).collect())
+        CheckoutError::HarmfulPath(shown(line))
     } else {
         CheckoutError::Git(error)
     }

@@ -130,6 +130,17 @@ impl Fetched {
     }
 }
 
+/// What was fetched before. Neither credential nor network is needed for it.
+///
+/// # Errors
+/// [`FetchError::OtherRepository`] when it is not what is asked for.
+pub fn fetched(url: &Url, reference: &Reference, layout: &Layout) -> Result<Option<Fetched>, FetchError> {
+    fs::create_dir_all(layout.private())?;
+    let Some(record) = record::read(&layout.private())? else { return Ok(None) };
+    let same = record.fetched.url == *url && record.fetched.reference == *reference;
+    if same { Ok(Some(record.fetched)) } else { Err(FetchError::OtherRepository) }
+}
+
 /// Fetches into the bare repository, unless that was done before.
 ///
 /// The first connection is given up after 10 s, a silent transfer after 30 s.
@@ -137,10 +148,8 @@ impl Fetched {
 /// # Errors
 /// [`FetchError`]: each shows as a sentence that says what to do.
 pub async fn fetch(spec: &FetchSpec, layout: &Layout, git: &Git) -> Result<Fetched, FetchError> {
-    fs::create_dir_all(layout.private())?;
-    if let Some(record) = record::read(&layout.private())? {
-        let same = record.fetched.url == spec.url && record.fetched.reference == spec.reference;
-        return if same { Ok(record.fetched) } else { Err(FetchError::OtherRepository) };
+    if let Some(fetched) = fetched(&spec.url, &spec.reference, layout)? {
+        return Ok(fetched);
     }
     check(spec)?;
     connect(&spec.url, spec.bounds.connect).await?;

@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 
 use super::askpass::Answer;
 use super::confine::{self, Access, Confinement, Instructions};
+use super::path::shown;
 
 /// Local work of one git child (trees, a diff, a patch) ends within this time or is given up: on the
 /// largest repositories that were tried it takes seconds.
@@ -115,7 +116,7 @@ pub enum GitError {
         max: usize,
     },
     /// Git failed.
-    #[error("git {command} failed ({status}): {}", last_line(stderr))]
+    #[error("git {command} failed ({status}): {}", shown(last_line(stderr)))]
     Failed {
         /// The git command.
         command: String,

@@ -14,7 +14,7 @@
 //! | [`object`], [`tree`] | object ids, loose objects, trees as sorted lists |
 //! | [`confine`], [`git`], `askpass` | git children: the child's side, the caller's side, the credential |
 //! | [`fetch`], [`checkout`], `record` | the bare repository and the first checkout |
-//! | [`ignored`], [`snapshot`], [`patch`] | the work tree as a tree, and the patch |
+//! | [`ignored`], [`snapshot`], `stat_cache`, [`patch`] | the work tree as a tree, and the patch |
 
 pub mod checkout;
 pub mod confine;
@@ -30,12 +30,13 @@ pub mod tree;
 
 mod askpass;
 mod record;
+mod stat_cache;
 
 use std::path::{Path, PathBuf};
 
 pub use checkout::{CheckoutError, checkout};
 pub use confine::Confinement;
-pub use fetch::{Bounds, Credential, Depth, FetchError, FetchSpec, Fetched, Reference, fetch};
+pub use fetch::{Bounds, Credential, Depth, FetchError, FetchSpec, Fetched, Reference, fetch, fetched};
 pub use git::{Git, GitError};
 pub use object::ObjectId;
 pub use patch::{Change, ChangedFile, Patch, PatchBody, PatchError, PatchStats, Worktree};

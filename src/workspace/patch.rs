@@ -22,7 +22,8 @@ use super::ignored::{self, IgnoreRules, InvalidPattern};
 use super::object::ObjectId;
 use super::path::RepoPath;
 use super::reader::{ReadError, Reader};
-use super::snapshot::{Limits, SkippedPaths, Snapshot, StatCache, Walk, Walked};
+use super::snapshot::{Limits, SkippedPaths, Snapshot, Walk, Walked};
+use super::stat_cache::StatCache;
 use super::tree::{self, Difference, Entry, Listed, Tree};
 
 /// The work tree of a repository that was fetched and checked out, and what is known of it.
@@ -141,6 +142,7 @@ impl Worktree {
         excludes: &[String],
     ) -> Result<Self, PatchError> {
         let reader = Reader::open(layout.workspace()).map_err(PatchError::Workspace)?;
+        diff::remove_leftovers(layout)?;
         let git_dir = layout.git_dir();
         let base = tree::list(git, &git_dir, &fetched.base_tree).await?;
         let files = ignored::files_of(&base.tree, git, &git_dir).await?;

@@ -100,6 +100,12 @@ pub(crate) fn quoted(bytes: &[u8]) -> String {
     out
 }
 
+/// Text of git's or a server's as it may be shown: nothing that moves a cursor or turns text round, and no
+/// more than fits a condition's message.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().filter(|c| is_plain(*c) || matches!(c, '"' | '\\')).take(300).collect()
+}
+
 /// Why git would refuse the name `name` in a tree, or a checkout of it could be harmful somewhere.
 ///
 /// This refuses what git's own check does with its protections for HFS+ and NTFS on, and a little more:

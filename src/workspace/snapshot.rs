@@ -1,6 +1,6 @@
 //! The work tree as a git tree.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -14,11 +14,8 @@ use super::ignored::IgnoreRules;
 use super::object::{Mode, ObjectId, ObjectKind, write_loose};
 use super::path::{RepoPath, unsafe_name};
 use super::reader::{self, ReadError, Reader};
+use super::stat_cache::{StatCache, settled};
 use super::tree::{Entry, Tree};
-
-/// A time stamp is at most one tick of the kernel's clock (10 ms) old when it is set, so a file that was
-/// last changed this long ago shows a later change in its stamps.
-const SETTLED: Duration = Duration::from_millis(100);
 
 /// How many skipped paths are named.
 pub const SKIPPED_NAMED: usize = 100;
@@ -78,18 +75,6 @@ pub struct Skipped {
     pub path: RepoPath,
     /// Why.
     pub reason: String,
-}
-
-/// The ids of files that did not change since they were read, by device and inode.
-#[derive(Debug, Default)]
-pub(crate) struct StatCache(HashMap<(u64, u64), (Stamp, ObjectId)>);
-
-/// What changes when a file's content does. A command can set the modification time but not the change time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    size: i64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 /// What a walk is given.
@@ -388,36 +373,6 @@ impl From<ReadError> for Unread {
     fn from(error: ReadError) -> Self {
         Self::Skip(error)
     }
-}
-
-impl StatCache {
-    fn get(&self, stat: &Stat) -> Option<ObjectId> {
-        let (stamp, id) = self.0.get(&(stat.st_dev, stat.st_ino))?;
-        (*stamp == Stamp::of(stat)).then_some(*id)
-    }
-
-    fn put(&mut self, stat: &Stat, id: ObjectId) {
-        self.0.insert((stat.st_dev, stat.st_ino), (Stamp::of(stat), id));
-    }
-}
-
-impl Stamp {
-    fn of(stat: &Stat) -> Self {
-        let nanos = |value| i64::try_from(value).unwrap_or(0);
-        Self {
-            size: stat.st_size,
-            modified: (stat.st_mtime, nanos(stat.st_mtime_nsec)),
-            changed: (stat.st_ctime, nanos(stat.st_ctime_nsec)),
-        }
-    }
-}
-
-/// Whether a later change would show in the stamps of a file that was read from `started` on.
-fn settled(stat: &Stat, started: SystemTime) -> bool {
-    let seconds = u64::try_from(stat.st_ctime).unwrap_or(u64::MAX);
-    let nanos = u32::try_from(stat.st_ctime_nsec).unwrap_or(0);
-    let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos));
-    changed.and_then(|changed| changed.checked_add(SETTLED)).is_some_and(|settled| settled < started)
 }
 
 fn file_mode(stat: &Stat) -> Mode {

@@ -21,7 +21,7 @@ async fn the_job_is_fixed_and_the_inbox_is_not() {
                 "prompt": "Mend it.", "limits": {}, "environment": {}, "patchArtifactName": "fix-1-abcdef-patch",
                 "repository": {"url": "https://git.example.com/team/app.git"},
                 "model": {"providerName": "default", "name": "m", "api": "Responses",
-                    "baseURL": "https://api.example.com/v1", "contextWindow": 128_000},
+                    "baseURL": "https://api.example.com/v1"},
             },
         },
     }))

@@ -109,3 +109,20 @@ async fn an_agents_token_reaches_its_own_attempt_and_dies_with_the_work() {
     );
     world.end().await;
 }
+
+/// The controller holds exec only to be able to grant it: it may enter no pod, its own included.
+#[tokio::test]
+async fn the_controller_may_enter_no_pod() {
+    const NAMESPACE: &str = "podwright-system";
+    let kubeconfig =
+        kube::config::Kubeconfig::read_from(crate::cluster::kubeconfig()).expect("the kubeconfig");
+    let mut config =
+        Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.expect("a configuration");
+    config.auth_info.impersonate = Some(format!("system:serviceaccount:{NAMESPACE}:podwright-controller"));
+    let client = Client::try_from(config).expect("a client");
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let pod = pods.list(&ListParams::default()).await.expect("it may list pods").items.remove(0).name_any();
+    let params = AttachParams::default().stderr(false);
+    let refused = pods.exec(&pod, ["podwright", "--version"], &params).await.err().expect("it is refused");
+    assert!(refused.to_string().contains("breakglass"), "{refused}");
+}

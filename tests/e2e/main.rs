@@ -1,5 +1,8 @@
 //! Whole tasks on the real cluster: API server, scheduler, kubelet, container runtime, git over HTTP, a model over HTTP.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects")]
+
 #[path = "../support/cluster.rs"]
 mod cluster;
 #[path = "../support/git.rs"]

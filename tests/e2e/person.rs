@@ -52,22 +52,6 @@ impl World {
         found.remove(0)
     }
 
-    /// Waits until the agent's log has a text. The status of a task may be 15 s late; the log is not.
-    pub(crate) async fn logged(&self, task: &str, text: &str) {
-        let pod = self.pod(task).await.name_any();
-        let params = LogParams { container: Some("agent".into()), ..LogParams::default() };
-        let mut log = String::new();
-        for _ in 0..600 {
-            // Before the container has started there is no log.
-            log = self.api::<Pod>().logs(&pod, &params).await.unwrap_or_default();
-            if log.contains(text) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        panic!("{task} did not log {text:?}:\n{log}\n{}", self.description(task).await);
-    }
-
     /// A fresh clone of a repository with a patch applied to it.
     pub(crate) fn patched(&self, repository: &str, patch: &[u8]) -> TempDir {
         let clone = tempfile::tempdir().expect("a folder");

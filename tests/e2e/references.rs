@@ -234,7 +234,9 @@ scenarios:
     world.api::<Secret>().create(&PostParams::default(), &secret).await.expect("it is taken");
     let script = "echo made by setup > /home/agent/made\ntest -n \"$TOKEN\"\necho generated > built.txt\n(sleep 1000 &)\n";
     world.apply_environment("good", &json!({"setup": {"script": script, "secretNames": ["build"]}})).await;
-    world.apply_environment("bad", &json!({"setup": {"script": "echo no such package >&2\nexit 3"}})).await;
+    let script = "echo no such package at https://u:$TOKEN@idx.example/simple >&2\nexit 3";
+    let bad = json!({"setup": {"script": script, "secretNames": ["build"]}});
+    world.apply_environment("bad", &bad).await;
     world.create_task("good", "app", &json!({"environmentName": "good"})).await;
     world.create_task("bad", "app", &json!({"environmentName": "bad"})).await;
     let task = world.ended("good").await;
@@ -243,8 +245,12 @@ scenarios:
     assert_eq!(patch.files, 0, "what setup made is not the agent's change");
     let outputs = crate::work::transcript(&world, "good").await;
     assert!(outputs.contains("[]") && !outputs.contains("canary"), "{outputs}");
-    let (_, reason, message) = succeeded(&world.ended("bad").await);
+    let task = world.ended("bad").await;
+    let (_, reason, message) = succeeded(&task);
     assert_eq!(reason, "SetupFailed");
-    assert!(message.contains("no such package") && message.contains('3'), "{message}");
+    assert!(message.contains("no such package") && message.contains("code 3"), "{message}");
+    assert!(message.contains("https://u:[secret TOKEN]@idx.example"), "{message}");
+    let shown = json!([task.status, world.attempt("bad").await.status]).to_string();
+    assert!(!shown.contains("canary"), "{shown}");
     world.end().await;
 }

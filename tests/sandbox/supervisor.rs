@@ -1,5 +1,8 @@
 //! The supervisor as a process.
 
+use std::path::Path;
+use std::process::Command;
+
 use crate::harness::{Supervisor, binary};
 
 #[test]
@@ -39,15 +42,49 @@ async fn collects_orphans_and_stays_small() {
 
 #[test]
 fn refuses_to_run_as_anything_but_process_1() {
-    let output = std::process::Command::new(binary()).output().unwrap();
+    let output = Command::new(binary()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("process 1"));
 }
 
 #[test]
 fn attach_says_when_nobody_listens() {
-    let output =
-        std::process::Command::new("unshare").arg("--net").arg(binary()).arg("attach").output().unwrap();
+    let output = Command::new("unshare").arg("--net").arg(binary()).arg("attach").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot reach the supervisor"));
+}
+
+/// A static glibc loads the image's own libraries into whoever looks up a user, a host or a character set, so the
+/// program that is PID 1 of a hostile image must not contain any of these.
+#[test]
+fn the_static_program_can_look_nobody_up() {
+    // The same call as the image's, so that it is built once for both.
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--quiet", "--package", "podwright-sandboxd", "--bin", "podwright-sandboxd"])
+        .args(["--target", "x86_64-unknown-linux-gnu", "--target-dir", "target/sandboxd"])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .unwrap();
+    assert!(built.success());
+    let program = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target/sandboxd/x86_64-unknown-linux-gnu/debug/podwright-sandboxd");
+    let listed = Command::new("nm").arg(&program).output().unwrap();
+    let symbols = String::from_utf8(listed.stdout).unwrap();
+    let defined = |name: &str| symbols.lines().any(|line| line.rsplit(' ').next() == Some(name));
+    assert!(defined("main"), "no symbol table");
+    for name in [
+        "getaddrinfo",
+        "gethostbyname",
+        "getpwuid_r",
+        "getpwnam_r",
+        "getgrgid_r",
+        "getgrnam_r",
+        "iconv_open",
+        "setlocale",
+        "__nss_lookup",
+    ] {
+        assert!(!defined(name), "{name} is linked in");
+    }
 }

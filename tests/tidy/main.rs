@@ -1,5 +1,8 @@
 //! What the compiler does not check: the promises of docs/architecture.md, read off the source.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

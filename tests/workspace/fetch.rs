@@ -230,3 +230,30 @@ async fn a_private_authority_needs_its_certificate() {
     let trusted = FetchSpec { ca_bundle: Some(certificate), ..untrusted };
     assert_eq!(Volumes::new().fetch(&trusted).await.unwrap().base_commit.to_string(), second);
 }
+
+/// Processes whose arguments mention `text`.
+fn processes(text: &str) -> usize {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    let arguments = entries.filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
+    arguments.filter(|arguments| contains(arguments, text.as_bytes())).count()
+}
+
+#[tokio::test]
+async fn an_abandoned_fetch_leaves_no_process() {
+    let server = Server::start();
+    let url = server.url("stall/app.git");
+    let volumes = Volumes::new();
+    let spec = spec(url.clone(), "main");
+    {
+        let fetching = volumes.fetch(&spec);
+        tokio::pin!(fetching);
+        // Until git and its transport helper are there.
+        while processes(url.as_str()) < 2 {
+            let waited = tokio::time::timeout(Duration::from_millis(20), &mut fetching).await;
+            assert!(waited.is_err(), "{waited:?}");
+        }
+    }
+    while processes(url.as_str()) > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,5 +1,6 @@
 //! The patch, by example.
 
+use std::fs::File;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
@@ -244,4 +245,29 @@ async fn a_nested_repository_comes_as_files() {
     assert_eq!(summary(&patch), ["A nest/file"]);
     assert_eq!((patch.skipped.count, patch.skipped.named[0].path.as_path()), (1, Path::new("nest/.git")));
     assert_eq!(applied(&server, &patch), patch.result_tree.to_string());
+}
+
+#[tokio::test]
+async fn a_change_that_hides_behind_old_stamps_is_seen() {
+    let server = Server::start();
+    server.repository("app.git").write("a", "one\n").commit("first");
+    let volumes = Volumes::new();
+    let (_, mut worktree) = volumes.prepare(&spec(server.url("open/app.git"), "main")).await;
+    let path = volumes.worktree().join("a");
+    let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+    // Long enough for the first state to be remembered.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let baseline = worktree.snapshot().await.unwrap().tree;
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut &file, b"two\n").unwrap();
+    file.set_modified(modified).unwrap();
+    let patch = patch_of(&mut worktree, baseline).await;
+    assert!(text(&patch).contains("-one\n+two\n"));
+    // Another file under the same name, with the first one's stamps.
+    volumes.write("b", "six\n");
+    let file = File::open(volumes.worktree().join("b")).unwrap();
+    file.set_modified(modified).unwrap();
+    std::fs::rename(volumes.worktree().join("b"), &path).unwrap();
+    let patch = patch_of(&mut worktree, baseline).await;
+    assert!(text(&patch).contains("-one\n+six\n"));
 }

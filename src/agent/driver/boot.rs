@@ -12,6 +12,7 @@ use super::{Assignment, Directories, Drive, DriveError, Stopped, drive};
 use crate::api::attempt::AgentAttempt;
 use crate::names;
 use crate::sandbox::PodDial;
+use crate::workspace::{Confinement, Git, GitError};
 
 /// Why an agent did not bring its attempt to an end.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,9 @@ pub enum BootError {
     /// The API server does not answer, or refuses.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The agent's image has no usable git.
+    #[error(transparent)]
+    Git(#[from] GitError),
     /// The pod is not assigned, or to an attempt of another UID.
     #[error("the pod is not assigned to an attempt that exists: {0}")]
     Assignment(String),
@@ -63,7 +67,8 @@ pub async fn run(directories: Directories) -> Result<Stopped, BootError> {
     let (sender, orders) = watch::channel(Orders::of(&object));
     tokio::spawn(orders::follow(cluster.clone(), attempt.clone(), uid.clone(), sender));
     let dial = PodDial::new(cluster.pods(), pod);
-    let AgentAttempt { spec, .. } = object;
+    let AgentAttempt { spec, status, .. } = object;
+    let status = status.unwrap_or_default();
     let assignment = Assignment {
         namespace,
         attempt,
@@ -73,8 +78,9 @@ pub async fn run(directories: Directories) -> Result<Stopped, BootError> {
         pod_uid,
         job: spec.job,
     };
+    let git = Git::new(Confinement::Required)?;
     let log = Box::new(io::stdout());
-    Ok(drive(Drive { assignment, cluster, dial, directories, orders, log }).await?)
+    Ok(drive(Drive { assignment, cluster, dial, git, directories, status, orders, log }).await?)
 }
 
 /// What the own pod says about its attempt.

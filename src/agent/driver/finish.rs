@@ -71,7 +71,7 @@ pub(super) async fn keep_patch<C: Cluster>(
             "The patch of {bytes} bytes is larger than {bound}; its figures and paths are kept, its text is not. \
              Exclude generated files with patchExcludes in the AgentEnvironment, or divide the task."
         );
-        let paths = patch.files.iter().take(SHOWN_PATHS).map(|file| shown(file.path.as_bytes())).collect();
+        let paths = patch.files.iter().take(SHOWN_PATHS).map(|file| shown(&file.path.to_string())).collect();
         (Some(PatchSummary { paths, ..summary }), Outcome { reason: Reason::PatchTooLarge, message })
     };
     let body = match &patch.body {
@@ -87,6 +87,16 @@ pub(super) async fn keep_patch<C: Cluster>(
     summary.artifact = Some(artifact.map_err(|error| failed(&error))?);
     summary.inline = patch.text().filter(|text| inline(text)).map(str::to_owned);
     Ok(summary)
+}
+
+/// How an attempt ends whose work is done and whose workspace can't be read any more.
+pub(super) fn workspace_lost(outcome: &Outcome) -> Outcome {
+    let message = format!(
+        "The work was done, but after a restart of the agent its workspace cannot be read, so there is no patch. The \
+         agent's answer was: {}",
+        outcome.message
+    );
+    Outcome { reason: Reason::InternalError, message }
 }
 
 /// The transcript, kept as an artifact if the environment wants one.
@@ -138,12 +148,15 @@ fn summary(patch: &Patch) -> PatchSummary {
         artifact: None,
         flags: flagged
             .take(SHOWN_FLAGS)
-            .map(|file| PatchFlag { kind: PatchFlagKind::TouchedBySetup, path: shown(file.path.as_bytes()) })
+            .map(|file| PatchFlag {
+                kind: PatchFlagKind::TouchedBySetup,
+                path: shown(&file.path.to_string()),
+            })
             .collect(),
         skipped: skipped
             .take(SHOWN_SKIPPED)
             .map(|skipped| SkippedPath {
-                path: shown(skipped.path.as_bytes()),
+                path: shown(&skipped.path.to_string()),
                 reason: cut(&skipped.reason, SHOWN_REASON_BYTES),
             })
             .collect(),
@@ -152,8 +165,8 @@ fn summary(patch: &Patch) -> PatchSummary {
     }
 }
 
-fn shown(path: &[u8]) -> String {
-    cut(&String::from_utf8_lossy(path), SHOWN_PATH_BYTES)
+fn shown(path: &str) -> String {
+    cut(path, SHOWN_PATH_BYTES)
 }
 
 fn cut(text: &str, max: usize) -> String {

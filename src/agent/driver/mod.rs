@@ -20,6 +20,7 @@ mod orders;
 mod patches;
 mod perform;
 mod prepare;
+mod redact;
 mod status;
 mod survey;
 
@@ -31,8 +32,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use podwright_sandboxd::protocol::BootId;
 use tokio::sync::{Mutex, mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 
 pub use self::cluster::Cluster;
 pub use self::orders::Orders;
@@ -49,12 +51,12 @@ use super::journal::record::{EpochStarted, InputAccepted, InputKind};
 use super::journal::{self, Journal, JournalError};
 use super::machine::{Config, Input, Machine, Moment, Signal};
 use super::state::{FoldError, State};
-use crate::api::attempt::{Job, Outcome, Phase};
+use crate::api::attempt::{AgentAttemptStatus, Job, Outcome, Phase};
 use crate::api::message::MessageKind;
 use crate::api::reasons::Reason;
 use crate::llm::retry::RetryPolicy;
 use crate::sandbox::{Dial, Options, Sandbox, TokenFile};
-use crate::workspace::Layout;
+use crate::workspace::{Git, Layout};
 
 /// Answers that wait for the driver; a full queue makes their tasks wait, and with them the model's stream
 /// and the sandbox's output.
@@ -105,8 +107,13 @@ pub struct Drive<C, D> {
     pub cluster: C,
     /// The way to the sandbox.
     pub dial: D,
+    /// The git of the agent's image.
+    pub git: Git,
     /// The volumes.
     pub directories: Directories,
+    /// The attempt's status as the process before this one left it: a status is written whole, so what is
+    /// not made anew must be said again.
+    pub status: AgentAttemptStatus,
     /// What the controller wants.
     pub orders: watch::Receiver<Orders>,
     /// Where events go, one JSON value a line.
@@ -177,6 +184,7 @@ struct Driver<C, D> {
     assignment: Assignment,
     cluster: C,
     dial: D,
+    git: Git,
     state_directory: PathBuf,
     layout: Layout,
     log: Box<dyn Write + Send>,
@@ -188,7 +196,7 @@ struct Driver<C, D> {
     provider: Provider<C>,
     messages: mpsc::Sender<Message>,
     /// The way in, or the look after a restart.
-    arrival: Option<JoinHandle<()>>,
+    arrival: Option<AbortOnDropHandle<()>>,
     calls: JoinSet<()>,
     sandbox: Option<Sandbox>,
     boot: Option<BootId>,
@@ -205,28 +213,19 @@ struct Driver<C, D> {
 /// # Errors
 /// [`DriveError`]: nothing is lost, and another process goes on from the journal.
 pub async fn drive<C: Cluster, D: Dial + Clone>(drive: Drive<C, D>) -> Result<Stopped, DriveError> {
-    let Drive { assignment, cluster, dial, directories, mut orders, log } = drive;
-    let (refused_sender, mut refused) = watch::channel(None);
-    let mut reporter = Reporter::new(cluster.clone(), refused_sender);
+    let Drive { assignment, cluster, dial, git, directories, status, mut orders, log } = drive;
+    let facts = Facts::after(status, i32::try_from(assignment.epoch).unwrap_or(i32::MAX));
     let layout = Layout::new(directories.repo, directories.workspace, &assignment.job.repository.name)?;
     let state_directory = directories.state;
     let path = state_directory.clone();
-    let opened = tokio::task::spawn_blocking(move || open_journal(&path)).await?;
-    let (journal, state) = match opened {
+    let (journal, state) = match tokio::task::spawn_blocking(move || open_journal(&path)).await? {
+        Ok((_, state)) if state.published => return Ok(Stopped::Published),
         Ok(opened) => opened,
         Err(Unusable::Now(error)) => return Err(error.into()),
-        Err(Unusable::ForGood(outcome)) => {
-            let machine = Machine::new(config(&assignment.job), State::default());
-            let epoch = i32::try_from(assignment.epoch).unwrap_or(i32::MAX);
-            let facts = Facts { epoch, outcome: Some(outcome), ..Facts::default() };
-            reporter.say(&status::build(&machine, &facts), Timestamp::now());
-            return if reporter.flush(LAST_WORD).await {
-                Ok(Stopped::Published)
-            } else {
-                Err(DriveError::Unpublished)
-            };
-        }
+        Err(Unusable::ForGood(outcome)) => return give_up(&assignment, cluster, facts, outcome).await,
     };
+    let (refused_sender, mut refused) = watch::channel(None);
+    let reporter = Reporter::new(cluster.clone(), refused_sender);
     let (messages, mut received) = mpsc::channel(QUEUE);
     let mut driver = Driver {
         machine: Machine::new(config(&assignment.job), state),
@@ -235,6 +234,7 @@ pub async fn drive<C: Cluster, D: Dial + Clone>(drive: Drive<C, D>) -> Result<St
         assignment,
         cluster,
         dial,
+        git,
         state_directory,
         layout,
         log,
@@ -294,6 +294,21 @@ pub async fn drive<C: Cluster, D: Dial + Clone>(drive: Drive<C, D>) -> Result<St
         }
     }
     Ok(Stopped::Published)
+}
+
+/// Ends an attempt whose journal cannot be understood. Nobody knows what was done, so nothing more is.
+async fn give_up<C: Cluster>(
+    assignment: &Assignment,
+    cluster: C,
+    facts: Facts,
+    outcome: Outcome,
+) -> Result<Stopped, DriveError> {
+    let (refused, _) = watch::channel(None);
+    let mut reporter = Reporter::new(cluster, refused);
+    let machine = Machine::new(config(&assignment.job), State::default());
+    let facts = Facts { outcome: Some(outcome), ..facts };
+    reporter.say(&status::build(&machine, &facts), Timestamp::now());
+    if reporter.flush(LAST_WORD).await { Ok(Stopped::Published) } else { Err(DriveError::Unpublished) }
 }
 
 impl<C: Cluster, D: Dial + Clone> Driver<C, D> {

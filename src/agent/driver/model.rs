@@ -4,7 +4,7 @@ use futures::StreamExt as _;
 use rustix::rand::{GetRandomFlags, getrandom};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Message;
 use super::cluster::{Cluster, ClusterError};
@@ -25,7 +25,7 @@ pub(super) struct Provider<C> {
     namespace: String,
     client: Option<ModelClient>,
     key: Option<SecretString>,
-    request: Option<JoinHandle<()>>,
+    request: Option<AbortOnDropHandle<()>>,
 }
 
 impl<C: Cluster> Provider<C> {
@@ -51,7 +51,7 @@ impl<C: Cluster> Provider<C> {
             }
         };
         let (client, key) = ready;
-        self.request = Some(tokio::spawn(async move {
+        let sent = tokio::spawn(async move {
             let mut events = Box::pin(client.stream(ask.prepared, key));
             while let Some(event) = events.next().await {
                 let signal = match event {
@@ -71,14 +71,13 @@ impl<C: Cluster> Provider<C> {
                     return;
                 }
             }
-        }));
+        });
+        self.request = Some(AbortOnDropHandle::new(sent));
     }
 
     /// Drops the request that is under way.
     pub(super) fn stop(&mut self) {
-        if let Some(request) = self.request.take() {
-            request.abort();
-        }
+        self.request = None;
     }
 
     async fn ready(&mut self) -> Result<(ModelClient, Option<SecretString>), ModelError> {

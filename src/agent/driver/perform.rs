@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use podwright_sandboxd::protocol::OpId;
 use tokio::sync::Mutex;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::commands::{CommandContext, Commands, Done};
 use super::patches::Patches;
@@ -108,6 +109,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         Preparation {
             cluster: self.cluster.clone(),
             assignment: self.assignment.clone(),
+            git: self.git.clone(),
             layout: self.layout.clone(),
             announce: Announce(self.messages.clone()),
         }
@@ -115,25 +117,27 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
 
     fn prepare(&mut self) {
         let (preparation, connect, messages) = (self.preparation(), self.connector(), self.messages.clone());
-        self.arrival = Some(tokio::spawn(async move {
+        let arrival = tokio::spawn(async move {
             let message = match preparation.run(connect).await {
                 Ok(ready) => Message::Ready(Box::new(ready)),
                 Err(outcome) => Message::Signal(Signal::Failed(outcome)),
             };
             // Nobody listens only when the driver has stopped.
             let _ = messages.send(message).await;
-        }));
+        });
+        self.arrival = Some(AbortOnDropHandle::new(arrival));
     }
 
     fn survey(&mut self, questions: Vec<crate::agent::recover::Question>) {
         let (preparation, connect, messages) = (self.preparation(), self.connector(), self.messages.clone());
-        self.arrival = Some(tokio::spawn(async move {
+        let arrival = tokio::spawn(async move {
             let message = match survey::look(&preparation, connect, questions).await {
                 Ok(survey) => Message::Surveyed(Box::new(survey)),
                 Err(outcome) => Message::Signal(Signal::Failed(outcome)),
             };
             let _ = messages.send(message).await;
-        }));
+        });
+        self.arrival = Some(AbortOnDropHandle::new(arrival));
     }
 
     /// The sandbox is reached and the workspace is open.
@@ -251,9 +255,8 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
     }
 
     async fn finish(&mut self, outcome: Outcome) -> Result<(), DriveError> {
-        if let Some(arrival) = self.arrival.take() {
-            arrival.abort();
-        }
+        // Dropped, it stops.
+        self.arrival = None;
         self.provider.stop();
         self.calls.abort_all();
         if let Some(sandbox) = &self.sandbox
@@ -286,7 +289,11 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         let state = self.machine.state();
         let Some(thread) = &state.thread else { return outcome };
         self.facts.transcript = finish::keep_transcript(&self.cluster, &self.assignment, state).await;
-        let Some(workspace) = self.workspace.clone() else { return outcome };
+        let Some(workspace) = self.workspace.clone() else {
+            // Work without its patch is no success.
+            let lost = || finish::workspace_lost(&outcome);
+            return if outcome.reason == Reason::Completed { lost() } else { outcome };
+        };
         let baseline = thread.opened.baseline_tree.clone();
         let mut workspace = workspace.lock().await;
         match finish::keep_patch(&self.cluster, &self.assignment, &mut workspace, &baseline).await {

@@ -11,9 +11,11 @@ use jiff::tz::TimeZone;
 use podwright_sandboxd::confine::WRITABLE;
 use podwright_sandboxd::protocol::{BootId, ErrorCode, FileState, Network, OpId, Profile, Start};
 use secrecy::SecretString;
+use url::Url;
 
 use super::cluster::{Cluster, ClusterError};
 use super::commands::base_environment;
+use super::redact::Redaction;
 use super::{Announce, Assignment};
 use crate::agent::agents_md::{self, AgentsMd, BUDGET, Found};
 use crate::agent::journal::record::{InputAccepted, InputKind, ThreadOpened};
@@ -26,10 +28,9 @@ use crate::api::reasons::Reason;
 use crate::api::task::{ConfigMapKeyRef, FetchMode, ReasoningEffort, Repository};
 use crate::llm::{Capabilities, Wire};
 use crate::sandbox::{Known, Outcome as CommandOutcome, Sandbox, SandboxError};
-use crate::workspace::confine::Confinement;
 use crate::workspace::{
-    Bounds, CheckoutError, Credential, Depth, FetchError, FetchSpec, Fetched, Git, Layout, Worktree,
-    checkout, fetch,
+    Bounds, CheckoutError, Credential, Depth, FetchError, FetchSpec, Fetched, Git, Layout, Reference,
+    Worktree, checkout, fetch, fetched,
 };
 
 /// How much of a setup script's output a person is shown.
@@ -59,6 +60,7 @@ pub(super) struct Ready {
 pub(super) struct Preparation<C> {
     pub(super) cluster: C,
     pub(super) assignment: Assignment,
+    pub(super) git: Git,
     pub(super) layout: Layout,
     pub(super) announce: Announce,
 }
@@ -93,21 +95,14 @@ impl<C: Cluster> Preparation<C> {
         let job = &self.assignment.job;
         let repository = &job.repository;
         self.announce.phase(&format!("fetching {} at {}", repository.url, repository.reference)).await;
-        let git = Git::new(Confinement::Required).map_err(|error| clone_failed(&error))?;
-        let spec = FetchSpec {
-            url: repository.url.parse().map_err(|error| clone_failed(&error))?,
-            reference: repository.reference.parse().map_err(|error| clone_failed(&error))?,
-            depth: match (repository.fetch, u32::try_from(repository.depth).ok().and_then(NonZeroU32::new)) {
-                (FetchMode::Shallow, Some(depth)) => Depth::Shallow(depth),
-                (FetchMode::Shallow, None) | (FetchMode::Full, _) => Depth::Full,
-            },
-            credential: self.credential().await?,
-            ca_bundle: self.bundle(job.environment.ca_bundle.as_ref()).await?,
-            bounds: Bounds::default(),
+        let url = repository.url.parse().map_err(|error| clone_failed(&error))?;
+        let reference = repository.reference.parse().map_err(|error| clone_failed(&error))?;
+        // After a restart the credential may be gone, and nothing needs it any more.
+        let fetched = match fetched(&url, &reference, &self.layout).map_err(|error| clone_failed(&error))? {
+            Some(fetched) => fetched,
+            None => self.fetch(url, reference).await?,
         };
-        let fetched =
-            fetch(&spec, &self.layout, &git).await.map_err(|error| fetch_failed(&error, repository))?;
-        checkout(&fetched, &self.layout, &git).await.map_err(|error| match error {
+        checkout(&fetched, &self.layout, &self.git).await.map_err(|error| match error {
             CheckoutError::Foreign => outcome(Reason::SandboxLost, &error),
             CheckoutError::NotFetched
             | CheckoutError::NoSpace
@@ -116,10 +111,27 @@ impl<C: Cluster> Preparation<C> {
             | CheckoutError::Git(_) => clone_failed(&error),
         })?;
         let excludes = &job.environment.patch_excludes;
-        let worktree = Worktree::open(&self.layout, &git, &fetched, excludes).await;
+        let worktree = Worktree::open(&self.layout, &self.git, &fetched, excludes).await;
         let worktree = worktree.map_err(|error| internal(&error))?;
         self.announce.base_commit(fetched.base_commit.to_string()).await;
         Ok(Workspace { fetched, worktree })
+    }
+
+    async fn fetch(&self, url: Url, reference: Reference) -> Result<Fetched, Outcome> {
+        let job = &self.assignment.job;
+        let repository = &job.repository;
+        let spec = FetchSpec {
+            url,
+            reference,
+            depth: match (repository.fetch, u32::try_from(repository.depth).ok().and_then(NonZeroU32::new)) {
+                (FetchMode::Shallow, Some(depth)) => Depth::Shallow(depth),
+                (FetchMode::Shallow, None) | (FetchMode::Full, _) => Depth::Full,
+            },
+            credential: self.credential().await?,
+            ca_bundle: self.bundle(job.environment.ca_bundle.as_ref()).await?,
+            bounds: Bounds::default(),
+        };
+        fetch(&spec, &self.layout, &self.git).await.map_err(|error| fetch_failed(&error, repository))
     }
 
     async fn prompt(&self) -> Result<String, Outcome> {
@@ -177,10 +189,13 @@ impl<C: Cluster> Preparation<C> {
             Err(error) if error.code() == Some(ErrorCode::PhaseConflict) => return Ok(()),
             Err(error) => return Err(not_begun(error)),
         }
-        let mut env = base_environment(&variables(job));
+        let mut secrets = BTreeMap::new();
         for name in &setup.secret_names {
-            env.extend(self.setup_secret(name).await?);
+            secrets.extend(self.setup_secret(name).await?);
         }
+        let redaction = Redaction::of(&secrets);
+        let mut env = base_environment(&variables(job));
+        env.extend(secrets);
         let command = Start {
             process_id: phase.clone(),
             argv: ["/bin/sh", "-e", "-c", &setup.script].map(str::to_owned).into(),
@@ -198,16 +213,19 @@ impl<C: Cluster> Preparation<C> {
         };
         sandbox.start(boot, command, 0).await.map_err(failed)?;
         let mut tail = String::new();
-        let ended = loop {
+        let (ended, tail) = loop {
             let observed = sandbox.observe(&phase, SETUP_LOOK).await.map_err(failed)?;
             for part in [&observed.output.head, &observed.output.tail] {
                 tail.push_str(&String::from_utf8_lossy(part));
             }
-            let start = tail.ceil_char_boundary(tail.len().saturating_sub(TAIL_MAX));
+            // Whole values only can be recognised, so that a cut must not go through one.
+            let kept = TAIL_MAX + redaction.longest();
+            let start = tail.ceil_char_boundary(tail.len().saturating_sub(kept));
             tail.drain(..start);
+            let tail = redaction.end_of(&tail, TAIL_MAX);
             match observed.outcome {
                 CommandOutcome::Running => {}
-                CommandOutcome::Exited(ended) => break ended,
+                CommandOutcome::Exited(ended) => break (ended, tail),
                 CommandOutcome::Interrupted { .. } => {
                     return Err(setup_failed("was interrupted by a restart of the sandbox", &tail));
                 }

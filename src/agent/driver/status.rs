@@ -15,6 +15,7 @@ use crate::api::attempt::{
     AgentAttemptStatus, ArtifactRef, Outcome, PatchSummary, Phase, PlanStep, PlanStepStatus, Usage,
     WorkspaceStatus,
 };
+use crate::api::conditions::plain;
 
 /// Bounds of the schema, in characters; bytes are never fewer.
 const LOG_TAIL_MAX: usize = 1024;
@@ -51,11 +52,24 @@ pub(super) struct Facts {
     pub(super) transcript: Option<ArtifactRef>,
     /// How the attempt ended, once everything else is in place.
     pub(super) outcome: Option<Outcome>,
-    /// When something new was said last.
-    pub(super) last_progress: Option<Timestamp>,
 }
 
 impl Facts {
+    /// What the process before this one left.
+    pub(super) fn after(status: AgentAttemptStatus, epoch: i32) -> Self {
+        let workspace = status.workspace.unwrap_or_default();
+        Self {
+            epoch,
+            confinement: workspace.confinement,
+            base_commit: workspace.base_commit,
+            doing: String::new(),
+            log_tail: status.log_tail,
+            patch: status.patch,
+            transcript: status.transcript,
+            outcome: None,
+        }
+    }
+
     /// Takes in an event: its line is part of the log.
     pub(super) fn log(&mut self, event: &Event, line: &str) {
         self.log_tail.push_str(line);
@@ -66,7 +80,7 @@ impl Facts {
     }
 }
 
-/// The whole status.
+/// The whole status but for its time, which is that of its writing.
 pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
     let state = machine.state();
     let thread = state.thread.as_ref();
@@ -80,14 +94,14 @@ pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
         outcome: facts
             .outcome
             .clone()
-            .map(|outcome| Outcome { message: cut(&outcome.message, MESSAGE_MAX).to_owned(), ..outcome }),
+            .map(|outcome| Outcome { message: plain(&outcome.message, MESSAGE_MAX), ..outcome }),
         inbox_seq: state.inbox_seq,
         suspended: machine.is_suspended(),
         turn: thread.map_or(0, |thread| i32::try_from(thread.turn).unwrap_or(i32::MAX)),
         step: signed(spent.steps),
         plan: thread.map(|thread| plan(&thread.plan)).unwrap_or_default(),
         log_tail: facts.log_tail.clone(),
-        last_message: cut(spoken.unwrap_or(&facts.doing), MESSAGE_MAX).to_owned(),
+        last_message: plain(spoken.unwrap_or(&facts.doing), MESSAGE_MAX),
         usage: Some(Usage {
             requests: signed(spent.requests),
             input_tokens: signed(spent.usage.input_tokens),
@@ -105,7 +119,7 @@ pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
         }),
         patch: facts.patch.clone(),
         transcript: facts.transcript.clone(),
-        last_progress_time: facts.last_progress.map(Time),
+        last_progress_time: None,
     }
 }
 
@@ -225,7 +239,7 @@ fn says_the_same(old: &AgentAttemptStatus, new: &AgentAttemptStatus) -> bool {
 
 fn plan(steps: &[ToolPlanStep]) -> Vec<PlanStep> {
     let steps = steps.iter().take(PLAN_MAX).map(|step| PlanStep {
-        step: cut(&step.step, STEP_MAX).to_owned(),
+        step: plain(&step.step, STEP_MAX),
         status: match step.status {
             StepStatus::Pending => PlanStepStatus::Pending,
             StepStatus::InProgress => PlanStepStatus::InProgress,
@@ -237,10 +251,6 @@ fn plan(steps: &[ToolPlanStep]) -> Vec<PlanStep> {
 
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn cut(text: &str, max: usize) -> &str {
-    text.get(..text.floor_char_boundary(max)).unwrap_or(text)
 }
 
 fn keep_end(text: &mut String, max: usize) {

@@ -61,11 +61,13 @@ impl<C: Cluster> FollowSandbox<C> {
         let mut link = self.sandbox.link();
         let mut restarts = 0;
         loop {
-            let signal = match &*link.borrow_and_update() {
-                Link::Up(up) if up.id != boot => Some(up.id.clone()),
+            let seen = link.borrow_and_update().clone();
+            let signal = match seen {
+                Link::Up(up) if up.id != boot => Some(up.id),
                 Link::Lost(why) => {
-                    let outcome = lost(crate::sandbox::SandboxError::Lost(why.clone()));
-                    let _ = self.messages.try_send(Message::Signal(Signal::Failed(outcome)));
+                    let outcome = lost(crate::sandbox::SandboxError::Lost(why));
+                    // Nobody listens only when the driver has stopped.
+                    let _ = self.messages.send(Message::Signal(Signal::Failed(outcome))).await;
                     return;
                 }
                 Link::Up(_) | Link::Connecting(_) => None,

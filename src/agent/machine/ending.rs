@@ -66,7 +66,8 @@ impl Machine {
             self.break_request(BrokenBy::TurnEnd, effects);
         }
         self.abort_calls(effects);
-        if self.thread().is_some_and(|thread| thread.in_turn) {
+        let in_turn = self.thread().is_some_and(|thread| thread.in_turn);
+        if in_turn {
             let status = if outcome.reason == Reason::Cancelled {
                 TurnStatus::Interrupted
             } else {
@@ -75,8 +76,12 @@ impl Machine {
             self.end_turn(status, effects);
         }
         if outcome.reason.verdict() == Verdict::Failed {
-            let error = ErrorText { message: outcome.message.clone() };
-            effects.push(Effect::Emit(Event::TurnFailed { error }));
+            let message = outcome.message.clone();
+            effects.push(Effect::Emit(if in_turn {
+                Event::TurnFailed { error: ErrorText { message } }
+            } else {
+                Event::Error { message, will_retry: false }
+            }));
         }
         self.append(FinishIntent { outcome: outcome.clone() }, effects);
         effects.push(Effect::Barrier(Barrier::End));

@@ -71,7 +71,7 @@ pub(crate) fn provider_json() -> Value {
         "spec": {
             "api": "Responses",
             "baseURL": "https://api.example.com/v1",
-            "models": [{"name": "first"}, {"name": "second", "contextWindow": 200_000}],
+            "models": [{"name": "first"}, {"name": "second", "capabilities": {"reasoning": true}}],
         },
     })
 }

@@ -138,14 +138,14 @@ fn a_credential_goes_over_http_to_services_of_the_cluster_only() {
 #[test]
 fn a_model_is_one_of_the_providers() {
     let asking = |name: &str| task(|task| task["spec"]["model"] = json!({"name": name}));
-    assert_eq!(valid(&asking("second"), &references()).job.model.context_window, 200_000);
+    assert_eq!(valid(&asking("second"), &references()).job.model.capabilities.reasoning, true);
     assert_invalid(
         &judge(&asking("third"), &references()),
         "model third is not among those of ModelProvider default (first, second)",
     );
     let any = provider(|provider| provider["spec"]["models"] = json!([]));
     let any = References { provider: Some(any), ..references() };
-    assert_eq!(valid(&asking("third"), &any).job.model.context_window, UNKNOWN_CONTEXT_WINDOW);
+    assert_eq!(valid(&asking("third"), &any).job.model.capabilities, Capabilities::default());
     assert_invalid(&judge(&task(|_| {}), &any), "names no model");
 }
 

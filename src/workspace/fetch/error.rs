@@ -7,6 +7,7 @@ use url::Url;
 
 use super::{FetchSpec, host};
 use crate::workspace::git::{GitError, last_line};
+use crate::workspace::path::shown;
 
 /// Why there is no repository.
 #[derive(Debug, thiserror::Error)]
@@ -219,7 +220,7 @@ fn sentence(stderr: &str) -> String {
         stderr.split(['\n', '\r']).find(|line| line.starts_with("fatal: ") || line.starts_with("error: "));
     let line = fatal.unwrap_or_else(|| last_line(stderr));
     let line = line.trim_start_matches("fatal: ").trim_start_matches("error: ");
-    line.chars().filter(|c| !c.is_control()).take(300).collect()
+    shown(line)
 }
 
 fn near(nearest: &[String]) -> String {

@@ -12,8 +12,11 @@ use crate::workspace::Layout;
 use crate::workspace::fetch::ATTRIBUTES;
 use crate::workspace::git::{Git, GitError, Run};
 use crate::workspace::object::ObjectId;
-use crate::workspace::path::{RepoPath, quoted};
+use crate::workspace::path::{RepoPath, quoted, shown};
 use crate::workspace::tree::Difference;
+
+/// How scratch repositories' names begin.
+const SCRATCH: &str = "run-";
 
 /// The line that begins a path's section; no line of content begins like it.
 const SECTION: &[u8] = b"diff --git ";
@@ -93,9 +96,7 @@ impl Request<'_> {
         let apply = ["apply", "--cached", "--whitespace=nowarn", "-"].map(str::to_owned);
         match self.local(directory, apply).input(patch).output(0).await {
             Err(GitError::Failed { stderr, .. }) => {
-                return Err(PatchError::Proof(
-                    stderr.chars().filter(|c| !c.is_control()).take(300).collect(),
-                ));
+                return Err(PatchError::Proof(shown(&stderr)));
             }
             other => other?,
         };
@@ -152,9 +153,20 @@ impl Request<'_> {
     }
 }
 
+/// Removes the scratch repositories of an agent that was killed.
+pub(super) fn remove_leftovers(layout: &Layout) -> io::Result<()> {
+    for entry in fs::read_dir(layout.private())? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(SCRATCH.as_bytes()) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// A repository for one run: private index, private attributes, private new objects.
 fn scratch(layout: &Layout) -> io::Result<TempDir> {
-    let directory = tempfile::Builder::new().prefix("run-").tempdir_in(layout.private())?;
+    let directory = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(layout.private())?;
     for name in ["objects", "refs", "info"] {
         fs::create_dir(directory.path().join(name))?;
     }

@@ -1,0 +1,135 @@
+//! A crash after every single record, which is more than at every barrier: the next process goes on to the
+//! end, runs no command twice, and makes nothing up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use podwright_sandboxd::protocol::{Digest, FileState};
+
+use super::world::{World, command, config, intent, patch, words};
+use crate::agent::journal::record::{CallIntent, CallOutcome, Entry, Record};
+use crate::agent::machine::{Effect, Signal};
+use crate::api::reasons::Reason;
+
+/// A task with two commands beside each other, a patch and a command after it.
+fn journal() -> Vec<Entry> {
+    let mut world = World::asked(config());
+    world.item(command("c1", "one"));
+    world.item(command("c1", "two"));
+    world.item(patch("c1"));
+    world.completed(None);
+    world.ended(3, "second");
+    world.ended(2, "first");
+    world.tell(Signal::PatchComputed { ordinal: 4, patch: intent() });
+    world.ended(4, "patched");
+    world.item(command("c1", "three"));
+    world.completed(None);
+    world.ended(8, "third");
+    world.item(words("Done."));
+    world.completed(None);
+    world.tell(Signal::Published);
+    world.journal
+}
+
+/// The commands that left in a journal and did not end in it.
+fn under_way(journal: &[Entry]) -> BTreeMap<u64, CallIntent> {
+    let mut open = BTreeMap::new();
+    for entry in journal {
+        match &entry.record {
+            Record::CallIntent(intent) => drop(open.insert(intent.ordinal, intent.clone())),
+            Record::CallEnded(ended) => drop(open.remove(&ended.ordinal)),
+            _ => {}
+        }
+    }
+    open
+}
+
+/// What is at the patch's paths.
+fn files(applied: bool) -> Vec<FileState> {
+    let file = |content: &[u8]| FileState::File { sha256: Digest::of(content), size: 2, executable: false };
+    if applied { vec![file(b"x\n"), FileState::Absent] } else { vec![FileState::Absent, file(b"g\n")] }
+}
+
+/// Goes on from a journal in one kind of world, and gives the operations that were run.
+fn go_on(prefix: &[Entry], boot: u8, applied: bool) -> (World, Vec<(u64, u64)>) {
+    let mut world = World::new(config());
+    world.journal = prefix.to_vec();
+    world.boot = boot;
+    world.restart("crash");
+    let patches = under_way(prefix).into_values().filter(|intent| intent.patch.is_some());
+    let found = patches.map(|intent| (intent.op, files(applied))).collect();
+    if world.effects.contains(&Effect::Prepare) {
+        world.tell(super::world::prepared());
+    } else {
+        world.found(found);
+    }
+    let mut run = Vec::new();
+    // Every effect leads to a step at most, and a step here to a few effects.
+    for _ in 0..100 {
+        let effects = std::mem::take(&mut world.effects);
+        if effects.is_empty() {
+            break;
+        }
+        for effect in effects {
+            match effect {
+                Effect::AskModel(_) => {
+                    world.item(words("Done."));
+                    world.completed(None);
+                }
+                Effect::RunCall(call) => {
+                    run.push((call.ordinal, call.op));
+                    world.ended(call.ordinal, "output");
+                }
+                Effect::ComputePatch { ordinal, .. } => {
+                    world.tell(Signal::PatchComputed { ordinal, patch: intent() });
+                }
+                Effect::ApplyPatch { ordinal, op } => {
+                    run.push((ordinal, op));
+                    world.ended(ordinal, "patched");
+                }
+                Effect::Finish(_) => world.tell(Signal::Published),
+                _ => {}
+            }
+        }
+    }
+    (world, run)
+}
+
+#[test]
+fn after_every_record_the_next_process_goes_on_to_the_end() {
+    let journal = journal();
+    for length in 0..=journal.len() {
+        let prefix = &journal[..length];
+        let open = under_way(prefix);
+        for (boot, applied) in [(1, false), (1, true), (2, false), (2, true)] {
+            let (world, run) = go_on(prefix, boot, applied);
+            let at = format!("after {length} records, boot {boot}, applied {applied}: {run:?}");
+            let outcome = world.machine.state().outcome.clone().expect(&at);
+            assert_eq!(outcome.reason, Reason::Completed, "{at}: {}", outcome.message);
+            assert!(world.machine.state().published, "{at}");
+            let ordinals: BTreeSet<u64> = run.iter().map(|(ordinal, _)| *ordinal).collect();
+            assert_eq!(ordinals.len(), run.len(), "nothing runs twice in one process; {at}");
+            for intent in open.values() {
+                let again = run.iter().find(|(ordinal, _)| *ordinal == intent.ordinal);
+                match (&intent.patch, boot) {
+                    // The supervisor knows the operation, so it is asked for under its id.
+                    (None, 1) => assert_eq!(again, Some(&(intent.ordinal, intent.op)), "{at}"),
+                    (None, _) => assert_eq!(again, None, "{at}"),
+                    (Some(_), _) if applied => assert_eq!(again, None, "{at}"),
+                    (Some(_), _) => assert!(again.is_some_and(|(_, op)| *op > intent.op), "{at}"),
+                }
+            }
+            // What ended before is not run again.
+            for entry in prefix {
+                if let Record::CallEnded(ended) = &entry.record {
+                    assert!(!ordinals.contains(&ended.ordinal), "{at}");
+                }
+            }
+            let unknown = world.journal.iter().filter(|entry| {
+                matches!(&entry.record, Record::CallEnded(ended) if ended.outcome == CallOutcome::Unknown)
+            });
+            let lost =
+                if boot == 1 { 0 } else { open.values().filter(|intent| intent.patch.is_none()).count() };
+            assert_eq!(unknown.count(), lost, "{at}");
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! Everything that an agent has around it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use podwright::agent::driver::cluster::ClusterError;
+use podwright::agent::driver::{Assignment, Cluster, Directories, Drive, DriveError, Orders, Stopped, drive};
+use podwright::api::AgentAttemptStatus;
+use podwright::api::attempt::{ArtifactRef, InboxMessage, Job};
+use podwright::api::message::MessageKind;
+use podwright::artifacts::{Encoded, SinkError, decode};
+use podwright::sandbox::ChildDial;
+use podwright::scripted::{Script, serve};
+use podwright::workspace::{Confinement, Git};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// An attempt's surroundings. Everything in them ends with this value.
+pub(crate) struct Stage {
+    pub(crate) cluster: FakeCluster,
+    pub(crate) orders: watch::Sender<Orders>,
+    pub(crate) job: Value,
+    pub(crate) log: Log,
+    volumes: TempDir,
+    workspace: PathBuf,
+    sandbox: Sandbox,
+    git: Child,
+}
+
+/// The API server's stand-in: it keeps what the agent writes.
+#[derive(Clone, Default)]
+pub(crate) struct FakeCluster {
+    pub(crate) statuses: Arc<Mutex<Vec<AgentAttemptStatus>>>,
+    pub(crate) artifacts: Arc<Mutex<BTreeMap<String, Encoded>>>,
+    pub(crate) secrets: Arc<Mutex<BTreeMap<String, BTreeMap<String, Vec<u8>>>>>,
+}
+
+/// The agent's standard output.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+/// A supervisor in namespaces of its own.
+struct Sandbox {
+    unshare: Child,
+    pid: u32,
+    /// Says where it is, to whoever dials.
+    pid_file: PathBuf,
+}
+
+impl Stage {
+    /// A stage on which the model plays `script`, with a small repository.
+    pub(crate) async fn new(script: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let volumes = TempDir::new().unwrap();
+        // Where commands may write, at the same path on both sides.
+        let workspace = PathBuf::from(format!("/workspace/agent-test-{}-{number}", std::process::id()));
+        fs::create_dir_all(&workspace).unwrap();
+        for name in ["state", "repo", "served"] {
+            fs::create_dir(volumes.path().join(name)).unwrap();
+        }
+        repository(&volumes.path().join("served/app"));
+        let (git, port) = git_server(&volumes.path().join("served"));
+        let model = model(script).await;
+        let job = json!({
+            "prompt": "Mend the greeting.",
+            "repository": {"name": "app", "url": format!("http://127.0.0.1:{port}/open/app"), "ref": "main", "depth": 50},
+            "environment": {},
+            "model": {
+                "providerName": "default", "name": "scripted", "api": "Responses", "baseURL": model,
+                "capabilities": {
+                    "customTools": true, "parallelToolCalls": true, "developerRole": true, "promptCacheKey": true
+                },
+            },
+            "limits": {},
+            "patchArtifactName": "fix-1-patch",
+            "transcriptArtifactName": "fix-1-transcript",
+        });
+        let (orders, _) = watch::channel(Orders::Work { inbox: Vec::new(), suspend: false });
+        let sandbox = Sandbox::boot(volumes.path().join("sandbox-pid"));
+        Self {
+            cluster: FakeCluster::default(),
+            orders,
+            job,
+            log: Log::default(),
+            volumes,
+            workspace,
+            sandbox,
+            git,
+        }
+    }
+
+    /// An agent's process. Aborting it is what a crash is to it.
+    pub(crate) fn agent(&self) -> JoinHandle<Result<Stopped, DriveError>> {
+        let volume = |name: &str| self.volumes.path().join(name);
+        let job: Job = serde_json::from_value(self.job.clone()).unwrap();
+        tokio::spawn(drive(Drive {
+            assignment: Assignment {
+                namespace: "default".into(),
+                attempt: "fix-1".into(),
+                attempt_uid: "6f1b2c3d-0000-4000-8000-000000000001".into(),
+                task_uid: "6f1b2c3d-0000-4000-8000-000000000000".into(),
+                epoch: 1,
+                pod_uid: "pod".into(),
+                job,
+            },
+            cluster: self.cluster.clone(),
+            dial: self.sandbox.dial(),
+            git: Git::with_helper(env!("CARGO_BIN_EXE_podwright").into(), Confinement::Required).unwrap(),
+            directories: Directories {
+                state: volume("state"),
+                repo: volume("repo"),
+                workspace: self.workspace.clone(),
+            },
+            status: self.status(),
+            orders: self.orders.subscribe(),
+            log: Box::new(self.log.clone()),
+        }))
+    }
+
+    /// Runs an agent to its end, and gives the last status.
+    pub(crate) async fn run(&self) -> AgentAttemptStatus {
+        assert_eq!(self.agent().await.unwrap().unwrap(), Stopped::Published, "{}", self.log.text());
+        self.status()
+    }
+
+    pub(crate) fn status(&self) -> AgentAttemptStatus {
+        self.cluster.statuses.lock().unwrap().last().cloned().unwrap_or_default()
+    }
+
+    /// Waits until the log says something.
+    pub(crate) async fn logged(&self, text: &str) {
+        self.until(|stage| stage.log.text().contains(text)).await;
+    }
+
+    /// Waits until the status is like this.
+    pub(crate) async fn until(&self, holds: impl Fn(&Self) -> bool) {
+        while !holds(self) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Says something to the agent.
+    pub(crate) fn say(&self, seq: i64, kind: MessageKind, text: &str) {
+        let message = InboxMessage { uid: format!("message-{seq}"), seq, kind, text: text.into() };
+        self.orders.send_modify(|orders| match orders {
+            Orders::Work { inbox, .. } => inbox.push(message),
+            Orders::Gone(_) => {}
+        });
+    }
+
+    /// A file of the work tree.
+    pub(crate) fn file(&self, path: &str) -> String {
+        fs::read_to_string(self.workspace.join("app").join(path)).unwrap_or_default()
+    }
+
+    /// The content of an artifact.
+    pub(crate) fn artifact(&self, reference: &ArtifactRef) -> String {
+        let artifacts = self.cluster.artifacts.lock().unwrap();
+        let encoded = &artifacts[&reference.config_map_name];
+        String::from_utf8(decode(&encoded.data, &reference.sha256).unwrap()).unwrap()
+    }
+
+    /// The sandbox's container ends and starts again.
+    pub(crate) fn restart_sandbox(&mut self) {
+        self.sandbox.restart();
+    }
+
+    /// What the agent's events say, line by line.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        self.log.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = self.git.kill();
+        let _ = self.git.wait();
+        let _ = fs::remove_dir_all(&self.workspace);
+    }
+}
+
+impl Cluster for FakeCluster {
+    async fn secret(&self, name: &str) -> Result<BTreeMap<String, Vec<u8>>, ClusterError> {
+        let secrets = self.secrets.lock().unwrap();
+        secrets.get(name).cloned().ok_or_else(|| ClusterError::Refused {
+            what: format!("cannot read the Secret {name}"),
+            code: 404,
+            message: "not found".into(),
+        })
+    }
+
+    async fn config_map_value(&self, _: &str, _: &str) -> Result<Option<String>, ClusterError> {
+        Ok(None)
+    }
+
+    async fn write_status(&self, status: &AgentAttemptStatus) -> Result<(), ClusterError> {
+        self.statuses.lock().unwrap().push(status.clone());
+        Ok(())
+    }
+
+    async fn put_artifact(
+        &self,
+        name: &str,
+        key: &str,
+        artifact: &Encoded,
+    ) -> Result<ArtifactRef, SinkError> {
+        self.artifacts.lock().unwrap().insert(name.to_owned(), artifact.clone());
+        Ok(ArtifactRef {
+            config_map_name: name.to_owned(),
+            key: key.to_owned(),
+            sha256: artifact.sha256.clone(),
+            bytes: i64::try_from(artifact.bytes).unwrap(),
+        })
+    }
+
+    async fn sandbox_ran_out_of_memory(&self) -> bool {
+        false
+    }
+}
+
+impl Log {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sandbox {
+    fn boot(pid_file: PathBuf) -> Self {
+        let script = format!(
+            "mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /dev/shm && chmod 1777 /tmp /dev/shm \
+             && ip link set lo up && exec setpriv --pdeathsig KILL {}",
+            supervisor().display()
+        );
+        // Whatever becomes of the test, nothing is left running.
+        let unshare = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--mount-proc", "--net", "--ipc"])
+            .args(["sh", "-c", &script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut sandbox = Self { unshare, pid: 0, pid_file };
+        let children = format!("/proc/{0}/task/{0}/children", sandbox.unshare.id());
+        while sandbox.pid == 0 {
+            let pid: u32 = fs::read_to_string(&children).unwrap_or_default().trim().parse().unwrap_or(0);
+            let sockets = fs::read_to_string(format!("/proc/{pid}/net/unix")).unwrap_or_default();
+            if sockets.contains("@podwright-sandboxd") {
+                sandbox.pid = pid;
+            }
+            assert!(
+                sandbox.unshare.try_wait().unwrap().is_none(),
+                "the supervisor did not start; are we root?"
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        fs::write(&sandbox.pid_file, sandbox.pid.to_string()).unwrap();
+        sandbox
+    }
+
+    fn restart(&mut self) {
+        self.kill();
+        *self = Self::boot(self.pid_file.clone());
+    }
+
+    /// Joins the supervisor that is there at the time of the dialling.
+    fn dial(&self) -> ChildDial {
+        let script = format!(
+            "exec nsenter --target $(cat {}) --pid --mount --net --ipc {} attach",
+            self.pid_file.display(),
+            supervisor().display()
+        );
+        ChildDial::new(["sh", "-c", &script])
+    }
+
+    fn kill(&mut self) {
+        let _ = Command::new("kill").args(["-KILL", &self.pid.to_string()]).stderr(Stdio::null()).status();
+        let _ = self.unshare.kill();
+        let _ = self.unshare.wait();
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A repository with a script that greets the wrong way.
+fn repository(path: &Path) {
+    fs::create_dir(path).unwrap();
+    fs::write(path.join("greet.sh"), "#!/bin/sh\necho hullo\n").unwrap();
+    fs::write(path.join("AGENTS.md"), "Greet politely.\n").unwrap();
+    for args in [&["init", "-q", "-b", "main"][..], &["add", "-A"], &["commit", "-q", "-m", "first"]] {
+        let status = Command::new("git")
+            .args(["-c", "user.name=t", "-c", "user.email=t@example.com"])
+            .args(args)
+            .current_dir(path)
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+}
+
+fn git_server(root: &Path) -> (Child, u16) {
+    let mut server = Command::new("python3")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/git_server.py"))
+        .arg(root)
+        .arg("127.0.0.1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    (server, line.trim().parse().unwrap())
+}
+
+/// The scripted model, until the test ends. Gives its base URL.
+async fn model(script: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let script = Script::from_yaml(script).unwrap();
+    tokio::spawn(serve(listener, script, std::future::pending()));
+    url
+}
+
+/// The supervisor's program, built by the cargo that runs the tests.
+fn supervisor() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let built = Command::new(cargo)
+            .args(["build", "--quiet", "--package", "podwright-sandboxd", "--bin", "podwright-sandboxd"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .unwrap();
+        assert!(built.success());
+        // .../target/debug/deps/agent-1234 -> .../target/debug
+        let tests = std::env::current_exe().unwrap();
+        tests.parent().unwrap().parent().unwrap().join("podwright-sandboxd")
+    })
+}
