@@ -23,6 +23,10 @@ test: ## Check and test everything: units, the real API server, the real kubelet
 lint: ## Check format, lints, scripts, the chart and the generated definitions
 	@hack/lint
 
+.PHONY: crds
+crds: ## Write the CustomResourceDefinitions that the types say
+	@hack/crds
+
 .PHONY: build
 build: ## Compile podwright and podwright-sandboxd
 	@hack/image compile podwright

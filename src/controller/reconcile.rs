@@ -60,7 +60,7 @@ pub(super) async fn reconcile(task: Arc<Guarded<AgentTask>>, context: Arc<Contex
             Ok(again.map_or_else(Action::await_change, Action::requeue))
         }
         // What is gone, or is going, is not ours to mend.
-        Err(Error::Observe(ObserveError::Gone)) => {
+        Err(error) if is_gone(&error) => {
             running.end(Outcome::Unchanged, "");
             Ok(Action::await_change())
         }
@@ -72,6 +72,15 @@ pub(super) async fn reconcile(task: Arc<Guarded<AgentTask>>, context: Arc<Contex
             running.end(Outcome::Failed, error.category());
             Err(error)
         }
+    }
+}
+
+/// Whether the task was deleted before the pass, or under it. What the pass has made, the garbage collector takes.
+fn is_gone(error: &Error) -> bool {
+    match error {
+        Error::Observe(ObserveError::Gone) => true,
+        Error::Status(StatusError(source)) => source.is_not_found(),
+        Error::Observe(_) | Error::Apply(_) | Error::Panicked(_) | Error::Undecodable(_) => false,
     }
 }
 

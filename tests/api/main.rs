@@ -10,4 +10,5 @@ mod attempt;
 mod definitions;
 mod message;
 mod references;
+mod rights;
 mod task;

@@ -138,7 +138,7 @@ fn a_credential_goes_over_http_to_services_of_the_cluster_only() {
 #[test]
 fn a_model_is_one_of_the_providers() {
     let asking = |name: &str| task(|task| task["spec"]["model"] = json!({"name": name}));
-    assert_eq!(valid(&asking("second"), &references()).job.model.capabilities.reasoning, true);
+    assert!(valid(&asking("second"), &references()).job.model.capabilities.reasoning);
     assert_invalid(
         &judge(&asking("third"), &references()),
         "model third is not among those of ModelProvider default (first, second)",
