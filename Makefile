@@ -44,5 +44,5 @@ cluster-down: ## Stop the local cluster and remove what it left on the machine
 	@hack/cluster down
 
 .PHONY: bench
-bench: ## Measure what docs/performance.md shows, and write it there (a quiet machine, half an hour)
+bench: ## Measure what docs/performance.md shows, and write it there (needs a quiet machine)
 	@hack/bench

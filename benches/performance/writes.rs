@@ -1,15 +1,12 @@
 //! Writes to the API server, as it counts them itself.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use k8s_openapi::api::events::v1::Event;
+use kube::Client;
 use kube::api::ListParams;
-use kube::runtime::watcher::{self, watcher};
-use kube::{Client, ResourceExt as _};
-use podwright::api::{AgentAttempt, AgentTask};
+use podwright::api::AgentTask;
 use serde_json::json;
 
 use crate::Bench;
@@ -45,7 +42,6 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
     tokio::time::sleep(QUIET).await;
     let others: u64 = since(&before, &counts(client).await).values().sum();
 
-    let progress = Progress::watch(bench);
     let before = counts(client).await;
     let mut short_seconds = 0;
     for round in 0..bench.rounds.counted {
@@ -56,8 +52,10 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
     let short = since(&before, &counts(client).await);
     let events = events(bench).await;
 
+    let before = counts(client).await;
     bench.world.create_task("progress", "small", &json!({"prompt": "MEASURE-PROGRESS"})).await;
     let long_seconds = active(&start::completed(bench, "progress").await);
+    let long = since(&before, &counts(client).await);
 
     let tasks = f64::from(bench.rounds.counted);
     let per_task = |counts: &Counts, resource: &str| {
@@ -67,7 +65,7 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
     // The bench creates the task, and the kubelet takes the pod's object away when its containers have ended.
     let by_others = 2.0;
     let ours = RESOURCES.iter().map(|resource| per_task(&short, resource)).sum::<f64>() + events - by_others;
-    let more = progress.of("progress") - progress.of("counted-") / tasks;
+    let progress = status_writes(&long) - status_writes(&short) / tasks;
     let seconds = (long_seconds as f64 - short_seconds as f64 / tasks).max(1.0);
     let parts: Vec<String> = short
         .iter()
@@ -83,44 +81,22 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
             QUIET.as_secs(),
         )),
         Row::number("API writes of an AgentTask's status", per_task(&short, "agenttasks/status"), 5.0, ""),
-        Row::number("API writes of progress, each 15 s", more / (seconds / PROGRESS), 1.0, "").note(format!(
-            "Changes of the AgentAttempt, as a watch shows them, of a task with a step a second: {more} more in {seconds:.0} s than \
-             of a short one."
+        Row::number("API writes of progress, each 15 s", progress / (seconds / PROGRESS), 1.0, "").note(format!(
+            "AgentAttempt status of a task with a step a second: {progress} more in {seconds:.0} s than a short one."
         )),
     ]
 }
 
-fn active(task: &AgentTask) -> i64 {
-    task.status.as_ref().and_then(|status| status.active_seconds).unwrap_or_default()
+fn status_writes(counts: &Counts) -> f64 {
+    counts
+        .iter()
+        .filter(|((resource, _), _)| resource == "agentattempts/status")
+        .map(|(_, count)| *count)
+        .sum::<u64>() as f64
 }
 
-/// How often the AgentAttempts of this namespace change, by name. What others do in the cluster does not count here.
-struct Progress(Arc<Mutex<BTreeMap<String, u64>>>);
-
-impl Progress {
-    fn watch(bench: &Bench) -> Self {
-        let progress = Self(Arc::default());
-        let changes = progress.0.clone();
-        let mut events = watcher(bench.world.api::<AgentAttempt>(), watcher::Config::default()).boxed();
-        tokio::spawn(async move {
-            while let Some(event) = events.next().await {
-                let Ok(watcher::Event::Apply(attempt)) = event else { continue };
-                *changes
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .entry(attempt.name_any())
-                    .or_default() += 1;
-            }
-        });
-        progress
-    }
-
-    /// All changes of the attempts whose name begins so.
-    fn of(&self, prefix: &str) -> f64 {
-        let changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        changes.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, count)| *count).sum::<u64>()
-            as f64
-    }
+fn active(task: &AgentTask) -> i64 {
+    task.status.as_ref().and_then(|status| status.active_seconds).unwrap_or_default()
 }
 
 /// Our events of one task. The scheduler's and the kubelet's count under the same resource, so these are listed.
