@@ -1,6 +1,8 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::AgentMessage;
+use crate::api::message::MessageKind;
 use crate::controller::tests::fixtures::{
     accepted, at, at_work, fresh, message, pod, running, stored_attempt, task,
 };
@@ -159,13 +161,28 @@ fn a_prompt_before_the_pod_waits_and_is_told_so() {
 }
 
 #[test]
-fn an_agent_has_sixteen_messages_at_most() {
-    let messages = (0..20).map(|n| Arc::new(message(&format!("m{n:02}"), "Prompt", n))).collect();
-    let observed = Observed { messages, ..at_work(report("Running")) };
-    let plan = decided(&observed);
-    let inbox = plan.attempt.unwrap().spec.inbox;
-    assert_eq!(inbox.iter().map(|entry| entry.seq).collect::<Vec<_>>(), (1..=16).collect::<Vec<_>>());
-    assert_eq!(plan.answers.len(), 16);
+fn an_agent_has_sixteen_messages_at_most_and_prompts_leave_a_place_for_a_cancellation() {
+    let mut messages: Vec<_> = (0..20).map(|n| Arc::new(message(&format!("m{n:02}"), "Prompt", n))).collect();
+    let seqs = |messages: &[Arc<AgentMessage>]| {
+        let observed = Observed { messages: messages.to_vec(), ..at_work(report("Running")) };
+        let plan = decided(&observed);
+        let inbox = plan.attempt.unwrap().spec.inbox;
+        assert_eq!(plan.answers.len(), inbox.len());
+        inbox.iter().map(|entry| (entry.seq, entry.kind)).collect::<Vec<_>>()
+    };
+    let prompts: Vec<_> = (1..=15).map(|seq| (seq, MessageKind::Prompt)).collect();
+    assert_eq!(seqs(&messages), prompts);
+    for n in 20..23 {
+        messages.push(Arc::new(message(&format!("m{n:02}"), "Cancel", n)));
+    }
+    assert_eq!(seqs(&messages), [prompts, vec![(16, MessageKind::Cancel)]].concat());
+}
+
+#[test]
+fn a_cancellation_of_an_earlier_task_of_the_name_is_left_alone() {
+    let turned_down = Arc::new(accepted(message("old", "Cancel", 10), "False", 20));
+    let observed = Observed { messages: vec![turned_down], ..at_work(report("Running")) };
+    assert!(matches!(decided(&observed).situation, Situation::Working { .. }));
 }
 
 #[test]
@@ -175,7 +192,7 @@ fn a_missing_message_is_believed_only_on_fresh_reads() {
     attempt.spec.inbox = vec![crate::api::attempt::InboxMessage {
         uid: "uid-gone".into(),
         seq: 1,
-        kind: crate::api::message::MessageKind::Prompt,
+        kind: MessageKind::Prompt,
         text: "x".into(),
     }];
     observed.attempt = Some(Arc::new(attempt));
