@@ -304,11 +304,15 @@ impl Write for Log {
     }
 }
 
+/// The supervisor's program inside: the build may lie below the /tmp that the sandbox replaces.
+const INSIDE: &str = "/mnt/podwright-sandboxd";
+
 impl Sandbox {
     fn boot(pid_file: PathBuf) -> Self {
         let script = format!(
-            "mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /dev/shm && chmod 1777 /tmp /dev/shm \
-             && ip link set lo up && exec setpriv --pdeathsig KILL {}",
+            "mount -t tmpfs -o mode=755 tmpfs /mnt && cp {} {INSIDE} && mount -t tmpfs tmpfs /tmp \
+             && mount -t tmpfs tmpfs /dev/shm && chmod 1777 /tmp /dev/shm && ip link set lo up \
+             && exec setpriv --pdeathsig KILL {INSIDE}",
             supervisor().display()
         );
         // Whatever becomes of the test, nothing is left running.
@@ -345,9 +349,8 @@ impl Sandbox {
     /// Joins the supervisor that is there at the time of the dialling.
     fn dial(&self) -> ChildDial {
         let script = format!(
-            "exec nsenter --target $(cat {}) --pid --mount --net --ipc {} attach",
+            "exec nsenter --target $(cat {}) --pid --mount --net --ipc {INSIDE} attach",
             self.pid_file.display(),
-            supervisor().display()
         );
         ChildDial::new(["sh", "-c", &script])
     }

@@ -27,6 +27,10 @@ pub(crate) struct Supervisor {
     state: tempfile::TempDir,
 }
 
+/// The supervisor's program inside: the build may lie where the sandbox's user can't go, or below the /tmp that the
+/// sandbox replaces.
+pub(crate) const INSIDE: &str = "/mnt/podwright-sandboxd";
+
 /// A stream without the client: lines in, lines out.
 pub(crate) struct RawStream {
     child: Child,
@@ -37,9 +41,9 @@ pub(crate) struct RawStream {
 impl Supervisor {
     pub(crate) fn boot() -> Self {
         let script = format!(
-            "mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /dev/shm && chmod 1777 /tmp /dev/shm && mkdir {WORK} \
+            "mount -t tmpfs -o mode=755 tmpfs /mnt && cp {} {INSIDE} && mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /dev/shm && chmod 1777 /tmp /dev/shm && mkdir {WORK} \
              && chown {USER}:{USER} {WORK} && ip link set lo up \
-             && exec setpriv --reuid {USER} --regid {USER} --clear-groups --pdeathsig KILL {}",
+             && exec setpriv --reuid {USER} --regid {USER} --clear-groups --pdeathsig KILL {INSIDE}",
             binary().display()
         );
         // Whatever becomes of the test, nothing is left running.
@@ -79,7 +83,7 @@ impl Supervisor {
     }
 
     pub(crate) fn dial(&self) -> ChildDial {
-        ChildDial::new(self.exec(&[binary().to_str().unwrap(), "attach"]))
+        ChildDial::new(self.exec(&[INSIDE, "attach"]))
     }
 
     pub(crate) fn options(&self) -> Options {
@@ -119,7 +123,7 @@ impl Supervisor {
     }
 
     pub(crate) fn stream(&self) -> RawStream {
-        RawStream::open(&self.exec(&[binary().to_str().unwrap(), "attach"]))
+        RawStream::open(&self.exec(&[INSIDE, "attach"]))
     }
 
     pub(crate) fn signal(&self, signal: &str) {

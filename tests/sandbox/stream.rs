@@ -5,7 +5,7 @@ use podwright::sandbox::protocol::{
     Token, encode_request,
 };
 
-use crate::harness::{RawStream, Supervisor, WORK, binary, finish, initialize, op, shell};
+use crate::harness::{INSIDE, RawStream, Supervisor, WORK, finish, initialize, op, shell};
 
 fn token(digit: u8) -> Token {
     Token::from_random([digit; 32])
@@ -59,7 +59,7 @@ fn strangers_have_two_places_and_two_seconds() {
 #[test]
 fn who_has_a_parent_in_the_sandbox_is_turned_away() {
     let supervisor = Supervisor::boot();
-    let script = format!("{} attach & wait", binary().display());
+    let script = format!("{INSIDE} attach & wait");
     let argv = supervisor.exec(&["/bin/sh", "-c", &script]);
     assert!(RawStream::open(&argv).next().is_none());
     supervisor.stream().hello();
@@ -69,7 +69,7 @@ fn who_has_a_parent_in_the_sandbox_is_turned_away() {
 fn another_user_is_turned_away() {
     let supervisor = Supervisor::boot();
     let argv: Vec<String> = supervisor
-        .exec(&[binary().to_str().unwrap(), "attach"])
+        .exec(&[INSIDE, "attach"])
         .into_iter()
         .map(|word| if word == "1000321" { "1000322".into() } else { word })
         .collect();
@@ -81,7 +81,7 @@ async fn a_command_cannot_reach_the_supervisor() {
     let supervisor = Supervisor::boot();
     let (sandbox, boot) = supervisor.ready().await;
     let mut command = shell("a", "");
-    command.argv = vec![binary().to_str().unwrap().into(), "attach".into()];
+    command.argv = vec![INSIDE.into(), "attach".into()];
     sandbox.start(&boot, command, 0).await.unwrap();
     let ended = finish(&sandbox, &op("a")).await;
     assert!(!String::from_utf8_lossy(&ended.output.head).contains("hello"), "{ended:?}");
