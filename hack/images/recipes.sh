@@ -88,11 +88,11 @@ build_debian() {
 	quietly "debootstrap failed: is a Debian mirror reachable?" debootstrap "${arguments[@]}" "$1/root"
 	rm -rf "$1"/root/var/cache/apt/archives/*.deb "$1"/root/var/lib/apt/lists/* "$1"/root/usr/share/{doc,man,locale}/*
 	mkdir -p "$1"/root/usr/share/man/man{1,7}
-	cat >"$1/root/etc/apt/sources.list" <<-EOF
-		deb http://deb.debian.org/debian $DEBIAN_RELEASE main
-		deb http://deb.debian.org/debian $DEBIAN_RELEASE-updates main
-		deb http://deb.debian.org/debian-security $DEBIAN_RELEASE-security main
-	EOF
+	# Updates and security fixes come from where this machine gets them, if it is of the same release.
+	# shellcheck disable=SC2016 # apt's own placeholders
+	apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
+		grep " $DEBIAN_RELEASE" | sort -u >"$1/sources.list" || true
+	[ ! -s "$1/sources.list" ] || cp "$1/sources.list" "$1/root/etc/apt/sources.list"
 	printf 'FROM scratch\nCOPY root /\nCMD ["/bin/bash"]\n' >"$1/Dockerfile"
 	build_file debian "$1/Dockerfile" "$1"
 }
