@@ -144,11 +144,13 @@ fn summary(
     report: Option<&AgentAttemptStatus>,
     ending: Option<&Ending>,
 ) -> Option<AttemptSummary> {
-    let state = if ending.is_some() { Some(Phase::Ended) } else { report.and_then(|report| report.phase) };
+    // An attempt that has not spoken yet is on its way in: its first word alone is worth no write.
+    let reported = report.and_then(|report| report.phase).unwrap_or(Phase::Preparing);
+    let state = if ending.is_some() { Phase::Ended } else { reported };
     Some(AttemptSummary {
         index: INDEX,
         name: attempt.metadata.name.clone()?,
-        state,
+        state: Some(state),
         turn: report.map_or(0, |report| report.turn),
         step: report.map_or(0, |report| report.step),
         last_message: report

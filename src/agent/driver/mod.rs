@@ -233,7 +233,7 @@ pub async fn drive<C: Cluster, D: Dial + Clone>(drive: Drive<C, D>) -> Result<St
     let mut driver = Driver {
         machine: Machine::new(config(&assignment.job), state),
         provider: Provider::new(cluster.clone(), assignment.job.model.clone(), assignment.namespace.clone()),
-        facts: Facts { epoch: i32::try_from(assignment.epoch).unwrap_or(i32::MAX), ..Facts::default() },
+        facts,
         assignment,
         cluster,
         dial,
