@@ -25,6 +25,7 @@ pub(crate) async fn measure(bench: &Bench, peers: &Peers) -> Vec<Row> {
     let options = Options {
         client_name: "bench".into(),
         tokens: TokenFile::new(state.path().join("token")),
+        first_within: Duration::from_secs(60),
         give_up_after: Duration::from_secs(60),
     };
     let sandbox = Sandbox::connect(PodDial::new(peers.pods.clone(), POD), options);

@@ -61,8 +61,10 @@ pub struct Options {
     pub client_name: String,
     /// Where the boot's token is kept.
     pub tokens: TokenFile,
-    /// Time without a connection after which the sandbox is given up: more than the kubelet's longest pause between two
-    /// starts of a container (5 minutes).
+    /// Time for the first connection: as long as the sandbox's image may take to come.
+    pub first_within: Duration,
+    /// Time without a connection, later on, after which the sandbox is given up: more than the kubelet's longest pause
+    /// between two starts of a container (5 minutes).
     pub give_up_after: Duration,
 }
 
@@ -75,6 +77,7 @@ impl Sandbox {
             dial,
             tokens: options.tokens,
             client_name: options.client_name,
+            first_within: options.first_within,
             give_up_after: options.give_up_after,
             shared: shared.clone(),
             commands,

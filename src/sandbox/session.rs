@@ -74,6 +74,7 @@ pub(super) struct Session<D> {
     pub(super) dial: D,
     pub(super) tokens: TokenFile,
     pub(super) client_name: String,
+    pub(super) first_within: Duration,
     pub(super) give_up_after: Duration,
     pub(super) shared: Arc<Shared>,
     pub(super) commands: mpsc::Receiver<Command>,
@@ -122,14 +123,16 @@ impl Shared {
 impl<D: Dial> Session<D> {
     /// Connects again and again, until every handle is gone or it is of no use any more.
     pub(super) async fn run(mut self) {
+        let mut patience = self.first_within;
         loop {
-            let (wire, boot) = match self.connect().await {
+            let (wire, boot) = match self.connect(patience).await {
                 Ok(connected) => connected,
                 Err(reason) => {
                     self.shared.link.send_replace(Link::Lost(reason));
                     return;
                 }
             };
+            patience = self.give_up_after;
             self.shared.link.send_replace(Link::Up(boot.clone()));
             match self.serve(wire, &boot).await {
                 Some(end) => {
@@ -142,7 +145,7 @@ impl<D: Dial> Session<D> {
     }
 
     /// Makes a connection, however many attempts it takes within the time.
-    async fn connect(&self) -> Result<(Wire, Boot), String> {
+    async fn connect(&self, patience: Duration) -> Result<(Wire, Boot), String> {
         let begun = Instant::now();
         let mut pause = PAUSE_FIRST;
         for attempt in 1_u32.. {
@@ -154,8 +157,8 @@ impl<D: Dial> Session<D> {
             if self.commands.is_closed() {
                 return Err("nobody uses it any more".into());
             }
-            if begun.elapsed() + pause > self.give_up_after {
-                return Err(format!("not reached within {} s: {reason}", self.give_up_after.as_secs()));
+            if begun.elapsed() + pause > patience {
+                return Err(format!("not reached within {} s: {reason}", patience.as_secs()));
             }
             tracing::debug!(attempt, %reason, "sandbox not reached");
             self.shared.link.send_replace(Link::Connecting(Some(reason)));

@@ -124,6 +124,7 @@ async fn survives(
     let options = Options {
         client_name: "e2e".into(),
         tokens: TokenFile::new(folder.path().join("token")),
+        first_within: Duration::from_secs(180),
         give_up_after: Duration::from_secs(180),
     };
     let sandbox = Sandbox::connect(PodDial::new(pods, pod), options);

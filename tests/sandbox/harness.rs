@@ -90,6 +90,7 @@ impl Supervisor {
         Options {
             client_name: "test".into(),
             tokens: TokenFile::new(self.state.path().join("token")),
+            first_within: Duration::from_secs(60),
             give_up_after: Duration::from_secs(60),
         }
     }

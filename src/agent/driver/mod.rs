@@ -65,6 +65,10 @@ use crate::workspace::{Git, Layout};
 /// and the sandbox's output.
 const QUEUE: usize = 64;
 
+/// How long the sandbox's container may take to start, its image's pull included: the largest images take this long
+/// from a slow registry. A pod that cannot run at all is ended by the controller.
+const SANDBOX_START: Duration = Duration::from_secs(30 * 60);
+
 /// How long the sandbox may be out of reach: longer than the kubelet's longest pause between two starts of
 /// a container (5 minutes).
 const SANDBOX_PATIENCE: Duration = Duration::from_secs(330);
@@ -380,11 +384,12 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         Moment { wall: Timestamp::now(), monotonic: self.begun.elapsed() }
     }
 
-    /// Connects to the sandbox. Called once, after the checkout: nothing of the sandbox runs before.
+    /// Connects to the sandbox. Called once; nothing but the supervisor runs in it before a phase begins.
     fn connector(&self) -> impl FnOnce() -> Sandbox + use<C, D> {
         let options = Options {
             client_name: format!("podwright-agent {}", self.assignment.attempt),
             tokens: TokenFile::new(self.state_directory.join("sandbox-token")),
+            first_within: SANDBOX_START,
             give_up_after: SANDBOX_PATIENCE,
         };
         let dial = self.dial.clone();

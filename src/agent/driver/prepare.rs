@@ -49,10 +49,11 @@ impl<C: Cluster> Preparation<C> {
     /// # Errors
     /// How the attempt ends.
     pub(super) async fn run(&self, connect: impl FnOnce() -> Sandbox) -> Result<(Sandbox, Ready), Outcome> {
+        // While the repository is fetched, the sandbox's container starts.
+        let sandbox = connect();
         let prompt = self.prompt().await?;
         let mut workspace = self.workspace().await?;
         self.announce.phase("waiting for the sandbox").await;
-        let sandbox = connect();
         let boot = sandbox.ready().await.map_err(lost)?.id;
         self.setup(&sandbox, &boot).await?;
         let profile = begin_agent_phase(&sandbox, &boot, &self.assignment.attempt_uid).await?;

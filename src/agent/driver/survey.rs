@@ -35,8 +35,8 @@ pub(super) async fn look<C: Cluster>(
     connect: impl FnOnce() -> Sandbox,
     questions: Vec<Question>,
 ) -> Result<Survey, Outcome> {
-    let workspace = preparation.workspace().await?;
     let sandbox = connect();
+    let workspace = preparation.workspace().await?;
     let boot = sandbox.ready().await.map_err(lost)?.id;
     let profile = begin_agent_phase(&sandbox, &boot, &preparation.assignment.attempt_uid).await?;
     let mut files = BTreeMap::new();
