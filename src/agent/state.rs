@@ -49,7 +49,8 @@ pub struct State {
     pub fruitless_starts: u32,
     /// Everything that a limit counts.
     pub spent: Spent,
-    /// The highest number of the inbox that was taken in.
+    /// The highest number of the inbox that was taken in. Numbers are taken in order, so every lower one was as
+    /// well, and no higher one.
     pub inbox_seq: i64,
     /// UIDs of accepted inputs.
     accepted: Vec<String>,
@@ -140,6 +141,9 @@ impl State {
 
     fn accept(&mut self, input: &InputAccepted) {
         self.inbox_seq = self.inbox_seq.max(input.seq);
+        if self.has_accepted(&input.uid) {
+            return;
+        }
         self.accepted.push(input.uid.clone());
         match input.kind {
             // The task's own prompt comes first, whatever was said while the workspace was made ready.

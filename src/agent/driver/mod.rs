@@ -354,15 +354,17 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
     }
 
     /// Tells the machine, and does what it wants.
-    async fn step(&mut self, signals: Vec<Signal>) -> Result<(), DriveError> {
-        let mut effects = Vec::new();
-        for signal in signals {
-            if let Signal::SandboxRestarted(boot) = &signal {
-                self.boot = Some(boot.clone());
+    async fn step(&mut self, mut signals: Vec<Signal>) -> Result<(), DriveError> {
+        while !signals.is_empty() {
+            let mut effects = Vec::new();
+            for signal in signals {
+                if let Signal::SandboxRestarted(boot) = &signal {
+                    self.boot = Some(boot.clone());
+                }
+                self.machine.step(Input { at: self.now(), signal }, &mut effects);
             }
-            self.machine.step(Input { at: self.now(), signal }, &mut effects);
+            signals = self.perform(effects).await?.into_iter().collect();
         }
-        self.perform(effects).await?;
         let status = status::build(&self.machine, &self.facts);
         self.reporter.say(&status, Timestamp::now());
         Ok(())

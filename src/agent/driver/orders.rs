@@ -21,7 +21,7 @@ const REFUSED_MAX: Duration = Duration::from_secs(20);
 pub enum Orders {
     /// The attempt goes on.
     Work {
-        /// What is said to the agent and not acknowledged yet.
+        /// What is said to the agent and not acknowledged yet, by number.
         inbox: Vec<InboxMessage>,
         /// Whether it shall stop before its next request.
         suspend: bool,
@@ -36,7 +36,10 @@ impl Orders {
         if attempt.metadata.deletion_timestamp.is_some() {
             return Self::Gone("the attempt is being deleted".to_owned());
         }
-        Self::Work { inbox: attempt.spec.inbox.clone(), suspend: attempt.spec.suspend }
+        let mut inbox = attempt.spec.inbox.clone();
+        // What is acknowledged is a number up to which everything was taken in.
+        inbox.sort_by_key(|message| message.seq);
+        Self::Work { inbox, suspend: attempt.spec.suspend }
     }
 }
 

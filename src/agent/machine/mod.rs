@@ -244,12 +244,22 @@ impl Machine {
     }
 
     fn message(&mut self, message: InputAccepted, effects: &mut Vec<Effect>) {
-        if self.state.has_accepted(&message.uid) {
+        // Nothing answers a message any more once the end is decided. It is left unacknowledged, and whoever
+        // delivers messages tells its sender so.
+        if matches!(self.stage, Stage::Finishing | Stage::Done) {
+            return;
+        }
+        let is_known = self.state.has_accepted(&message.uid);
+        // One that was delivered again under a higher number is acknowledged by that number too.
+        if is_known && message.seq <= self.state.inbox_seq {
             return;
         }
         let kind = message.kind;
         self.append(message, effects);
         effects.push(Effect::Barrier(Barrier::Accepted));
+        if is_known {
+            return;
+        }
         match kind {
             InputKind::Prompt => self.idle_since = None,
             InputKind::Cancel => self.end(cancelled(), effects),

@@ -146,6 +146,7 @@ fn check(world: &World, outside: &Outside) {
     let live = world.machine.state();
     assert_eq!(folded.next_seq, live.next_seq);
     assert_eq!(folded.prompts, live.prompts);
+    assert_eq!(folded.inbox_seq, live.inbox_seq);
     assert_eq!(folded.spent.usage, live.spent.usage);
     let (folded, live) = (folded.thread.unwrap(), live.thread.as_ref().unwrap());
     assert_eq!(folded.calls, live.calls);

@@ -10,8 +10,9 @@ use serde_json::json;
 use super::world::{
     World, boot, broken, call, command, config, intent, message, patch, prepared, result, words,
 };
-use crate::agent::journal::record::{InputKind, SessionCursor, SessionOpened};
+use crate::agent::journal::record::{InputAccepted, InputKind, SessionCursor, SessionOpened};
 use crate::agent::machine::{CallResult, Config, SessionChange, Signal};
+use crate::agent::state::State;
 use crate::api::attempt::{Outcome, Phase};
 use crate::api::reasons::Reason;
 use crate::api::task::Limits;
@@ -194,6 +195,40 @@ fn a_prompt_begins_a_further_turn_while_the_pod_waits() {
     assert_eq!(reason(&world), Some(Reason::Completed));
     assert_eq!(world.machine.state().inbox_seq, 2);
     assert_snapshot!(world.told());
+}
+
+#[test]
+fn what_is_said_after_the_end_was_decided_is_not_taken_in() {
+    let mut world = World::asked(config());
+    world.say("in time", Signal::Message(message(1, InputKind::Cancel, "")));
+    let records = world.journal.len();
+    world.say("too late", Signal::Message(message(2, InputKind::Prompt, "and this")));
+    world.say("too late", Signal::Message(message(3, InputKind::Cancel, "")));
+    // The process that finishes in its stead takes in as little.
+    world.restart("the agent dies");
+    world.say("too late", Signal::Message(message(2, InputKind::Prompt, "and this")));
+    world.say("published", Signal::Published);
+    world.say("too late", Signal::Message(message(2, InputKind::Prompt, "and this")));
+    let state = world.machine.state();
+    assert_eq!((state.inbox_seq, state.prompts.len()), (1, 0));
+    let names: Vec<_> = world.journal[records..].iter().map(|entry| entry.record.name()).collect();
+    assert_eq!(names, ["epoch.started", "finish.done"]);
+}
+
+#[test]
+fn a_message_that_is_delivered_again_is_acknowledged_by_its_new_number() {
+    let mut world = World::asked(config());
+    let delivered = |seq| {
+        let uid = "uid-1".into();
+        Signal::Message(InputAccepted { uid, ..message(seq, InputKind::Prompt, "and then this") })
+    };
+    for (seq, acknowledged) in [(1, 1), (1, 1), (4, 4), (2, 4)] {
+        world.tell(delivered(seq));
+        assert_eq!(world.machine.state().inbox_seq, acknowledged, "delivered as {seq}");
+        assert_eq!(world.machine.state().prompts.len(), 1, "it is one message");
+    }
+    let state = State::fold(&world.journal).unwrap();
+    assert_eq!((state.inbox_seq, state.prompts.len()), (4, 1));
 }
 
 #[test]
