@@ -149,6 +149,7 @@ impl Thread {
             Record::EpochStarted(_)
             | Record::ThreadOpened(_)
             | Record::InputAccepted(_)
+            | Record::TimePassed(_)
             | Record::BudgetTripped(_)
             | Record::FinishIntent(_)
             | Record::FinishDone(_) => {}

@@ -364,6 +364,16 @@ pub struct SessionClosed {
     pub session: i32,
 }
 
+/// Time passed and nothing else happened. Without such records all the time since the last one would be lost at a
+/// crash, which may be hours of one command. No barrier follows them: a process that dies loses nothing that it has
+/// written, and a node that dies a few seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TimePassed {
+    /// How long the pod has waited for a message after the last turn, in milliseconds.
+    pub idle_ms: u64,
+}
+
 /// A limit was reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -456,6 +466,8 @@ records! {
     SessionMoved = "session.moved", critical: true;
     /// A session is over.
     SessionClosed = "session.closed", critical: true;
+    /// Time passed.
+    TimePassed = "time.passed", critical: false;
     /// A limit was reached.
     BudgetTripped = "budget.tripped", critical: false;
     /// The attempt ends.

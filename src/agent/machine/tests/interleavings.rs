@@ -146,6 +146,8 @@ fn check(world: &World, outside: &Outside) {
     let live = world.machine.state();
     assert_eq!(folded.next_seq, live.next_seq);
     assert_eq!(folded.prompts, live.prompts);
+    let lost = live.spent.active - folded.spent.active;
+    assert!(lost < Duration::from_secs(30), "{lost:?} would be lost");
     assert_eq!(folded.inbox_seq, live.inbox_seq);
     assert_eq!(folded.spent.usage, live.spent.usage);
     let (folded, live) = (folded.thread.unwrap(), live.thread.as_ref().unwrap());

@@ -170,8 +170,9 @@ fn active_time_ends_a_command_and_does_not_pass_while_suspended() {
     world.wait(100_000);
     world.say("go on", Signal::Suspend(false));
     assert!(!world.machine.is_suspended());
-    assert_eq!(world.machine.wake_at(), Some(world.now + Duration::from_secs(40)));
-    world.wait(40);
+    world.wait(39);
+    assert_eq!(world.machine.wake_at(), Some(world.now + Duration::from_secs(1)));
+    world.wait(1);
     assert_eq!(reason(&world), Some(Reason::DeadlineExceeded));
     assert_snapshot!(world.told());
 }
@@ -195,6 +196,38 @@ fn a_prompt_begins_a_further_turn_while_the_pod_waits() {
     assert_eq!(reason(&world), Some(Reason::Completed));
     assert_eq!(world.machine.state().inbox_seq, 2);
     assert_snapshot!(world.told());
+}
+
+#[test]
+fn a_crash_loses_at_most_half_a_minute_of_the_time_spent() {
+    let limits = Limits { active_seconds: 100, ..Limits::default() };
+    let mut world = World::asked(Config { limits, keep: Duration::from_secs(100), ..config() });
+    world.item(command("c1", "make"));
+    world.completed(None);
+    // The driver wakes the machine when it wants.
+    for _ in 0..2 {
+        world.now = world.machine.wake_at().unwrap();
+        world.tell(Signal::Woken);
+    }
+    world.now += Duration::from_secs(29);
+    world.restart("the agent dies in the middle of the command");
+    world.found(BTreeMap::new());
+    assert_eq!(world.machine.state().spent.active, Duration::from_secs(60));
+    world.ended(2, "built");
+    world.item(words("Done."));
+    world.completed(None);
+    assert_eq!(world.machine.phase(), Phase::Idle);
+    for _ in 0..3 {
+        world.now = world.machine.wake_at().unwrap();
+        world.tell(Signal::Woken);
+    }
+    world.restart("the agent dies while it waits for a message");
+    world.found(BTreeMap::new());
+    assert_eq!(world.machine.state().idle, Duration::from_secs(90));
+    assert_eq!(world.machine.wake_at(), Some(world.now + Duration::from_secs(10)));
+    world.say("prompt", Signal::Message(message(1, InputKind::Prompt, "and this")));
+    assert_eq!(world.machine.state().idle, Duration::ZERO, "the next wait is a new one");
+    assert_eq!(world.machine.state().spent.active, Duration::from_secs(60), "waiting is not active");
 }
 
 #[test]
