@@ -30,7 +30,7 @@ use super::task::{ConfigMapKeyRef, Idle, Limits, ReasoningEffort, Repository};
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Outcome", type_ = "string", json_path = ".status.outcome.reason"),
     printcolumn(name = "Step", type_ = "integer", json_path = ".status.step"),
-    printcolumn(name = "Doing", type_ = "string", json_path = ".status.lastMessage"),
+    printcolumn(name = "Doing", type_ = "string", json_path = ".status.doing"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(
@@ -116,7 +116,8 @@ pub struct JobEnvironment {
     #[schemars(length(max = 64), inner(length(max = 256)))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patch_excludes: Vec<String>,
-    /// Certificates that git and commands trust besides the image's own.
+    /// Certificates that the agent's git trusts besides the image's own when it fetches the repository. Commands in
+    /// the sandbox do not get them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<ConfigMapKeyRef>,
 }
@@ -210,7 +211,11 @@ pub struct AgentAttemptStatus {
     #[schemars(length(max = 1024))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub log_tail: String,
-    /// The agent's newest words, at most 4 KiB.
+    /// What goes on at this moment, in a few words, at most 256 bytes; empty at the end.
+    #[schemars(length(max = 256))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub doing: String,
+    /// The agent's newest words, at most 4 KiB. Before its first ones, what goes on.
     #[schemars(length(max = 4096))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub last_message: String,

@@ -52,7 +52,7 @@ pub async fn run(directories: Directories) -> Result<Stopped, BootError> {
     // kube would repeat a POST and the opening of an exec stream.
     config.default_retry = false;
     let client = Client::try_from(config).map_err(|error| BootError::Client(Box::new(error)))?;
-    let finder = KubeCluster::new(client.clone(), namespace.clone(), String::new(), pod.clone());
+    let finder = KubeCluster::new(client, namespace.clone(), pod.clone());
     let Claim { attempt, attempt_uid, epoch } = claim(&finder, &pod, &pod_uid).await?;
     let api = finder.attempts();
     let object = finder.insist("cannot read the attempt", || api.get(&attempt)).await?;
@@ -63,7 +63,7 @@ pub async fn run(directories: Directories) -> Result<Stopped, BootError> {
     if object.status.as_ref().is_some_and(|status| status.outcome.is_some()) {
         return Ok(Stopped::Published);
     }
-    let cluster = KubeCluster::new(client, namespace.clone(), attempt.clone(), pod.clone());
+    let cluster = finder.of_attempt(attempt.clone(), uid.clone());
     let (sender, orders) = watch::channel(Orders::of(&object));
     tokio::spawn(orders::follow(cluster.clone(), attempt.clone(), uid.clone(), sender));
     let dial = PodDial::new(cluster.pods(), pod);

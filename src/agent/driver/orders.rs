@@ -14,7 +14,7 @@ use crate::api::attempt::{AgentAttempt, InboxMessage};
 
 /// An agent that is refused for this long has lost its rights: its attempt is being deleted, or another
 /// epoch has taken over. Above the 5 s that a new Role may take and the 10 s of the token cache.
-const REFUSED_MAX: Duration = Duration::from_secs(20);
+pub(super) const REFUSED_MAX: Duration = Duration::from_secs(20);
 
 /// What the controller wants.
 #[derive(Clone, Debug, PartialEq)]

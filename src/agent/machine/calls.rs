@@ -25,11 +25,11 @@ use crate::llm::{CallOutput, Item, ThreadItem};
 
 /// A call as the model wrote it.
 #[derive(Clone)]
-struct Written {
-    kind: CallKind,
+pub(super) struct Written {
+    pub(super) kind: CallKind,
     call_id: String,
-    name: String,
-    arguments: String,
+    pub(super) name: String,
+    pub(super) arguments: String,
 }
 
 impl Machine {
@@ -242,7 +242,8 @@ impl Machine {
     }
 }
 
-fn written(thread: &Thread, call: &OpenCall) -> Option<Written> {
+/// A call as it stands in history.
+pub(super) fn written(thread: &Thread, call: &OpenCall) -> Option<Written> {
     match thread.call_item(call)? {
         Item::FunctionCall(call) => Some(Written {
             kind: CallKind::Function,

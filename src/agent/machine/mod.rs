@@ -10,8 +10,10 @@
 //! | [`input`], [`effect`] | what it is told, what it wants done |
 //! | `model` | steps: requests, responses, retries |
 //! | `calls` | which calls run when, outputs in order, recovery |
+//! | `activity` | what goes on, in words |
 //! | `ending` | turns' ends, limits, the attempt's end |
 
+mod activity;
 mod calls;
 pub mod effect;
 mod ending;

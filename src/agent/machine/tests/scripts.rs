@@ -231,6 +231,33 @@ fn a_crash_loses_at_most_half_a_minute_of_the_time_spent() {
 }
 
 #[test]
+fn what_goes_on_is_said_in_words() {
+    let mut world = World::new(config());
+    world.start();
+    assert_eq!(world.machine.doing(), None, "the driver knows more of the preparation");
+    world.tell(prepared());
+    let doing = |world: &World| world.machine.doing().unwrap_or_default();
+    assert_eq!(doing(&world), "waiting for the model");
+    world.item(command("c1", "cargo  test \\\n  --all"));
+    assert_eq!(doing(&world), "running: cargo test \\ --all");
+    world.item(command("c2", &"é".repeat(500)));
+    assert_eq!(doing(&world), "running: cargo test \\ --all (and 1 more)");
+    world.completed(None);
+    world.ended(2, "x");
+    assert_eq!(doing(&world), format!("running: {}", "é".repeat(75)));
+    world.ended(3, "x");
+    world.item(patch("c3"));
+    world.completed(None);
+    assert_eq!(doing(&world), "applying a patch");
+    world.say("the patch fits", Signal::PatchComputed { ordinal: 6, patch: intent() });
+    world.ended(6, "patched");
+    world.fails(broken());
+    assert_eq!(doing(&world), "waiting before the model is asked again");
+    world.say("cancel", Signal::Message(message(1, InputKind::Cancel, "")));
+    assert_eq!(doing(&world), "gathering the results");
+}
+
+#[test]
 fn what_is_said_after_the_end_was_decided_is_not_taken_in() {
     let mut world = World::asked(config());
     world.say("in time", Signal::Message(message(1, InputKind::Cancel, "")));
