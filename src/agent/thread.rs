@@ -8,9 +8,9 @@ use super::history::{History, PairingError};
 use super::journal::record::{
     BrokenBy, CallEnded, CallIntent, ModelEnd, ModelIntent, Record, SessionOpened, ThreadOpened,
 };
+use super::tools::ToolCall;
 use super::tools::plan::PlanStep;
-use super::tools::{CallKind, ToolCall};
-use crate::llm::{Item, RenderedTools, Role, ThreadItem};
+use crate::llm::{CallKind, Item, RenderedTools, Role, ThreadItem};
 
 /// The open thread of an attempt.
 #[derive(Clone, Debug)]

@@ -16,8 +16,8 @@ use crate::agent::tools::exec::{
     ExecCommand, ExecContext, ExecError, ExecReport, ExecState, WriteStdin, chunk_id,
 };
 use crate::agent::tools::truncate::Captured;
-use crate::agent::tools::{CallKind, ToolCall};
-use crate::llm::Item;
+use crate::agent::tools::ToolCall;
+use crate::llm::{CallKind, Item};
 use crate::sandbox::{Known, Observation, Outcome, Sandbox, SandboxError};
 
 /// Where programs are looked for; the environment may say otherwise.

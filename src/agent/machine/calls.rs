@@ -20,8 +20,8 @@ use crate::agent::journal::record::{
 use crate::agent::recover::{self, Recovery, World};
 use crate::agent::thread::{OpenCall, Thread};
 use crate::agent::tools::plan::{PLAN_UPDATED, PlanUpdate, StepStatus};
-use crate::agent::tools::{CallClass, CallKind, ToolCall, exec};
-use crate::llm::{CallOutput, Item, ThreadItem};
+use crate::agent::tools::{CallClass, ToolCall, exec};
+use crate::llm::{CallKind, CallOutput, Item, ThreadItem};
 
 /// A call as the model wrote it.
 #[derive(Clone)]
@@ -270,10 +270,7 @@ fn output_item(thread: &Thread, call: &OpenCall) -> Option<ThreadItem> {
     let Written { kind, call_id, .. } = written(thread, call)?;
     let output = CallOutput::text(call_id, ended.output.clone());
     let (wire, capabilities) = (thread.opened.wire, &thread.opened.capabilities);
-    Some(match kind {
-        CallKind::Function => wire.function_output(output, capabilities),
-        CallKind::Custom => wire.custom_output(output, capabilities),
-    })
+    Some(wire.call_output(kind, output, capabilities))
 }
 
 fn todo_list(plan: &PlanUpdate) -> ItemDetails {

@@ -12,9 +12,9 @@ use super::world::{World, boot, broken, call, command, config, intent, message, 
 use crate::agent::journal::record::InputKind;
 use crate::agent::machine::{Config, Effect, Signal};
 use crate::agent::state::State;
-use crate::agent::tools::{CallClass, CallKind, ToolCall};
+use crate::agent::tools::{CallClass, ToolCall};
 use crate::api::reasons::Reason;
-use crate::llm::Item;
+use crate::llm::{CallKind, Item};
 
 /// What is under way outside, as the effects said.
 #[derive(Default)]
