@@ -27,6 +27,8 @@ mod redact;
 mod setup;
 mod status;
 mod survey;
+#[cfg(test)]
+mod told;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -90,3 +90,6 @@ fn is_refusal(error: &watcher::Error) -> bool {
     };
     matches!(status.code, 401 | 403)
 }
+
+#[cfg(test)]
+mod tests;
