@@ -53,12 +53,11 @@ use self::prepare::{Ready, Workspace};
 use self::status::{Facts, Reporter};
 use self::survey::Survey;
 use super::events::Event;
-use super::journal::record::{EpochStarted, InputAccepted, InputKind};
+use super::journal::record::EpochStarted;
 use super::journal::{Journal, JournalError};
 use super::machine::{Config, Input, Machine, Moment, Signal};
 use super::state::State;
-use crate::api::attempt::{AgentAttemptStatus, Job, Outcome, Phase};
-use crate::api::message::MessageKind;
+use crate::api::attempt::{AgentAttemptStatus, Job, Outcome};
 use crate::llm::retry::RetryPolicy;
 use crate::sandbox::{Dial, Options, Sandbox, TokenFile};
 use crate::workspace::{Git, Layout};
@@ -167,24 +166,6 @@ enum Message {
     Computed { ordinal: u64, computed: Box<Computed> },
 }
 
-/// What long work says on the way.
-#[derive(Clone)]
-struct Announce(mpsc::Sender<Message>);
-
-impl Announce {
-    /// What the agent does now.
-    async fn phase(&self, message: &str) {
-        let event = Event::PhaseChanged { phase: Phase::Preparing, message: message.to_owned() };
-        // Nobody listens only when the driver has stopped.
-        let _ = self.0.send(Message::Event(event)).await;
-    }
-
-    /// The commit that was fetched.
-    async fn base_commit(&self, commit: String) {
-        let _ = self.0.send(Message::BaseCommit(commit)).await;
-    }
-}
-
 struct Driver<C, D> {
     assignment: Assignment,
     cluster: C,
@@ -280,7 +261,7 @@ pub async fn drive<C: Cluster, D: Dial + Clone>(drive: Drive<C, D>) -> Result<St
                 match now {
                     Orders::Gone(why) => return Ok(Stopped::Gone(why)),
                     Orders::Work { inbox, suspend } => {
-                        let messages = inbox.into_iter().map(|message| Signal::Message(accepted(message)));
+                        let messages = inbox.into_iter().map(|message| Signal::Message(orders::accepted(message)));
                         let signals = std::iter::once(Signal::Suspend(suspend)).chain(messages).collect();
                         driver.step(signals).await?;
                     }
@@ -406,12 +387,4 @@ fn config(job: &Job) -> Config {
             stream_max: retries(job.model.retry.stream_max),
         },
     }
-}
-
-fn accepted(message: crate::api::attempt::InboxMessage) -> InputAccepted {
-    let kind = match message.kind {
-        MessageKind::Prompt => InputKind::Prompt,
-        MessageKind::Cancel => InputKind::Cancel,
-    };
-    InputAccepted { uid: message.uid, seq: message.seq, kind, text: message.text }
 }

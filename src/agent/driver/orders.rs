@@ -10,7 +10,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cluster::KubeCluster;
+use crate::agent::journal::record::{InputAccepted, InputKind};
 use crate::api::attempt::{AgentAttempt, InboxMessage};
+use crate::api::message::MessageKind;
 
 /// An agent that is refused for this long has lost its rights: its attempt is being deleted, or another
 /// epoch has taken over. Above the 5 s that a new Role may take and the 10 s of the token cache.
@@ -75,6 +77,15 @@ pub(super) async fn follow(cluster: KubeCluster, name: String, uid: String, orde
             return;
         }
     }
+}
+
+/// A message as the machine takes it in.
+pub(super) fn accepted(message: InboxMessage) -> InputAccepted {
+    let kind = match message.kind {
+        MessageKind::Prompt => InputKind::Prompt,
+        MessageKind::Cancel => InputKind::Cancel,
+    };
+    InputAccepted { uid: message.uid, seq: message.seq, kind, text: message.text }
 }
 
 fn is_refusal(error: &watcher::Error) -> bool {

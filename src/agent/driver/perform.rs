@@ -8,8 +8,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::commands::{CommandContext, Commands, Done};
 use super::patches::Patches;
-use super::prepare::{Preparation, Workspace, command_limit, variables};
-use super::{Announce, DriveError, Driver, LAST_WORD, Message, finish, status, survey};
+use super::prepare::{Announce, Preparation, Workspace, command_limit, variables};
+use super::{DriveError, Driver, LAST_WORD, Message, finish, status, survey};
 use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem};
 use crate::agent::journal::Barrier;
 use crate::agent::machine::{Effect, RunCall, Signal};
