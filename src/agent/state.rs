@@ -49,7 +49,10 @@ pub struct State {
     pub fruitless_starts: u32,
     /// Everything that a limit counts.
     pub spent: Spent,
-    /// The highest number of the inbox that was taken in.
+    /// How long the pod has waited for a message since the last turn.
+    pub idle: Duration,
+    /// The highest number of the inbox that was taken in. Numbers are taken in order, so every lower one was as
+    /// well, and no higher one.
     pub inbox_seq: i64,
     /// UIDs of accepted inputs.
     accepted: Vec<String>,
@@ -70,6 +73,7 @@ impl Default for State {
             epoch: 0,
             fruitless_starts: 0,
             spent: Spent::default(),
+            idle: Duration::ZERO,
             inbox_seq: 0,
             accepted: Vec::new(),
             prompts: VecDeque::new(),
@@ -110,6 +114,10 @@ impl State {
                 self.accept(input);
                 Ok(())
             }
+            Record::TimePassed(passed) => {
+                self.idle = Duration::from_millis(passed.idle_ms);
+                Ok(())
+            }
             Record::BudgetTripped(_) => Ok(()),
             Record::FinishIntent(finish) => {
                 self.outcome = Some(finish.outcome.clone());
@@ -140,6 +148,9 @@ impl State {
 
     fn accept(&mut self, input: &InputAccepted) {
         self.inbox_seq = self.inbox_seq.max(input.seq);
+        if self.has_accepted(&input.uid) {
+            return;
+        }
         self.accepted.push(input.uid.clone());
         match input.kind {
             // The task's own prompt comes first, whatever was said while the workspace was made ready.
@@ -159,7 +170,10 @@ impl State {
         let no_thread = FoldError::NoThread { seq: entry.seq, name: entry.record.name() };
         let thread = self.thread.as_mut().ok_or(no_thread)?;
         match &entry.record {
-            Record::TurnStarted(started) => self.prompts.retain(|prompt| prompt.uid != started.input_uid),
+            Record::TurnStarted(started) => {
+                self.idle = Duration::ZERO;
+                self.prompts.retain(|prompt| prompt.uid != started.input_uid);
+            }
             Record::ModelIntent(intent) => {
                 self.spent.requests += 1;
                 // A repetition belongs to the step that it repeats.
@@ -190,6 +204,7 @@ impl State {
             | Record::EpochStarted(_)
             | Record::ThreadOpened(_)
             | Record::InputAccepted(_)
+            | Record::TimePassed(_)
             | Record::BudgetTripped(_)
             | Record::FinishIntent(_)
             | Record::FinishDone(_) => {}

@@ -8,9 +8,9 @@ use super::history::{History, PairingError};
 use super::journal::record::{
     BrokenBy, CallEnded, CallIntent, ModelEnd, ModelIntent, Record, SessionOpened, ThreadOpened,
 };
+use super::tools::ToolCall;
 use super::tools::plan::PlanStep;
-use super::tools::{CallKind, ToolCall};
-use crate::llm::{Item, RenderedTools, Role, ThreadItem};
+use crate::llm::{CallKind, Item, RenderedTools, Role, ThreadItem};
 
 /// The open thread of an attempt.
 #[derive(Clone, Debug)]
@@ -149,6 +149,7 @@ impl Thread {
             Record::EpochStarted(_)
             | Record::ThreadOpened(_)
             | Record::InputAccepted(_)
+            | Record::TimePassed(_)
             | Record::BudgetTripped(_)
             | Record::FinishIntent(_)
             | Record::FinishDone(_) => {}

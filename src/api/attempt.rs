@@ -1,14 +1,17 @@
 //! `AgentAttempt`: one independent run of a task. The controller writes its spec, the agent its status.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+mod status;
+
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::status::{
+    AgentAttemptStatus, ArtifactRef, EMPTY_REPLY, Outcome, PatchFlag, PatchFlagKind, PatchSummary, Phase,
+    PlanStep, PlanStepStatus, SkippedPath, Usage, WorkspaceStatus,
+};
 use super::environment::{EnvVar, NetworkMode, Setup, TranscriptPolicy};
 use super::message::MessageKind;
 use super::provider::{Capabilities, Header, ModelApi, ProviderRetry};
-use super::reasons;
 use super::task::{ConfigMapKeyRef, Idle, Limits, ReasoningEffort, Repository};
 
 /// AgentAttempt is one independent run of an AgentTask. Podwright makes it; do not create one yourself.
@@ -30,7 +33,7 @@ use super::task::{ConfigMapKeyRef, Idle, Limits, ReasoningEffort, Repository};
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Outcome", type_ = "string", json_path = ".status.outcome.reason"),
     printcolumn(name = "Step", type_ = "integer", json_path = ".status.step"),
-    printcolumn(name = "Doing", type_ = "string", json_path = ".status.lastMessage"),
+    printcolumn(name = "Doing", type_ = "string", json_path = ".status.doing"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(
@@ -116,7 +119,8 @@ pub struct JobEnvironment {
     #[schemars(length(max = 64), inner(length(max = 256)))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patch_excludes: Vec<String>,
-    /// Certificates that git and commands trust besides the image's own.
+    /// Certificates that the agent's git trusts besides the image's own when it fetches the repository. Commands in
+    /// the sandbox do not get them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<ConfigMapKeyRef>,
 }
@@ -174,253 +178,4 @@ pub struct InboxMessage {
     #[schemars(length(max = 16384))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
-}
-
-/// What an attempt is doing. Written by the attempt's agent alone.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AgentAttemptStatus {
-    /// What the agent is doing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub phase: Option<Phase>,
-    /// Number of the pod that writes this, from 1.
-    #[serde(default)]
-    pub epoch: i32,
-    /// How the attempt ended. Set together with phase Ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<Outcome>,
-    /// The highest seq of the inbox that the agent has taken in.
-    #[serde(default)]
-    pub inbox_seq: i64,
-    /// Whether the agent has stopped because of spec.suspend.
-    #[serde(default)]
-    pub suspended: bool,
-    /// Turns begun.
-    #[serde(default)]
-    pub turn: i32,
-    /// Model requests made.
-    #[serde(default)]
-    pub step: i64,
-    /// The agent's own plan.
-    #[schemars(length(max = 32))]
-    #[x_kube(merge_strategy = ListMerge::Atomic)]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub plan: Vec<PlanStep>,
-    /// The end of the log, at most 1 KiB. `kubectl logs` of the pod's container agent has all of it.
-    #[schemars(length(max = 1024))]
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub log_tail: String,
-    /// The agent's newest words, at most 4 KiB.
-    #[schemars(length(max = 4096))]
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub last_message: String,
-    /// Tokens and requests so far.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<Usage>,
-    /// Active seconds so far.
-    #[serde(default)]
-    pub active_seconds: i64,
-    /// The workspace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub workspace: Option<WorkspaceStatus>,
-    /// The change to the repository, as of the end of the last turn.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub patch: Option<PatchSummary>,
-    /// The transcript, when one is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub transcript: Option<ArtifactRef>,
-    /// When this status last said something new.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_progress_time: Option<Time>,
-}
-
-/// What an attempt is doing.
-#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub enum Phase {
-    /// The repository is fetched, the setup script runs.
-    Preparing,
-    /// The agent works.
-    Running,
-    /// The agent has answered and waits for a further message.
-    Idle,
-    /// The agent is done; outcome says how.
-    Ended,
-}
-
-/// How an attempt ended.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Outcome {
-    /// Why.
-    pub reason: reasons::Reason,
-    /// A sentence for people, which says what to do when something is to be done. At most 4 KiB.
-    #[schemars(length(max = 4096))]
-    pub message: String,
-}
-
-/// The message of an attempt whose model ended its turn without an answer. The controller makes a Warning event
-/// `EmptyReply` of it.
-pub const EMPTY_REPLY: &str = "EmptyReply: the model ended its turn without an answer. Look at the patch, and at the \
-     transcript for what it did; if there is nothing, try another model or a clearer prompt.";
-
-/// A step of the agent's plan.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PlanStep {
-    /// What is to be done, shortened to 256 characters.
-    #[schemars(length(max = 256))]
-    pub step: String,
-    /// How far it is.
-    pub status: PlanStepStatus,
-}
-
-/// How far a step of the plan is.
-#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub enum PlanStepStatus {
-    /// Not begun.
-    Pending,
-    /// Under way.
-    InProgress,
-    /// Done.
-    Completed,
-}
-
-/// Tokens and requests.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Usage {
-    /// Model requests begun.
-    #[serde(default)]
-    pub requests: i64,
-    /// Input tokens in total, cached ones included.
-    #[serde(default)]
-    pub input_tokens: i64,
-    /// Those of the input tokens that the provider served from its cache.
-    #[serde(default)]
-    pub cached_input_tokens: i64,
-    /// Those of the input tokens that the provider wrote to its cache at a price of their own.
-    #[serde(default)]
-    pub cache_write_input_tokens: i64,
-    /// Output tokens in total, reasoning included.
-    #[serde(default)]
-    pub output_tokens: i64,
-    /// Those of the output tokens that were reasoning.
-    #[serde(default)]
-    pub reasoning_tokens: i64,
-    /// Commands run in the sandbox.
-    #[serde(default)]
-    pub commands: i64,
-    /// Whether some of the tokens are estimates, because a response broke off before its usage came.
-    #[serde(default)]
-    pub estimated: bool,
-}
-
-/// The workspace of an attempt.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WorkspaceStatus {
-    /// The commit that the ref named.
-    #[schemars(length(max = 64))]
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub base_commit: String,
-    /// How commands are confined: Strict or Reduced, by what the node's kernel offers.
-    #[schemars(length(max = 32))]
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub confinement: String,
-}
-
-/// The change to the repository.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PatchSummary {
-    /// The patch itself, when it takes at most 12 KiB here. `git apply` takes it as it is.
-    #[schemars(length(max = 12288))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub inline: Option<String>,
-    /// Files changed.
-    #[serde(default)]
-    pub files: i64,
-    /// Lines added.
-    #[serde(default)]
-    pub insertions: i64,
-    /// Lines removed.
-    #[serde(default)]
-    pub deletions: i64,
-    /// Bytes of the patch.
-    #[serde(default)]
-    pub bytes: i64,
-    /// SHA-256 of the patch, in hex.
-    #[schemars(length(max = 64))]
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub sha256: String,
-    /// The commit that the patch applies to.
-    #[schemars(length(max = 64))]
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub base_commit: String,
-    /// Where the whole patch is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub artifact: Option<ArtifactRef>,
-    /// What a reviewer should look at first, for example touchedBySetup for a file that the setup script
-    /// had changed as well.
-    #[schemars(length(max = 16))]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub flags: Vec<PatchFlag>,
-    /// Paths of the workspace that could not be read and so are not in the patch, at most 32 of them.
-    #[schemars(length(max = 32))]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub skipped: Vec<SkippedPath>,
-    /// How many paths were skipped in all.
-    #[serde(default)]
-    pub skipped_count: i64,
-    /// Changed paths, at most 64 of them, kept only for a patch that was too large to keep.
-    #[schemars(length(max = 64), inner(length(max = 256)))]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub paths: Vec<String>,
-}
-
-/// Something about a path that a reviewer should look at.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PatchFlag {
-    /// What it is.
-    pub kind: PatchFlagKind,
-    /// Where. At most 256 bytes are shown.
-    #[schemars(length(max = 256))]
-    pub path: String,
-}
-
-/// What a flag says.
-#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub enum PatchFlagKind {
-    /// The setup script had changed the file before the agent did: the patch has both changes.
-    TouchedBySetup,
-}
-
-/// A path that is not in the patch.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SkippedPath {
-    /// The path. At most 256 bytes are shown.
-    #[schemars(length(max = 256))]
-    pub path: String,
-    /// Why.
-    #[schemars(length(max = 128))]
-    pub reason: String,
-}
-
-/// An artifact: a key of a ConfigMap, compressed with zstd.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ArtifactRef {
-    /// Name of the ConfigMap.
-    #[schemars(length(max = 253))]
-    pub config_map_name: String,
-    /// Key in its binaryData.
-    #[schemars(length(max = 253))]
-    pub key: String,
-    /// SHA-256 of the content before compression, in hex.
-    #[schemars(length(max = 64))]
-    pub sha256: String,
-    /// Bytes before compression.
-    pub bytes: i64,
 }

@@ -51,7 +51,8 @@ pub struct AgentEnvironmentSpec {
     #[serde(default)]
     pub resources: ResourceRequirements,
 
-    /// Certificates (PEM) that git trusts besides the image's own.
+    /// Certificates (PEM) that the agent's git trusts besides the image's own when it fetches the repository.
+    /// Commands in the sandbox do not get them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<ConfigMapSource>,
 

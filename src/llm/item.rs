@@ -118,6 +118,15 @@ pub struct CustomCall {
     pub input: String,
 }
 
+/// The way in which a model calls a tool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    /// With JSON.
+    Function,
+    /// With free text.
+    Custom,
+}
+
 /// The answer to a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

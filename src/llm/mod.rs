@@ -22,8 +22,8 @@ pub use error::{
 };
 pub use event::{Completed, ItemKind, StreamEvent};
 pub use item::{
-    CallOutput, ContentPart, CustomCall, FunctionCall, Item, Message, Opaque, Reasoning, Role, ThreadItem,
-    WireJson,
+    CallKind, CallOutput, ContentPart, CustomCall, FunctionCall, Item, Message, Opaque, Reasoning, Role,
+    ThreadItem, WireJson,
 };
 pub use request::{PreparedRequest, Request, Usage};
 pub use tool::{RenderedTools, ToolDefinition};

@@ -7,4 +7,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod stage;
+#[path = "../support/supervisor.rs"]
+mod supervisor;
 mod tasks;

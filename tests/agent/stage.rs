@@ -5,8 +5,8 @@ use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::routing::post;
@@ -26,6 +26,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::supervisor::program;
 
 /// An attempt's surroundings. Everything in them ends with this value.
 pub(crate) struct Stage {
@@ -51,6 +53,8 @@ pub(crate) struct FakeCluster {
     pub(crate) statuses: Arc<Mutex<Vec<AgentAttemptStatus>>>,
     pub(crate) artifacts: Arc<Mutex<BTreeMap<String, Encoded>>>,
     pub(crate) secrets: Arc<Mutex<BTreeMap<String, Secret>>>,
+    /// While true, no artifact is taken.
+    pub(crate) holds_artifacts: Arc<AtomicBool>,
 }
 
 /// The values of a Secret.
@@ -273,6 +277,9 @@ impl Cluster for FakeCluster {
         key: &str,
         artifact: &Encoded,
     ) -> Result<ArtifactRef, SinkError> {
+        while self.holds_artifacts.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         self.artifacts.lock().unwrap().insert(name.to_owned(), artifact.clone());
         Ok(ArtifactRef {
             config_map_name: name.to_owned(),
@@ -313,7 +320,7 @@ impl Sandbox {
             "mount -t tmpfs -o mode=755 tmpfs /mnt && cp {} {INSIDE} && mount -t tmpfs tmpfs /tmp \
              && mount -t tmpfs tmpfs /dev/shm && chmod 1777 /tmp /dev/shm && ip link set lo up \
              && exec setpriv --pdeathsig KILL {INSIDE}",
-            supervisor().display()
+            program().display()
         );
         // Whatever becomes of the test, nothing is left running.
         let unshare = Command::new("setpriv")
@@ -405,21 +412,4 @@ async fn model(script: &str) -> String {
     let script = Script::from_yaml(script).unwrap();
     tokio::spawn(serve(listener, script, std::future::pending()));
     url
-}
-
-/// The supervisor's program, built by the cargo that runs the tests.
-fn supervisor() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
-            .args(["build", "--quiet", "--package", "podwright-sandboxd", "--bin", "podwright-sandboxd"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .unwrap();
-        assert!(built.success());
-        // .../target/debug/deps/agent-1234 -> .../target/debug
-        let tests = std::env::current_exe().unwrap();
-        tests.parent().unwrap().parent().unwrap().join("podwright-sandboxd")
-    })
 }

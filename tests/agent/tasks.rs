@@ -1,5 +1,7 @@
 //! Tasks from the first process to the outcome.
 
+use std::sync::atomic::Ordering;
+
 use podwright::agent::driver::{Orders, Stopped};
 use podwright::api::attempt::{EMPTY_REPLY, Phase};
 use podwright::api::message::MessageKind;
@@ -216,6 +218,21 @@ scenarios:
         stage.log.text()
     );
     assert_eq!(stage.file("ran"), "one\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_that_comes_while_the_results_are_gathered_is_not_acknowledged() {
+    let script = "scenarios:\n  - name: short\n    replies:\n      - output:\n          - text: Done.\n";
+    let stage = Stage::new(script).await;
+    stage.cluster.holds_artifacts.store(true, Ordering::Relaxed);
+    let agent = stage.agent();
+    stage.logged("turn.completed").await;
+    stage.say(1, MessageKind::Prompt, "And now this.");
+    stage.cluster.holds_artifacts.store(false, Ordering::Relaxed);
+    assert_eq!(agent.ended().await, Stopped::Published);
+    let status = stage.status();
+    assert_eq!(status.outcome.unwrap().reason, Reason::Completed);
+    assert_eq!((status.inbox_seq, status.turn), (0, 1), "{}", stage.log.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,6 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use podwright::sandbox::protocol::{
@@ -13,6 +12,8 @@ use podwright::sandbox::protocol::{
     ServerFrame, ServerNotice, Start, Token, encode_request,
 };
 use podwright::sandbox::{ChildDial, Dial, Observation, Options, Outcome, Sandbox, TokenFile};
+
+use crate::program::program;
 
 /// An ordinary user that nobody else is.
 const USER: &str = "1000321";
@@ -44,7 +45,7 @@ impl Supervisor {
             "mount -t tmpfs -o mode=755 tmpfs /mnt && cp {} {INSIDE} && mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /dev/shm && chmod 1777 /tmp /dev/shm && mkdir {WORK} \
              && chown {USER}:{USER} {WORK} && ip link set lo up \
              && exec setpriv --reuid {USER} --regid {USER} --clear-groups --pdeathsig KILL {INSIDE}",
-            binary().display()
+            program().display()
         );
         // Whatever becomes of the test, nothing is left running.
         let unshare = Command::new("setpriv")
@@ -244,21 +245,4 @@ pub(crate) async fn finish(sandbox: &Sandbox, id: &OpId) -> Observation {
             return observation;
         }
     }
-}
-
-/// The supervisor's program, built by the cargo that runs the tests.
-pub(crate) fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let built = Command::new(cargo)
-            .args(["build", "--quiet", "--package", "podwright-sandboxd", "--bin", "podwright-sandboxd"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .unwrap();
-        assert!(built.success());
-        // .../target/debug/deps/sandbox-1234 -> .../target/debug
-        let tests = std::env::current_exe().unwrap();
-        tests.parent().unwrap().parent().unwrap().join("podwright-sandboxd")
-    })
 }

@@ -6,6 +6,9 @@ mod client;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+#[path = "../support/supervisor.rs"]
+mod program;
+#[cfg(test)]
 mod stream;
 #[cfg(test)]
 mod supervisor;

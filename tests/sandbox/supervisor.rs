@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{Supervisor, binary};
+use crate::harness::Supervisor;
+use crate::program::program;
 
 #[test]
 fn ends_at_once_with_status_1_on_sigterm() {
@@ -42,14 +43,14 @@ async fn collects_orphans_and_stays_small() {
 
 #[test]
 fn refuses_to_run_as_anything_but_process_1() {
-    let output = Command::new(binary()).output().unwrap();
+    let output = Command::new(program()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("process 1"));
 }
 
 #[test]
 fn attach_says_when_nobody_listens() {
-    let output = Command::new("unshare").arg("--net").arg(binary()).arg("attach").output().unwrap();
+    let output = Command::new("unshare").arg("--net").arg(program()).arg("attach").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot reach the supervisor"));
 }

@@ -52,27 +52,22 @@ pub async fn run(directories: Directories) -> Result<Stopped, BootError> {
     // kube would repeat a POST and the opening of an exec stream.
     config.default_retry = false;
     let client = Client::try_from(config).map_err(|error| BootError::Client(Box::new(error)))?;
-    let finder = KubeCluster::new(client.clone(), namespace.clone(), String::new(), pod.clone());
+    let finder = KubeCluster::new(client, namespace.clone(), pod.clone());
     let Claim { attempt, attempt_uid, epoch } = claim(&finder, &pod, &pod_uid).await?;
-    let api = finder.attempts();
-    let object = finder.insist("cannot read the attempt", || api.get(&attempt)).await?;
-    let (object, uid) = (object, attempt_uid);
-    if object.metadata.uid.as_deref() != Some(&uid) {
-        return Err(BootError::Assignment(format!("{attempt} has another UID than the pod names")));
-    }
+    let object = claimed(&finder, &attempt, &attempt_uid).await?;
     if object.status.as_ref().is_some_and(|status| status.outcome.is_some()) {
         return Ok(Stopped::Published);
     }
-    let cluster = KubeCluster::new(client, namespace.clone(), attempt.clone(), pod.clone());
+    let cluster = finder.of_attempt(attempt.clone(), attempt_uid.clone());
     let (sender, orders) = watch::channel(Orders::of(&object));
-    tokio::spawn(orders::follow(cluster.clone(), attempt.clone(), uid.clone(), sender));
+    tokio::spawn(orders::follow(cluster.clone(), attempt.clone(), attempt_uid.clone(), sender));
     let dial = PodDial::new(cluster.pods(), pod);
     let AgentAttempt { spec, status, .. } = object;
     let status = status.unwrap_or_default();
     let assignment = Assignment {
         namespace,
         attempt,
-        attempt_uid: uid,
+        attempt_uid,
         task_uid: spec.task_uid,
         epoch,
         pod_uid,
@@ -84,6 +79,7 @@ pub async fn run(directories: Directories) -> Result<Stopped, BootError> {
 }
 
 /// What the own pod says about its attempt.
+#[derive(Debug, PartialEq, Eq)]
 struct Claim {
     attempt: String,
     attempt_uid: String,
@@ -109,6 +105,18 @@ async fn claim(cluster: &KubeCluster, name: &str, uid: &str) -> Result<Claim, Bo
     Ok(Claim { attempt, attempt_uid, epoch })
 }
 
+async fn claimed(cluster: &KubeCluster, name: &str, uid: &str) -> Result<AgentAttempt, BootError> {
+    let api = cluster.attempts();
+    let attempt = cluster.insist("cannot read the attempt", || api.get(name)).await?;
+    if attempt.metadata.uid.as_deref() != Some(uid) {
+        return Err(BootError::Assignment(format!("{name} has another UID than the pod names")));
+    }
+    Ok(attempt)
+}
+
 fn variable(name: &'static str) -> Result<String, BootError> {
     env::var(name).map_err(|_| BootError::Environment(name))
 }
+
+#[cfg(test)]
+mod tests;

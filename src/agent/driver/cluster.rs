@@ -94,14 +94,22 @@ pub struct KubeCluster {
     client: Client,
     namespace: String,
     attempt: String,
+    attempt_uid: String,
     pod: String,
     born: Instant,
 }
 
 impl KubeCluster {
-    /// The API server as the agent of `attempt` in `pod` sees it.
-    pub fn new(client: Client, namespace: String, attempt: String, pod: String) -> Self {
-        Self { client, namespace, attempt, pod, born: Instant::now() }
+    /// The API server as `pod` sees it before it knows its attempt.
+    pub fn new(client: Client, namespace: String, pod: String) -> Self {
+        let (attempt, attempt_uid) = (String::new(), String::new());
+        Self { client, namespace, attempt, attempt_uid, pod, born: Instant::now() }
+    }
+
+    /// The same for the agent of an attempt.
+    #[must_use]
+    pub fn of_attempt(self, attempt: String, attempt_uid: String) -> Self {
+        Self { attempt, attempt_uid, ..self }
     }
 
     /// Asks until there is an answer that stays.
@@ -160,7 +168,8 @@ impl Cluster for KubeCluster {
         let patch = Patch::Apply(json!({
             "apiVersion": "podwright.dev/v1alpha1",
             "kind": "AgentAttempt",
-            "metadata": { "name": self.attempt },
+            // The UID, so that an attempt that was made anew under the name keeps its own status.
+            "metadata": { "name": self.attempt, "uid": self.attempt_uid },
             "status": status,
         }));
         let params = PatchParams::apply(names::AGENT_MANAGER).force();

@@ -1,23 +1,26 @@
 //! `exec_command` and `write_stdin`: commands in the sandbox, and the sessions of those that go on.
 
+mod answer;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use podwright_sandboxd::protocol::{BootId, EndedBy, ErrorCode, OpId, PROCESSES_MAX, Start};
+use podwright_sandboxd::protocol::{BootId, EndedBy, ErrorCode, OpId, Start};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem};
+use self::answer::{completed, failed, refused, start_error};
+use crate::agent::events::Event;
 use crate::agent::journal::record::{CallOutcome, SessionCursor, SessionOpened};
 use crate::agent::machine::{CallResult, RunCall, SessionChange, Signal};
 use crate::agent::thread::Thread;
+use crate::agent::tools::ToolCall;
 use crate::agent::tools::exec::{
     ExecCommand, ExecContext, ExecError, ExecReport, ExecState, WriteStdin, chunk_id,
 };
 use crate::agent::tools::truncate::Captured;
-use crate::agent::tools::{CallKind, ToolCall};
-use crate::llm::Item;
+use crate::llm::{CallKind, Item};
 use crate::sandbox::{Known, Observation, Outcome, Sandbox, SandboxError};
 
 /// Where programs are looked for; the environment may say otherwise.
@@ -345,58 +348,4 @@ fn started_by(thread: &Thread, session: &SessionOpened) -> Option<(String, ExecC
 
 fn session_number(op: u64) -> i32 {
     i32::try_from(FIRST_SESSION + op).unwrap_or(i32::MAX)
-}
-
-fn start_error(error: SandboxError) -> ExecError {
-    match error {
-        SandboxError::Restarted { .. } => ExecError::SandboxRestarted,
-        SandboxError::TooLarge(reason) => ExecError::Spawn(reason),
-        SandboxError::Lost(_) => ExecError::OutcomeUnknown,
-        SandboxError::Refused(error) if error.code == ErrorCode::LimitReached => {
-            ExecError::TooManySessions(PROCESSES_MAX)
-        }
-        // It ran, or something else did under its name, or there was no answer.
-        SandboxError::Refused(error)
-            if matches!(
-                error.code,
-                ErrorCode::AlreadyAcknowledged | ErrorCode::OpConflict | ErrorCode::Internal
-            ) =>
-        {
-            ExecError::OutcomeUnknown
-        }
-        SandboxError::Refused(error) => ExecError::Spawn(error.message),
-    }
-}
-
-/// A command that has no result.
-fn failed(run: &RunCall, command: &ExecCommand, error: &ExecError) -> Done {
-    let details = ItemDetails::command(&command.cmd, &error.to_string(), None, ItemStatus::Failed);
-    let event = Event::ItemCompleted { item: ThreadEventItem::new(run.ordinal, details) };
-    Done { event: Some(event), ..refused(run, error, None) }
-}
-
-/// A call that has no result; the session that it shows to be over.
-fn refused(run: &RunCall, error: &ExecError, closed: Option<i32>) -> Done {
-    let outcome = match error {
-        ExecError::SandboxRestarted | ExecError::OutcomeUnknown => CallOutcome::Unknown,
-        ExecError::Spawn(_)
-        | ExecError::UnknownSession(_)
-        | ExecError::StdinClosed
-        | ExecError::TooManySessions(_) => CallOutcome::Error,
-    };
-    let session = closed.map(|session| SessionChange::Closed { session });
-    let result = CallResult { ordinal: run.ordinal, outcome, output: error.to_string(), exit: None, session };
-    Done::ended(result, None)
-}
-
-/// The end of a command, for surfaces.
-fn completed(live: &Live, look: &Look) -> Option<Event> {
-    let (code, status) = match &look.state {
-        State::Running => return None,
-        State::Exited(_, 0) => (Some(0), ItemStatus::Completed),
-        State::Exited(_, code) => (Some(*code), ItemStatus::Failed),
-        State::Gone => (None, ItemStatus::Failed),
-    };
-    let details = ItemDetails::command(&live.command, &look.output, code, status);
-    Some(Event::ItemCompleted { item: ThreadEventItem::new(live.ordinal, details) })
 }

@@ -10,6 +10,7 @@ use super::cluster::Cluster;
 use super::prepare::{Workspace, internal, op};
 use crate::agent::state::State;
 use crate::api::attempt::{ArtifactRef, Outcome, PatchFlag, PatchFlagKind, PatchSummary, SkippedPath};
+use crate::api::conditions::plain;
 use crate::api::environment::TranscriptPolicy;
 use crate::api::reasons::Reason;
 use crate::artifacts::{encode, inline, transcript};
@@ -19,8 +20,8 @@ use crate::sandbox::Sandbox;
 use crate::workspace::patch::PatchBody;
 use crate::workspace::{ObjectId, Patch};
 
-/// How long the supervisor may take to kill everything. The patch is read without it then: a command that
-/// goes on can only spoil its own attempt's patch.
+/// How long the sandbox may take in all to be reached and to kill everything: half of what the controller grants a
+/// cancelled agent. The patch is read without it then: a command that goes on can only spoil its own attempt's patch.
 const PHASE_END: Duration = Duration::from_secs(60);
 
 /// Bounds of the status, as in the schema.
@@ -32,20 +33,21 @@ const SHOWN_REASON_BYTES: usize = 128;
 
 /// Kills every command of the attempt.
 pub(super) async fn stop_commands(sandbox: &Sandbox, assignment: &Assignment) {
+    if timeout(PHASE_END, end_phases(sandbox, &assignment.attempt_uid)).await.is_err() {
+        tracing::warn!("the sandbox did not get quiet in time");
+    }
+}
+
+async fn end_phases(sandbox: &Sandbox, attempt_uid: &str) {
     for phase in ["agent", "setup"] {
-        let (Ok(phase), Ok(Ok(boot))) =
-            (op(&assignment.attempt_uid, phase), timeout(PHASE_END, sandbox.ready()).await)
-        else {
-            return;
-        };
-        match timeout(PHASE_END, sandbox.end_phase(&boot.id, phase)).await {
-            Ok(Ok(ended)) => {
+        let (Ok(phase), Ok(boot)) = (op(attempt_uid, phase), sandbox.ready().await) else { return };
+        match sandbox.end_phase(&boot.id, phase).await {
+            Ok(ended) => {
                 tracing::debug!(killed = ended.killed, "the sandbox is quiet");
                 return;
             }
             // The phase is not the one that is open, or the sandbox is gone with everything in it.
-            Ok(Err(error)) => tracing::debug!(%error, "no such phase to end"),
-            Err(_) => tracing::warn!("the sandbox did not get quiet in time"),
+            Err(error) => tracing::debug!(%error, "no such phase to end"),
         }
     }
 }
@@ -157,7 +159,7 @@ fn summary(patch: &Patch) -> PatchSummary {
             .take(SHOWN_SKIPPED)
             .map(|skipped| SkippedPath {
                 path: shown(&skipped.path.to_string()),
-                reason: cut(&skipped.reason, SHOWN_REASON_BYTES),
+                reason: plain(&skipped.reason, SHOWN_REASON_BYTES),
             })
             .collect(),
         skipped_count: signed(patch.skipped.count),
@@ -166,11 +168,7 @@ fn summary(patch: &Patch) -> PatchSummary {
 }
 
 fn shown(path: &str) -> String {
-    cut(path, SHOWN_PATH_BYTES)
-}
-
-fn cut(text: &str, max: usize) -> String {
-    text.get(..text.floor_char_boundary(max)).unwrap_or(text).to_owned()
+    plain(path, SHOWN_PATH_BYTES)
 }
 
 fn signed(number: u64) -> i64 {

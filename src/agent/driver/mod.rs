@@ -9,12 +9,13 @@
 //! | [`boot`] | from the pod's environment to an attempt |
 //! | [`cluster`], `orders`, `status` | the API server: Secrets, the attempt's spec, its status |
 //! | `prepare`, `setup`, `opening` | the way in: repository, setup script, first messages |
-//! | `survey`, `finish` | the way back after a restart, and the way out |
+//! | `disk`, `survey`, `finish` | the way back after a restart, and the way out |
 //! | `model`, `commands`, `patches` | what the machine's effects come to |
 
 pub mod boot;
 pub mod cluster;
 mod commands;
+mod disk;
 mod finish;
 mod model;
 mod opening;
@@ -26,6 +27,8 @@ mod redact;
 mod setup;
 mod status;
 mod survey;
+#[cfg(test)]
+mod told;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -50,13 +53,11 @@ use self::prepare::{Ready, Workspace};
 use self::status::{Facts, Reporter};
 use self::survey::Survey;
 use super::events::Event;
-use super::journal::record::{EpochStarted, InputAccepted, InputKind};
-use super::journal::{self, Journal, JournalError};
+use super::journal::record::EpochStarted;
+use super::journal::{Journal, JournalError};
 use super::machine::{Config, Input, Machine, Moment, Signal};
-use super::state::{FoldError, State};
-use crate::api::attempt::{AgentAttemptStatus, Job, Outcome, Phase};
-use crate::api::message::MessageKind;
-use crate::api::reasons::Reason;
+use super::state::State;
+use crate::api::attempt::{AgentAttemptStatus, Job, Outcome};
 use crate::llm::retry::RetryPolicy;
 use crate::sandbox::{Dial, Options, Sandbox, TokenFile};
 use crate::workspace::{Git, Layout};
@@ -169,24 +170,6 @@ enum Message {
     Computed { ordinal: u64, computed: Box<Computed> },
 }
 
-/// What long work says on the way.
-#[derive(Clone)]
-struct Announce(mpsc::Sender<Message>);
-
-impl Announce {
-    /// What the agent does now.
-    async fn phase(&self, message: &str) {
-        let event = Event::PhaseChanged { phase: Phase::Preparing, message: message.to_owned() };
-        // Nobody listens only when the driver has stopped.
-        let _ = self.0.send(Message::Event(event)).await;
-    }
-
-    /// The commit that was fetched.
-    async fn base_commit(&self, commit: String) {
-        let _ = self.0.send(Message::BaseCommit(commit)).await;
-    }
-}
-
 struct Driver<C, D> {
     assignment: Assignment,
     cluster: C,
@@ -225,11 +208,11 @@ pub async fn drive<C: Cluster, D: Dial + Clone>(drive: Drive<C, D>) -> Result<St
     let layout = Layout::new(directories.repo, directories.workspace, &assignment.job.repository.name)?;
     let state_directory = directories.state;
     let path = state_directory.clone();
-    let (journal, state) = match tokio::task::spawn_blocking(move || open_journal(&path)).await? {
+    let (journal, state) = match tokio::task::spawn_blocking(move || disk::open(&path)).await? {
         Ok((_, state)) if state.published => return Ok(Stopped::Published),
         Ok(opened) => opened,
-        Err(Unusable::Now(error)) => return Err(error.into()),
-        Err(Unusable::ForGood(outcome)) => return give_up(&assignment, cluster, facts, outcome).await,
+        Err(disk::Unusable::Now(error)) => return Err(error.into()),
+        Err(disk::Unusable::ForGood(outcome)) => return give_up(&assignment, cluster, facts, outcome).await,
     };
     let (refused_sender, mut refused) = watch::channel(None);
     let reporter = Reporter::new(cluster.clone(), refused_sender);
@@ -282,7 +265,7 @@ pub async fn drive<C: Cluster, D: Dial + Clone>(drive: Drive<C, D>) -> Result<St
                 match now {
                     Orders::Gone(why) => return Ok(Stopped::Gone(why)),
                     Orders::Work { inbox, suspend } => {
-                        let messages = inbox.into_iter().map(|message| Signal::Message(accepted(message)));
+                        let messages = inbox.into_iter().map(|message| Signal::Message(orders::accepted(message)));
                         let signals = std::iter::once(Signal::Suspend(suspend)).chain(messages).collect();
                         driver.step(signals).await?;
                     }
@@ -358,15 +341,17 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
     }
 
     /// Tells the machine, and does what it wants.
-    async fn step(&mut self, signals: Vec<Signal>) -> Result<(), DriveError> {
-        let mut effects = Vec::new();
-        for signal in signals {
-            if let Signal::SandboxRestarted(boot) = &signal {
-                self.boot = Some(boot.clone());
+    async fn step(&mut self, mut signals: Vec<Signal>) -> Result<(), DriveError> {
+        while !signals.is_empty() {
+            let mut effects = Vec::new();
+            for signal in signals {
+                if let Signal::SandboxRestarted(boot) = &signal {
+                    self.boot = Some(boot.clone());
+                }
+                self.machine.step(Input { at: self.now(), signal }, &mut effects);
             }
-            self.machine.step(Input { at: self.now(), signal }, &mut effects);
+            signals = self.perform(effects).await?.into_iter().collect();
         }
-        self.perform(effects).await?;
         let status = status::build(&self.machine, &self.facts);
         self.reporter.say(&status, Timestamp::now());
         Ok(())
@@ -397,26 +382,6 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
     }
 }
 
-/// A journal that cannot be used.
-enum Unusable {
-    /// A try later may help.
-    Now(JournalError),
-    /// What it holds cannot be understood.
-    ForGood(Outcome),
-}
-
-fn open_journal(state: &std::path::Path) -> Result<(Journal, State), Unusable> {
-    let damaged = |error: &dyn std::fmt::Display| Unusable::ForGood(prepare::internal(error));
-    let journal::Opened { journal, entries, next_seq } =
-        Journal::open(state).map_err(|error| match error {
-            JournalError::Io { .. } => Unusable::Now(error),
-            JournalError::Corrupt { .. } | JournalError::Version(_) => damaged(&error),
-        })?;
-    let mut state = State::fold(&entries).map_err(|error: FoldError| damaged(&error))?;
-    state.next_seq = next_seq;
-    Ok((journal, state))
-}
-
 fn config(job: &Job) -> Config {
     let retries = |number: i32| u32::try_from(number).unwrap_or(0);
     Config {
@@ -426,23 +391,5 @@ fn config(job: &Job) -> Config {
             request_max: retries(job.model.retry.request_max),
             stream_max: retries(job.model.retry.stream_max),
         },
-    }
-}
-
-fn accepted(message: crate::api::attempt::InboxMessage) -> InputAccepted {
-    let kind = match message.kind {
-        MessageKind::Prompt => InputKind::Prompt,
-        MessageKind::Cancel => InputKind::Cancel,
-    };
-    InputAccepted { uid: message.uid, seq: message.seq, kind, text: message.text }
-}
-
-/// How an attempt ends whose sandbox used too much memory.
-fn out_of_memory() -> Outcome {
-    Outcome {
-        reason: Reason::OutOfMemory,
-        message: "The sandbox used more memory than its limit and was ended by the kernel; the patch so far is kept. \
-                  Raise resources.limits.memory of the AgentEnvironment, or make the commands use less."
-            .to_owned(),
     }
 }

@@ -10,18 +10,20 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cluster::KubeCluster;
+use crate::agent::journal::record::{InputAccepted, InputKind};
 use crate::api::attempt::{AgentAttempt, InboxMessage};
+use crate::api::message::MessageKind;
 
 /// An agent that is refused for this long has lost its rights: its attempt is being deleted, or another
 /// epoch has taken over. Above the 5 s that a new Role may take and the 10 s of the token cache.
-const REFUSED_MAX: Duration = Duration::from_secs(20);
+pub(super) const REFUSED_MAX: Duration = Duration::from_secs(20);
 
 /// What the controller wants.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Orders {
     /// The attempt goes on.
     Work {
-        /// What is said to the agent and not acknowledged yet.
+        /// What is said to the agent and not acknowledged yet, by number.
         inbox: Vec<InboxMessage>,
         /// Whether it shall stop before its next request.
         suspend: bool,
@@ -36,7 +38,10 @@ impl Orders {
         if attempt.metadata.deletion_timestamp.is_some() {
             return Self::Gone("the attempt is being deleted".to_owned());
         }
-        Self::Work { inbox: attempt.spec.inbox.clone(), suspend: attempt.spec.suspend }
+        let mut inbox = attempt.spec.inbox.clone();
+        // What is acknowledged is a number up to which everything was taken in.
+        inbox.sort_by_key(|message| message.seq);
+        Self::Work { inbox, suspend: attempt.spec.suspend }
     }
 }
 
@@ -74,6 +79,15 @@ pub(super) async fn follow(cluster: KubeCluster, name: String, uid: String, orde
     }
 }
 
+/// A message as the machine takes it in.
+pub(super) fn accepted(message: InboxMessage) -> InputAccepted {
+    let kind = match message.kind {
+        MessageKind::Prompt => InputKind::Prompt,
+        MessageKind::Cancel => InputKind::Cancel,
+    };
+    InputAccepted { uid: message.uid, seq: message.seq, kind, text: message.text }
+}
+
 fn is_refusal(error: &watcher::Error) -> bool {
     let status = match error {
         watcher::Error::InitialListFailed(error)
@@ -87,3 +101,6 @@ fn is_refusal(error: &watcher::Error) -> bool {
     };
     matches!(status.code, 401 | 403)
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::commands::{CommandContext, Commands, Done};
 use super::patches::Patches;
-use super::prepare::{Preparation, Workspace, command_limit, variables};
-use super::{Announce, DriveError, Driver, LAST_WORD, Message, finish, status, survey};
+use super::prepare::{Announce, Preparation, Workspace, command_limit, variables};
+use super::{DriveError, Driver, LAST_WORD, Message, finish, status, survey};
 use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem};
 use crate::agent::journal::Barrier;
 use crate::agent::machine::{Effect, RunCall, Signal};
@@ -26,8 +26,9 @@ use super::cluster::Cluster;
 
 impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
     /// Does what the machine wants: first all records in one write and at most one sync, then the rest in order.
-    /// A record before its time does no harm, since it tells a decision that is made.
-    pub(super) async fn perform(&mut self, effects: Vec<Effect>) -> Result<(), DriveError> {
+    /// A record before its time does no harm, since it tells a decision that is made. Gives the answer to what is
+    /// not a task of its own: it needs no place in the queue, and so cannot be lost.
+    pub(super) async fn perform(&mut self, effects: Vec<Effect>) -> Result<Option<Signal>, DriveError> {
         let mut entries = Vec::new();
         let mut barrier = None;
         let mut rest = Vec::new();
@@ -51,10 +52,11 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             }
         }
         self.write(entries, barrier).await?;
+        let mut answer = None;
         for effect in rest {
-            self.perform_one(effect).await?;
+            answer = answer.or(self.perform_one(effect).await?);
         }
-        Ok(())
+        Ok(answer)
     }
 
     async fn write(
@@ -75,7 +77,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         Ok(())
     }
 
-    async fn perform_one(&mut self, effect: Effect) -> Result<(), DriveError> {
+    async fn perform_one(&mut self, effect: Effect) -> Result<Option<Signal>, DriveError> {
         match effect {
             Effect::Append(_) | Effect::Barrier(_) => {}
             Effect::Emit(event) => self.emit(&event),
@@ -99,10 +101,10 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
                 }
             }
             Effect::ShowPatch => self.show_patch().await,
-            Effect::Finish(outcome) => self.finish(outcome).await?,
+            Effect::Finish(outcome) => return self.finish(outcome).await.map(Some),
             Effect::Exit => self.exit = true,
         }
-        Ok(())
+        Ok(None)
     }
 
     fn preparation(&self) -> Preparation<C> {
@@ -254,7 +256,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         }
     }
 
-    async fn finish(&mut self, outcome: Outcome) -> Result<(), DriveError> {
+    async fn finish(&mut self, outcome: Outcome) -> Result<Signal, DriveError> {
         // Dropped, it stops.
         self.arrival = None;
         self.provider.stop();
@@ -268,13 +270,11 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         self.emit(&Event::ThreadEnded { outcome: outcome.clone() });
         self.facts.outcome = Some(outcome);
         self.reporter.say(&status::build(&self.machine, &self.facts), Timestamp::now());
-        if !self.reporter.flush(LAST_WORD).await {
-            return Err(DriveError::Unpublished);
+        if self.reporter.flush(LAST_WORD).await {
+            Ok(Signal::Published)
+        } else {
+            Err(DriveError::Unpublished)
         }
-        let message = Message::Signal(Signal::Published);
-        // The queue is the driver's own and no task fills it any more.
-        let _ = self.messages.try_send(message);
-        Ok(())
     }
 
     /// Patch and transcript, and how the attempt ends with them.

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use podwright_sandboxd::protocol::{BootId, ErrorCode, Network, OpId, Profile};
 use secrecy::SecretString;
+use tokio::sync::mpsc;
 use url::Url;
 
 use super::cluster::{Cluster, ClusterError};
-use super::{Announce, Assignment, opening};
+use super::{Assignment, Message, opening};
+use crate::agent::events::Event;
 use crate::agent::journal::record::{InputAccepted, InputKind};
 use crate::agent::machine::Prepared;
-use crate::api::attempt::{Job, Outcome};
+use crate::api::attempt::{Job, Outcome, Phase};
 use crate::api::reasons::Reason;
 use crate::api::task::{ConfigMapKeyRef, FetchMode, Repository};
 use crate::sandbox::{Sandbox, SandboxError};
@@ -32,6 +34,24 @@ pub(super) struct Ready {
     pub(super) workspace: Workspace,
     pub(super) prepared: Prepared,
     pub(super) profile: Profile,
+}
+
+/// What long work says on the way.
+#[derive(Clone)]
+pub(super) struct Announce(pub(super) mpsc::Sender<Message>);
+
+impl Announce {
+    /// What the agent does now.
+    pub(super) async fn phase(&self, message: &str) {
+        let event = Event::PhaseChanged { phase: Phase::Preparing, message: message.to_owned() };
+        // Nobody listens only when the driver has stopped.
+        let _ = self.0.send(Message::Event(event)).await;
+    }
+
+    /// The commit that was fetched.
+    pub(super) async fn base_commit(&self, commit: String) {
+        let _ = self.0.send(Message::BaseCommit(commit)).await;
+    }
 }
 
 /// Prepares an attempt.

@@ -8,9 +8,9 @@ use podwright_sandboxd::protocol::{BootId, EndedBy, ErrorCode, Network, Start};
 
 use super::cluster::Cluster;
 use super::commands::base_environment;
-use super::out_of_memory;
 use super::prepare::{Preparation, invalid, lost, not_begun, op, unreadable, variables};
 use super::redact::Redaction;
+use super::survey::out_of_memory;
 use crate::api::attempt::Outcome;
 use crate::api::reasons::Reason;
 use crate::sandbox::{Known, Outcome as CommandOutcome, Sandbox, SandboxError};

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::cluster::{Cluster, ClusterError};
+use super::orders::REFUSED_MAX;
 use crate::agent::events::Event;
 use crate::agent::machine::Machine;
 use crate::agent::tools::plan::{PlanStep as ToolPlanStep, StepStatus};
@@ -21,7 +22,12 @@ use crate::api::conditions::plain;
 const LOG_TAIL_MAX: usize = 1024;
 const MESSAGE_MAX: usize = 4096;
 const STEP_MAX: usize = 256;
+const DOING_MAX: usize = 256;
 const PLAN_MAX: usize = 32;
+
+/// Stands in the place of texts that the API server did not take.
+const ESSENTIAL: &str = "The agent's own words are left out, since the API server refused the status with them; see \
+     the log of the pod's container agent, and the patch and transcript artifacts.";
 
 /// Between two writes of mere progress: what etcd and every watcher bear from a thousand tasks.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -42,7 +48,7 @@ pub(super) struct Facts {
     pub(super) confinement: String,
     /// The commit that was checked out, before the thread says so.
     pub(super) base_commit: String,
-    /// What the agent does while there is no word of the model yet.
+    /// What goes on while the machine waits for the workspace and the sandbox.
     pub(super) doing: String,
     /// The end of the log.
     pub(super) log_tail: String,
@@ -85,6 +91,12 @@ pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
     let state = machine.state();
     let thread = state.thread.as_ref();
     let phase = if facts.outcome.is_some() { Phase::Ended } else { machine.phase() };
+    let doing = match phase {
+        Phase::Ended => String::new(),
+        Phase::Preparing | Phase::Running | Phase::Idle => {
+            plain(machine.doing().as_deref().unwrap_or(&facts.doing), DOING_MAX)
+        }
+    };
     let spoken = thread.map(|thread| thread.last_message.as_str()).filter(|words| !words.is_empty());
     let base_commit = thread.map_or(&facts.base_commit, |thread| &thread.opened.base_commit);
     let spent = &state.spent;
@@ -101,7 +113,9 @@ pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
         step: signed(spent.steps),
         plan: thread.map(|thread| plan(&thread.plan)).unwrap_or_default(),
         log_tail: facts.log_tail.clone(),
-        last_message: plain(spoken.unwrap_or(&facts.doing), MESSAGE_MAX),
+        // Until the model has said something, what goes on stands for it.
+        last_message: spoken.map_or_else(|| doing.clone(), |words| plain(words, MESSAGE_MAX)),
+        doing,
         usage: Some(Usage {
             requests: signed(spent.requests),
             input_tokens: signed(spent.usage.input_tokens),
@@ -120,6 +134,29 @@ pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
         patch: facts.patch.clone(),
         transcript: facts.transcript.clone(),
         last_progress_time: None,
+    }
+}
+
+/// The part of a status that the controller acts on, without any text of the model, a command or a repository: what
+/// is written when the API server refuses the whole of it.
+fn essential(status: &AgentAttemptStatus) -> AgentAttemptStatus {
+    AgentAttemptStatus {
+        outcome: status
+            .outcome
+            .as_ref()
+            .map(|outcome| Outcome { reason: outcome.reason, message: ESSENTIAL.to_owned() }),
+        plan: Vec::new(),
+        log_tail: String::new(),
+        last_message: ESSENTIAL.to_owned(),
+        doing: String::new(),
+        patch: status.patch.as_ref().map(|patch| PatchSummary {
+            inline: None,
+            flags: Vec::new(),
+            skipped: Vec::new(),
+            paths: Vec::new(),
+            ..patch.clone()
+        }),
+        ..status.clone()
     }
 }
 
@@ -176,12 +213,54 @@ impl Reporter {
     }
 }
 
+/// Why a status is not written.
+enum Unwritten {
+    /// A try later may help.
+    Yet(ClusterError),
+    /// The attempt is gone, or the right on it.
+    ForGood(ClusterError),
+}
+
+/// Writes statuses, and judges what the API server says to them.
+struct Writer<C> {
+    cluster: C,
+    /// Since when every write is refused.
+    refused_since: Option<Instant>,
+    /// Whether it was said that a status was reduced.
+    has_told: bool,
+}
+
+impl<C: Cluster> Writer<C> {
+    async fn write(&mut self, status: &AgentAttemptStatus) -> Result<(), Unwritten> {
+        let mut result = self.cluster.write_status(status).await;
+        if let Err(ClusterError::Refused { code: 400 | 413 | 422, message, .. }) = &result {
+            if !std::mem::replace(&mut self.has_told, true) {
+                tracing::warn!(message, "the status was refused; its texts are left out from now on");
+            }
+            result = self.cluster.write_status(&essential(status)).await;
+        }
+        let Err(error) = result else {
+            self.refused_since = None;
+            return Ok(());
+        };
+        Err(match error {
+            ClusterError::Refused { code: 404, .. } => Unwritten::ForGood(error),
+            ClusterError::Refused { code: 401 | 403, .. } => {
+                let since = *self.refused_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < REFUSED_MAX { Unwritten::Yet(error) } else { Unwritten::ForGood(error) }
+            }
+            ClusterError::Refused { .. } | ClusterError::Unreachable { .. } => Unwritten::Yet(error),
+        })
+    }
+}
+
 async fn write_reports<C: Cluster>(
     cluster: C,
     mut reports: watch::Receiver<Report>,
     written: watch::Sender<u64>,
     refused: watch::Sender<Option<ClusterError>>,
 ) {
+    let mut writer = Writer { cluster, refused_since: None, has_told: false };
     let born = Instant::now();
     let mut last_write: Option<Instant> = None;
     while reports.changed().await.is_ok() {
@@ -199,17 +278,17 @@ async fn write_reports<C: Cluster>(
         }
         loop {
             let report = reports.borrow_and_update().clone();
-            match cluster.write_status(&report.status).await {
+            match writer.write(&report.status).await {
                 Ok(()) => {
                     last_write = Some(Instant::now());
                     written.send_replace(report.number);
                     break;
                 }
-                Err(error @ ClusterError::Refused { .. }) => {
+                Err(Unwritten::ForGood(error)) => {
                     refused.send_replace(Some(error));
                     return;
                 }
-                Err(error @ ClusterError::Unreachable { .. }) => {
+                Err(Unwritten::Yet(error)) => {
                     tracing::warn!(%error, "the status is written later");
                     sleep(RETRY).await;
                 }
@@ -257,3 +336,6 @@ fn keep_end(text: &mut String, max: usize) {
     let start = text.ceil_char_boundary(text.len().saturating_sub(max));
     text.drain(..start);
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use podwright_sandboxd::protocol::{BootId, Profile};
 use tokio::sync::mpsc;
 
+use super::Message;
 use super::cluster::Cluster;
 use super::prepare::{Preparation, Workspace, begin_agent_phase, lost};
-use super::{Message, out_of_memory};
 use crate::agent::machine::Signal;
 use crate::agent::recover::{Question, World};
 use crate::api::attempt::Outcome;
@@ -101,5 +101,15 @@ impl<C: Cluster> FollowSandbox<C> {
             Ok(_) => Signal::SandboxRestarted(boot.clone()),
             Err(outcome) => Signal::Failed(outcome),
         }
+    }
+}
+
+/// How an attempt ends whose sandbox used too much memory.
+pub(super) fn out_of_memory() -> Outcome {
+    Outcome {
+        reason: Reason::OutOfMemory,
+        message: "The sandbox used more memory than its limit and was ended by the kernel; the patch so far is kept. \
+                  Raise resources.limits.memory of the AgentEnvironment, or make the commands use less."
+            .to_owned(),
     }
 }

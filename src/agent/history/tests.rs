@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::llm::{CallOutput, ContentPart, CustomCall, FunctionCall, Message, Reasoning, WireJson};
+use crate::llm::{CallKind, CallOutput, ContentPart, CustomCall, FunctionCall, Message, Reasoning, WireJson};
 
 const CAPABILITIES: Capabilities = Capabilities {
     custom_tools: true,
@@ -42,7 +42,7 @@ fn custom(id: &str) -> ThreadItem {
 }
 
 fn output(id: &str) -> ThreadItem {
-    Wire::Responses.function_output(CallOutput::text(id, "out"), &CAPABILITIES)
+    Wire::Responses.call_output(CallKind::Function, CallOutput::text(id, "out"), &CAPABILITIES)
 }
 
 fn message(role: Role) -> ThreadItem {
@@ -62,7 +62,8 @@ fn an_output_answers_the_oldest_open_call_and_no_other() {
     assert_eq!(history.input(), Err(PairingError::CallsOpen(2)));
     assert_eq!(history.append(output("a")), Ok(2));
     assert_eq!(history.append(output("b")), wrong("b", "b"), "a custom call has an output of its own kind");
-    let custom_output = Wire::Responses.custom_output(CallOutput::text("b", "out"), &CAPABILITIES);
+    let custom_output =
+        Wire::Responses.call_output(CallKind::Custom, CallOutput::text("b", "out"), &CAPABILITIES);
     assert_eq!(history.append(custom_output), Ok(3));
     let none = PairingError::WrongOutput { expected: None, got: "b".into() };
     assert_eq!(history.append(output("b")), Err(none));

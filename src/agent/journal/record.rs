@@ -2,13 +2,20 @@
 //!
 //! The shapes are a file format: a member, once written, keeps its name and its meaning.
 
+mod call;
+mod model;
+
 use jiff::Timestamp;
-use podwright_sandboxd::protocol::{BootId, Digest, ExitRecord};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::call::{
+    CallEnded, CallIntent, CallOutcome, EffectClass, PatchIntent, PatchedFile, SessionClosed, SessionCursor,
+    SessionMoved, SessionOpened,
+};
+pub use self::model::{BrokenBy, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries};
 use crate::api::attempt::Outcome;
-use crate::llm::{Capabilities, ThreadItem, Usage, Wire};
+use crate::llm::{Capabilities, ThreadItem, Wire};
 
 /// The version that this program writes. A journal with a higher one is not read.
 pub const VERSION: u32 = 1;
@@ -144,224 +151,14 @@ pub struct ItemAppended {
     pub item: ThreadItem,
 }
 
-/// A model request is about to be sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ModelIntent {
-    /// Its number, from 1, repetitions counted.
-    pub request: u64,
-    /// What it is for.
-    pub kind: RequestKind,
-    /// How many items of history it holds.
-    pub items: u64,
-    /// Digest of the body.
-    pub body: Digest,
-    /// The body's bytes over four.
-    pub estimated_input_tokens: u64,
-    /// How often was asked again already in this step.
-    pub retries: Retries,
-}
-
-/// What a model request is for.
+/// Time passed and nothing else happened. Without such records all the time since the last one would be lost at a
+/// crash, which may be hours of one command. No barrier follows them: a process that dies loses nothing that it has
+/// written, and a node that dies a few seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum RequestKind {
-    /// The next step of a turn.
-    Turn,
-}
-
-/// Retries of one step, in the two budgets of [`crate::llm::retry`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Retries {
-    /// Without an answer.
-    pub request: u32,
-    /// Of the stream.
-    pub stream: u32,
-}
-
-/// A model request is over.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ModelEnded {
-    /// Its number.
-    pub request: u64,
-    /// How.
-    pub end: ModelEnd,
-    /// What it cost.
-    pub usage: Usage,
-}
-
-/// How a model request ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "status", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum ModelEnd {
-    /// The response is whole.
-    Completed {
-        /// The provider's id for it.
-        response_id: Option<String>,
-        /// `false`: the model wants another request although it called nothing.
-        end_turn: Option<bool>,
-    },
-    /// It failed and is asked again.
-    Retry {
-        /// What happened.
-        message: String,
-        /// How long is waited first, in milliseconds.
-        after_ms: u64,
-        /// The counters from now on.
-        retries: Retries,
-        /// Whether the key is read again first.
-        reread_credential: bool,
-    },
-    /// It failed for good.
-    Failed {
-        /// What becomes of the attempt.
-        outcome: Outcome,
-    },
-    /// The harness broke it off.
-    Broken {
-        /// Why.
-        cause: BrokenBy,
-    },
-}
-
-/// Why the harness broke off a model request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum BrokenBy {
-    /// The agent's process ended in the middle.
-    AgentRestart,
-    /// The turn was ended.
-    TurnEnd,
-}
-
-/// A call is about to leave for the sandbox.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CallIntent {
-    /// The operation's number: its id is `<thread>-<op>`.
-    pub op: u64,
-    /// Place of the call in history.
-    pub ordinal: u64,
-    /// The tool.
-    pub tool: String,
-    /// Digest of the arguments as the model wrote them.
-    pub arguments: Digest,
-    /// What is known about its effect.
-    pub class: EffectClass,
-    /// The life of the supervisor that it is sent to.
-    pub boot: BootId,
-    /// What a patch changes.
-    pub patch: Option<PatchIntent>,
-}
-
-/// What is known about the effect of a call after a crash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum EffectClass {
-    /// The supervisor remembers it by its id.
-    SandboxDurable,
-}
-
-/// What a patch changes, so that after a crash the files themselves tell whether it was applied.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PatchIntent {
-    /// Absolute directory that the paths are relative to.
-    pub root: String,
-    /// The files, each once.
-    pub files: Vec<PatchedFile>,
-    /// The output to send once it is applied.
-    pub success: String,
-}
-
-/// A file before and after a patch; no digest stands for no file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PatchedFile {
-    /// Path relative to the root.
-    pub path: String,
-    /// Digest before.
-    pub before: Option<Digest>,
-    /// Digest after.
-    pub after: Option<Digest>,
-}
-
-/// A call has its output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CallEnded {
-    /// Place of the call in history.
-    pub ordinal: u64,
-    /// The operation, if the call had one.
-    pub op: Option<u64>,
-    /// How it ended.
-    pub outcome: CallOutcome,
-    /// The operation whose process's exit it tells: not its own when it looked at a session.
-    pub process: Option<u64>,
-    /// That exit.
-    pub exit: Option<ExitRecord>,
-    /// The exact output as it will be sent.
-    pub output: String,
-}
-
-/// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum CallOutcome {
-    /// As asked; also a command that exited with an error code.
-    Ok,
-    /// It could not be done; the output says why.
-    Error,
-    /// The turn ended before it did.
-    Interrupted,
-    /// Nobody knows whether, or how far, it ran.
-    Unknown,
-}
-
-/// A command goes on in the background.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SessionOpened {
-    /// The number by which the model knows it.
-    pub session: i32,
-    /// The operation that started it: the process's name.
-    pub op: u64,
-    /// Place in history of the call that started it.
-    pub ordinal: u64,
-    /// The life of the supervisor in which it runs.
-    pub boot: BootId,
-    /// How far it was read and written.
-    pub cursor: SessionCursor,
-}
-
-/// How far a session was read and written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SessionCursor {
-    /// Position of the next byte of its output.
-    pub output: u64,
-    /// Position of the next byte of its input.
-    pub input: u64,
-}
-
-/// A session was read or written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SessionMoved {
-    /// The session.
-    pub session: i32,
-    /// How far it is now.
-    pub cursor: SessionCursor,
-}
-
-/// A session is over and its end was told.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SessionClosed {
-    /// The session.
-    pub session: i32,
+pub struct TimePassed {
+    /// How long the pod has waited for a message after the last turn, in milliseconds.
+    pub idle_ms: u64,
 }
 
 /// A limit was reached.
@@ -456,6 +253,8 @@ records! {
     SessionMoved = "session.moved", critical: true;
     /// A session is over.
     SessionClosed = "session.closed", critical: true;
+    /// Time passed.
+    TimePassed = "time.passed", critical: false;
     /// A limit was reached.
     BudgetTripped = "budget.tripped", critical: false;
     /// The attempt ends.

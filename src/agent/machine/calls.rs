@@ -20,16 +20,16 @@ use crate::agent::journal::record::{
 use crate::agent::recover::{self, Recovery, World};
 use crate::agent::thread::{OpenCall, Thread};
 use crate::agent::tools::plan::{PLAN_UPDATED, PlanUpdate, StepStatus};
-use crate::agent::tools::{CallClass, CallKind, ToolCall, exec};
-use crate::llm::{CallOutput, Item, ThreadItem};
+use crate::agent::tools::{CallClass, ToolCall, exec};
+use crate::llm::{CallKind, CallOutput, Item, ThreadItem};
 
 /// A call as the model wrote it.
 #[derive(Clone)]
-struct Written {
-    kind: CallKind,
+pub(super) struct Written {
+    pub(super) kind: CallKind,
     call_id: String,
-    name: String,
-    arguments: String,
+    pub(super) name: String,
+    pub(super) arguments: String,
 }
 
 impl Machine {
@@ -242,7 +242,8 @@ impl Machine {
     }
 }
 
-fn written(thread: &Thread, call: &OpenCall) -> Option<Written> {
+/// A call as it stands in history.
+pub(super) fn written(thread: &Thread, call: &OpenCall) -> Option<Written> {
     match thread.call_item(call)? {
         Item::FunctionCall(call) => Some(Written {
             kind: CallKind::Function,
@@ -269,10 +270,7 @@ fn output_item(thread: &Thread, call: &OpenCall) -> Option<ThreadItem> {
     let Written { kind, call_id, .. } = written(thread, call)?;
     let output = CallOutput::text(call_id, ended.output.clone());
     let (wire, capabilities) = (thread.opened.wire, &thread.opened.capabilities);
-    Some(match kind {
-        CallKind::Function => wire.function_output(output, capabilities),
-        CallKind::Custom => wire.custom_output(output, capabilities),
-    })
+    Some(wire.call_output(kind, output, capabilities))
 }
 
 fn todo_list(plan: &PlanUpdate) -> ItemDetails {

@@ -29,19 +29,12 @@ impl Machine {
 
     /// No turn goes on and nobody asked for another one.
     pub(super) fn rest(&mut self, effects: &mut Vec<Effect>) -> Progress {
-        let now = self.at.monotonic;
-        let since = match self.idle_since {
-            Some(since) => since,
-            None if self.config.keep.is_zero() => now,
-            None => {
-                self.idle_since = Some(now);
-                effects.push(Effect::ShowPatch);
-                return Progress::Wait;
-            }
-        };
-        if now.saturating_sub(since) >= self.config.keep {
+        if self.state.idle >= self.config.keep {
             let outcome = self.completed();
             self.end(outcome, effects);
+        } else if !self.idle {
+            self.idle = true;
+            effects.push(Effect::ShowPatch);
         }
         Progress::Wait
     }
@@ -59,7 +52,7 @@ impl Machine {
             return;
         }
         self.stage = Stage::Finishing;
-        self.idle_since = None;
+        self.idle = false;
         self.retry_at = None;
         if self.thread().is_some_and(|thread| thread.request.is_some()) {
             effects.push(Effect::StopModel);

@@ -47,7 +47,7 @@ pub enum Signal {
     Surveyed(World),
     /// The sandbox was restarted and is reached again.
     SandboxRestarted(BootId),
-    /// Somebody said something. Repetitions are dropped.
+    /// Somebody said something. Repetitions are dropped, and so is what comes after the end was decided.
     Message(InputAccepted),
     /// Whether the agent shall stop before its next model request.
     Suspend(bool),

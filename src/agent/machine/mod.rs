@@ -10,8 +10,10 @@
 //! | [`input`], [`effect`] | what it is told, what it wants done |
 //! | `model` | steps: requests, responses, retries |
 //! | `calls` | which calls run when, outputs in order, recovery |
+//! | `activity` | what goes on, in words |
 //! | `ending` | turns' ends, limits, the attempt's end |
 
+mod activity;
 mod calls;
 pub mod effect;
 mod ending;
@@ -28,7 +30,9 @@ pub use self::input::{CallResult, Input, Moment, Prepared, SessionChange, Signal
 use super::budget::{self, Limit};
 use super::events::Event;
 use super::journal::Barrier;
-use super::journal::record::{Entry, EpochStarted, InputAccepted, InputKind, Record, TurnStarted};
+use super::journal::record::{
+    Entry, EpochStarted, InputAccepted, InputKind, Record, TimePassed, TurnStarted,
+};
 use super::recover;
 use super::state::State;
 use super::thread::Thread;
@@ -41,6 +45,9 @@ use crate::llm::{ContentPart, Message, Role};
 /// Processes that may die one after the other without getting anything done. A fault that kills three of
 /// them will kill the next as well.
 const FRUITLESS_STARTS_MAX: u32 = 4;
+
+/// How much of the time spent a crash may lose, and how often a line tells of nothing but time.
+const TIME_RECORD: Duration = Duration::from_secs(30);
 
 /// What the machine goes by; the same at every start of an attempt.
 #[derive(Clone, Debug)]
@@ -73,8 +80,10 @@ pub struct Machine {
     running: BTreeMap<u64, Duration>,
     /// When the failed request is repeated.
     retry_at: Option<Duration>,
-    /// Since when a finished turn waits for a message.
-    idle_since: Option<Duration>,
+    /// Whether a finished turn waits for a message.
+    idle: bool,
+    /// When the newest record was written, which tells the time spent by then.
+    recorded: Duration,
     /// A fault of this program.
     fault: Option<String>,
 }
@@ -118,7 +127,8 @@ impl Machine {
             boot_over: false,
             running: BTreeMap::new(),
             retry_at: None,
-            idle_since: None,
+            idle: false,
+            recorded: Duration::ZERO,
             fault: None,
         }
     }
@@ -132,7 +142,7 @@ impl Machine {
     pub fn phase(&self) -> Phase {
         match self.stage {
             Stage::New | Stage::Preparing => Phase::Preparing,
-            Stage::Working if self.idle_since.is_some() => Phase::Idle,
+            Stage::Working if self.idle => Phase::Idle,
             Stage::Surveying | Stage::Working | Stage::Finishing => Phase::Running,
             Stage::Done => Phase::Ended,
         }
@@ -140,21 +150,26 @@ impl Machine {
 
     /// Whether the agent stands still because it was suspended.
     pub fn is_suspended(&self) -> bool {
-        self.suspended && (self.held || self.idle_since.is_some())
+        self.suspended && (self.held || self.idle)
     }
 
     /// When, by the monotonic clock, the machine wants a [`Signal::Woken`].
     pub fn wake_at(&self) -> Option<Duration> {
         let now = self.at.monotonic;
         let deadline = self.active.then(|| now + budget::active_left(&self.config.limits, &self.state.spent));
-        let idle = self.idle_since.map(|since| since + self.config.keep);
-        [deadline, idle, self.retry_at].into_iter().flatten().min()
+        let idle = self.idle.then(|| now + self.config.keep.saturating_sub(self.state.idle));
+        let record = self.spends_time().then(|| self.recorded + TIME_RECORD);
+        [deadline, idle, record, self.retry_at].into_iter().flatten().min()
     }
 
     /// Takes in what happened and says what to do about it, in order.
     pub fn step(&mut self, input: Input, effects: &mut Vec<Effect>) {
+        let passed = input.at.monotonic.saturating_sub(self.at.monotonic);
         if self.active {
-            self.state.spent.active += input.at.monotonic.saturating_sub(self.at.monotonic);
+            self.state.spent.active += passed;
+        }
+        if self.idle {
+            self.state.idle += passed;
         }
         self.at = input.at;
         self.take(input.signal, effects);
@@ -163,6 +178,10 @@ impl Machine {
             self.end(internal_error(&fault), effects);
         }
         self.active = self.is_active();
+        if self.spends_time() && self.at.monotonic.saturating_sub(self.recorded) >= TIME_RECORD {
+            let idle_ms = u64::try_from(self.state.idle.as_millis()).unwrap_or(u64::MAX);
+            self.append(TimePassed { idle_ms }, effects);
+        }
     }
 
     fn take(&mut self, signal: Signal, effects: &mut Vec<Effect>) {
@@ -244,14 +263,24 @@ impl Machine {
     }
 
     fn message(&mut self, message: InputAccepted, effects: &mut Vec<Effect>) {
-        if self.state.has_accepted(&message.uid) {
+        // Nothing answers a message any more once the end is decided. It is left unacknowledged, and whoever
+        // delivers messages tells its sender so.
+        if matches!(self.stage, Stage::Finishing | Stage::Done) {
+            return;
+        }
+        let is_known = self.state.has_accepted(&message.uid);
+        // One that was delivered again under a higher number is acknowledged by that number too.
+        if is_known && message.seq <= self.state.inbox_seq {
             return;
         }
         let kind = message.kind;
         self.append(message, effects);
         effects.push(Effect::Barrier(Barrier::Accepted));
+        if is_known {
+            return;
+        }
         match kind {
-            InputKind::Prompt => self.idle_since = None,
+            InputKind::Prompt => self.idle = false,
             InputKind::Cancel => self.end(cancelled(), effects),
         }
     }
@@ -282,7 +311,7 @@ impl Machine {
         let content = vec![ContentPart::Text { text: prompt.text }];
         let message = Message { role: Role::User, content };
         let item = thread.opened.wire.message(message, &thread.opened.capabilities);
-        self.idle_since = None;
+        self.idle = false;
         self.append(TurnStarted { input_uid: prompt.uid, items: vec![item] }, effects);
         effects.push(Effect::Emit(Event::TurnStarted {}));
     }
@@ -314,7 +343,10 @@ impl Machine {
             record: record.into(),
         };
         match self.state.apply(&entry) {
-            Ok(()) => effects.push(Effect::Append(entry)),
+            Ok(()) => {
+                self.recorded = self.at.monotonic;
+                effects.push(Effect::Append(entry));
+            }
             Err(error) => self.fault = Some(error.to_string()),
         }
     }
@@ -323,11 +355,16 @@ impl Machine {
         self.state.thread.as_ref()
     }
 
+    /// Whether time passes that a limit counts.
+    fn spends_time(&self) -> bool {
+        self.active || self.idle
+    }
+
     /// Active is what is neither waiting for people nor for a provider that asked to wait.
     fn is_active(&self) -> bool {
         match self.stage {
             Stage::Preparing | Stage::Surveying => true,
-            Stage::Working => self.idle_since.is_none() && !self.held && self.retry_at.is_none(),
+            Stage::Working => !self.idle && !self.held && self.retry_at.is_none(),
             Stage::New | Stage::Finishing | Stage::Done => false,
         }
     }

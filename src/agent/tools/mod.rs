@@ -22,14 +22,7 @@ use apply_patch::{BARE_PATCH, Patch, ShellForm, shell_form};
 use exec::{ExecCommand, WriteStdin};
 use plan::PlanUpdate;
 
-/// The way in which a model called a tool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallKind {
-    /// With JSON.
-    Function,
-    /// With free text.
-    Custom,
-}
+use crate::llm::CallKind;
 
 /// A call that can be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]

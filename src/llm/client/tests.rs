@@ -7,7 +7,7 @@ use tokio::{
 use super::*;
 use crate::{
     llm::{
-        item::{Item, Message, Role, ThreadItem},
+        item::{CallKind, Item, Message, Role, ThreadItem},
         request::Request,
         retry::{Attempts, Decision, RetryPolicy, decide},
         wire::{Capabilities, Wire},
@@ -131,7 +131,7 @@ scenarios:
             history.push(*item);
             if let Some(call_id) = call_id {
                 let output = crate::llm::CallOutput::text(call_id, "file.txt");
-                history.push(Wire::Responses.function_output(output, &CAPABILITIES));
+                history.push(Wire::Responses.call_output(CallKind::Function, output, &CAPABILITIES));
             }
         }
         if last {

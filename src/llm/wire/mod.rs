@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    item::{CallOutput, Message, ThreadItem},
+    item::{CallKind, CallOutput, Message, ThreadItem},
     request::{PreparedRequest, Request},
     tool::{RenderedTools, ToolDefinition},
 };
@@ -90,17 +90,10 @@ impl Wire {
         }
     }
 
-    /// Renders the answer to a function call, once.
-    pub fn function_output(self, output: CallOutput, capabilities: &Capabilities) -> ThreadItem {
+    /// Renders the answer to a call, once.
+    pub fn call_output(self, kind: CallKind, output: CallOutput, capabilities: &Capabilities) -> ThreadItem {
         match self {
-            Self::Responses => responses::function_output(output, capabilities),
-        }
-    }
-
-    /// Renders the answer to a custom call, once.
-    pub fn custom_output(self, output: CallOutput, capabilities: &Capabilities) -> ThreadItem {
-        match self {
-            Self::Responses => responses::custom_output(output, capabilities),
+            Self::Responses => responses::call_output(kind, output, capabilities),
         }
     }
 

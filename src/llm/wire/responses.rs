@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Capabilities;
 use crate::llm::{
-    item::{CallOutput, ContentPart, Item, Message, Role, ThreadItem, WireJson},
+    item::{CallKind, CallOutput, ContentPart, Item, Message, Role, ThreadItem, WireJson},
     request::Request,
     tool::{RenderedTools, ToolDefinition},
 };
@@ -33,17 +33,22 @@ pub fn message(message: Message, capabilities: &Capabilities) -> ThreadItem {
     ThreadItem { item: Item::Message(message), wire }
 }
 
-/// Renders the answer to a function call.
-pub fn function_output(output: CallOutput, capabilities: &Capabilities) -> ThreadItem {
-    let wire = call_output("function_call_output", &output, capabilities);
-    ThreadItem { item: Item::FunctionCallOutput(output), wire }
-}
-
-/// Renders the answer to a custom call, in the shape in which the tool was declared.
-pub fn custom_output(output: CallOutput, capabilities: &Capabilities) -> ThreadItem {
-    let kind = if capabilities.custom_tools { "custom_tool_call_output" } else { "function_call_output" };
-    let wire = call_output(kind, &output, capabilities);
-    ThreadItem { item: Item::CustomCallOutput(output), wire }
+/// Renders the answer to a call, in the shape in which its tool was declared.
+pub fn call_output(kind: CallKind, output: CallOutput, capabilities: &Capabilities) -> ThreadItem {
+    let shape = match kind {
+        CallKind::Custom if capabilities.custom_tools => "custom_tool_call_output",
+        CallKind::Custom | CallKind::Function => "function_call_output",
+    };
+    let content = match output.content.as_slice() {
+        [ContentPart::Text { text }] => Value::from(text.as_str()),
+        parts => parts.iter().map(|part| content_part(part, Role::User, capabilities)).collect(),
+    };
+    let wire = WireJson::render(&json!({"type": shape, "call_id": output.call_id, "output": content}));
+    let item = match kind {
+        CallKind::Function => Item::FunctionCallOutput(output),
+        CallKind::Custom => Item::CustomCallOutput(output),
+    };
+    ThreadItem { item, wire }
 }
 
 /// What of an item is sent.
@@ -168,14 +173,6 @@ fn function_tool(name: &str, description: &str, parameters: &Value) -> Value {
         "strict": false,
         "parameters": parameters,
     })
-}
-
-fn call_output(kind: &str, output: &CallOutput, capabilities: &Capabilities) -> WireJson {
-    let content = match output.content.as_slice() {
-        [ContentPart::Text { text }] => Value::from(text.as_str()),
-        parts => parts.iter().map(|part| content_part(part, Role::User, capabilities)).collect(),
-    };
-    WireJson::render(&json!({"type": kind, "call_id": output.call_id, "output": content}))
 }
 
 fn content_part(part: &ContentPart, role: Role, capabilities: &Capabilities) -> Value {

@@ -12,9 +12,9 @@ use super::world::{World, boot, broken, call, command, config, intent, message, 
 use crate::agent::journal::record::InputKind;
 use crate::agent::machine::{Config, Effect, Signal};
 use crate::agent::state::State;
-use crate::agent::tools::{CallClass, CallKind, ToolCall};
+use crate::agent::tools::{CallClass, ToolCall};
 use crate::api::reasons::Reason;
-use crate::llm::Item;
+use crate::llm::{CallKind, Item};
 
 /// What is under way outside, as the effects said.
 #[derive(Default)]
@@ -146,6 +146,9 @@ fn check(world: &World, outside: &Outside) {
     let live = world.machine.state();
     assert_eq!(folded.next_seq, live.next_seq);
     assert_eq!(folded.prompts, live.prompts);
+    let lost = live.spent.active - folded.spent.active;
+    assert!(lost < Duration::from_secs(30), "{lost:?} would be lost");
+    assert_eq!(folded.inbox_seq, live.inbox_seq);
     assert_eq!(folded.spent.usage, live.spent.usage);
     let (folded, live) = (folded.thread.unwrap(), live.thread.as_ref().unwrap());
     assert_eq!(folded.calls, live.calls);

@@ -10,8 +10,9 @@ use serde_json::json;
 use super::world::{
     World, boot, broken, call, command, config, intent, message, patch, prepared, result, words,
 };
-use crate::agent::journal::record::{InputKind, SessionCursor, SessionOpened};
+use crate::agent::journal::record::{InputAccepted, InputKind, SessionCursor, SessionOpened};
 use crate::agent::machine::{CallResult, Config, SessionChange, Signal};
+use crate::agent::state::State;
 use crate::api::attempt::{Outcome, Phase};
 use crate::api::reasons::Reason;
 use crate::api::task::Limits;
@@ -169,8 +170,9 @@ fn active_time_ends_a_command_and_does_not_pass_while_suspended() {
     world.wait(100_000);
     world.say("go on", Signal::Suspend(false));
     assert!(!world.machine.is_suspended());
-    assert_eq!(world.machine.wake_at(), Some(world.now + Duration::from_secs(40)));
-    world.wait(40);
+    world.wait(39);
+    assert_eq!(world.machine.wake_at(), Some(world.now + Duration::from_secs(1)));
+    world.wait(1);
     assert_eq!(reason(&world), Some(Reason::DeadlineExceeded));
     assert_snapshot!(world.told());
 }
@@ -194,6 +196,99 @@ fn a_prompt_begins_a_further_turn_while_the_pod_waits() {
     assert_eq!(reason(&world), Some(Reason::Completed));
     assert_eq!(world.machine.state().inbox_seq, 2);
     assert_snapshot!(world.told());
+}
+
+#[test]
+fn a_crash_loses_at_most_half_a_minute_of_the_time_spent() {
+    let limits = Limits { active_seconds: 100, ..Limits::default() };
+    let mut world = World::asked(Config { limits, keep: Duration::from_secs(100), ..config() });
+    world.item(command("c1", "make"));
+    world.completed(None);
+    // The driver wakes the machine when it wants.
+    for _ in 0..2 {
+        world.now = world.machine.wake_at().unwrap();
+        world.tell(Signal::Woken);
+    }
+    world.now += Duration::from_secs(29);
+    world.restart("the agent dies in the middle of the command");
+    world.found(BTreeMap::new());
+    assert_eq!(world.machine.state().spent.active, Duration::from_secs(60));
+    world.ended(2, "built");
+    world.item(words("Done."));
+    world.completed(None);
+    assert_eq!(world.machine.phase(), Phase::Idle);
+    for _ in 0..3 {
+        world.now = world.machine.wake_at().unwrap();
+        world.tell(Signal::Woken);
+    }
+    world.restart("the agent dies while it waits for a message");
+    world.found(BTreeMap::new());
+    assert_eq!(world.machine.state().idle, Duration::from_secs(90));
+    assert_eq!(world.machine.wake_at(), Some(world.now + Duration::from_secs(10)));
+    world.say("prompt", Signal::Message(message(1, InputKind::Prompt, "and this")));
+    assert_eq!(world.machine.state().idle, Duration::ZERO, "the next wait is a new one");
+    assert_eq!(world.machine.state().spent.active, Duration::from_secs(60), "waiting is not active");
+}
+
+#[test]
+fn what_goes_on_is_said_in_words() {
+    let mut world = World::new(config());
+    world.start();
+    assert_eq!(world.machine.doing(), None, "the driver knows more of the preparation");
+    world.tell(prepared());
+    let doing = |world: &World| world.machine.doing().unwrap_or_default();
+    assert_eq!(doing(&world), "waiting for the model");
+    world.item(command("c1", "cargo  test \\\n  --all"));
+    assert_eq!(doing(&world), "running: cargo test \\ --all");
+    world.item(command("c2", &"é".repeat(500)));
+    assert_eq!(doing(&world), "running: cargo test \\ --all (and 1 more)");
+    world.completed(None);
+    world.ended(2, "x");
+    assert_eq!(doing(&world), format!("running: {}", "é".repeat(75)));
+    world.ended(3, "x");
+    world.item(patch("c3"));
+    world.completed(None);
+    assert_eq!(doing(&world), "applying a patch");
+    world.say("the patch fits", Signal::PatchComputed { ordinal: 6, patch: intent() });
+    world.ended(6, "patched");
+    world.fails(broken());
+    assert_eq!(doing(&world), "waiting before the model is asked again");
+    world.say("cancel", Signal::Message(message(1, InputKind::Cancel, "")));
+    assert_eq!(doing(&world), "gathering the results");
+}
+
+#[test]
+fn what_is_said_after_the_end_was_decided_is_not_taken_in() {
+    let mut world = World::asked(config());
+    world.say("in time", Signal::Message(message(1, InputKind::Cancel, "")));
+    let records = world.journal.len();
+    world.say("too late", Signal::Message(message(2, InputKind::Prompt, "and this")));
+    world.say("too late", Signal::Message(message(3, InputKind::Cancel, "")));
+    // The process that finishes in its stead takes in as little.
+    world.restart("the agent dies");
+    world.say("too late", Signal::Message(message(2, InputKind::Prompt, "and this")));
+    world.say("published", Signal::Published);
+    world.say("too late", Signal::Message(message(2, InputKind::Prompt, "and this")));
+    let state = world.machine.state();
+    assert_eq!((state.inbox_seq, state.prompts.len()), (1, 0));
+    let names: Vec<_> = world.journal[records..].iter().map(|entry| entry.record.name()).collect();
+    assert_eq!(names, ["epoch.started", "finish.done"]);
+}
+
+#[test]
+fn a_message_that_is_delivered_again_is_acknowledged_by_its_new_number() {
+    let mut world = World::asked(config());
+    let delivered = |seq| {
+        let uid = "uid-1".into();
+        Signal::Message(InputAccepted { uid, ..message(seq, InputKind::Prompt, "and then this") })
+    };
+    for (seq, acknowledged) in [(1, 1), (1, 1), (4, 4), (2, 4)] {
+        world.tell(delivered(seq));
+        assert_eq!(world.machine.state().inbox_seq, acknowledged, "delivered as {seq}");
+        assert_eq!(world.machine.state().prompts.len(), 1, "it is one message");
+    }
+    let state = State::fold(&world.journal).unwrap();
+    assert_eq!((state.inbox_seq, state.prompts.len()), (4, 1));
 }
 
 #[test]

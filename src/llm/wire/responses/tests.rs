@@ -107,20 +107,20 @@ fn messages_have_the_parts_of_their_role() {
 fn outputs_have_the_shape_in_which_their_tool_was_declared() {
     let output = CallOutput::text("c1", "done");
     assert_eq!(
-        text(&function_output(output.clone(), &FULL)),
+        text(&call_output(CallKind::Function, output.clone(), &FULL)),
         r#"{"type":"function_call_output","call_id":"c1","output":"done"}"#
     );
     assert_eq!(
-        text(&custom_output(output.clone(), &FULL)),
+        text(&call_output(CallKind::Custom, output.clone(), &FULL)),
         r#"{"type":"custom_tool_call_output","call_id":"c1","output":"done"}"#
     );
     assert_eq!(
-        text(&custom_output(output, &CAUTIOUS)),
+        text(&call_output(CallKind::Custom, output, &CAUTIOUS)),
         r#"{"type":"function_call_output","call_id":"c1","output":"done"}"#
     );
     let shown = CallOutput { call_id: "c1".into(), content: vec![image()] };
     assert_eq!(
-        text(&function_output(shown, &FULL)),
+        text(&call_output(CallKind::Function, shown, &FULL)),
         r#"{"type":"function_call_output","call_id":"c1","output":[{"type":"input_image","image_url":"data:image/png;base64,AA=="}]}"#
     );
 }
@@ -182,8 +182,8 @@ fn thread_item() -> impl Strategy<Value = ThreadItem> {
             0 => message(of(Role::User, vec![words(&text)]), &capabilities),
             1 => message(of(Role::Developer, vec![words(&text), image()]), &capabilities),
             2 => message(of(Role::Assistant, vec![words(&text)]), &capabilities),
-            3 => function_output(CallOutput::text("c", text), &capabilities),
-            _ => custom_output(CallOutput::text("c", text), &capabilities),
+            3 => call_output(CallKind::Function, CallOutput::text("c", text), &capabilities),
+            _ => call_output(CallKind::Custom, CallOutput::text("c", text), &capabilities),
         }
     });
     let sent = (any::<String>(), 0..3usize).prop_map(|(text, kind)| {
