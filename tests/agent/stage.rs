@@ -183,11 +183,15 @@ impl Stage {
         self.until(|stage| stage.log.text().contains(text)).await;
     }
 
-    /// Waits until the status is like this.
+    /// Waits until it is like this.
     pub(crate) async fn until(&self, holds: impl Fn(&Self) -> bool) {
-        while !holds(self) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let waited = async {
+            while !holds(self) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(120), waited).await;
+        assert!(waited.is_ok(), "it never came to that:\n{}", self.log.text());
     }
 
     /// Says something to the agent.
@@ -202,6 +206,11 @@ impl Stage {
     /// A file of the work tree.
     pub(crate) fn file(&self, path: &str) -> String {
         fs::read_to_string(self.workspace.join("app").join(path)).unwrap_or_default()
+    }
+
+    /// Makes an empty file in the work tree, as a command could.
+    pub(crate) fn put(&self, path: &str) {
+        fs::write(self.workspace.join("app").join(path), "").unwrap();
     }
 
     /// The content of an artifact.

@@ -85,14 +85,14 @@ async fn a_task_runs_from_the_first_process_to_the_patch() {
     assert_eq!(stage.cluster.statuses.lock().unwrap().len(), written);
 }
 
-/// Two commands that take their time, one after the other.
+/// Two commands, one after the other, that end when they are told to by a file.
 const SLOW: &str = r#"
 checks: {pairing: true, prefix: true}
 scenarios:
   - name: slow
     replies:
       - output:
-          - call: {tool: exec_command, arguments: {cmd: "echo one >> ran; sleep 1; echo first"}}
+          - call: {tool: exec_command, arguments: {cmd: "echo one >> ran; until test -e go1; do sleep 0.05; done; echo first"}}
       - expect: {lastOutput: {contains: first}}
         output:
           - custom:
@@ -102,7 +102,7 @@ scenarios:
                 *** Add File: new.txt
                 +new
                 *** End Patch
-          - call: {tool: exec_command, arguments: {cmd: "echo two >> ran; sleep 1; cat ran new.txt; exit 3"}}
+          - call: {tool: exec_command, arguments: {cmd: "echo two >> ran; until test -e go2; do sleep 0.05; done; cat ran new.txt; exit 3"}}
       - expect: {lastOutput: {matches: '(?s)exited with code 3.*one\ntwo\nnew\n'}}
         output:
           - text: Done.
@@ -115,8 +115,10 @@ async fn an_agent_that_is_killed_goes_on_and_runs_nothing_twice() {
     stage.until(|stage| stage.file("ran") == "one\n").await;
     first.crash();
     let second = stage.agent();
+    stage.put("go1");
     stage.until(|stage| stage.file("ran") == "one\ntwo\n").await;
     second.crash();
+    stage.put("go2");
     let status = stage.run().await;
     assert_eq!(status.outcome.unwrap().reason, Reason::Completed, "{}", stage.log.text());
     assert_eq!(stage.file("ran"), "one\ntwo\n");
@@ -194,7 +196,7 @@ scenarios:
       - expect: {lastOutput: session ID}
         capture: {session: 'session ID (\d+)'}
         output:
-          - call: {tool: write_stdin, arguments: '{"session_id": {{session}}, "chars": "one\n", "yield_time_ms": 1500}'}
+          - call: {tool: write_stdin, arguments: '{"session_id": {{session}}, "chars": "one\n", "yield_time_ms": 5000}'}
       - expect: {lastOutput: got one}
         output:
           - call: {tool: write_stdin, arguments: '{"session_id": {{session}}, "chars": "two\n"}'}
