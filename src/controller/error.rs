@@ -61,6 +61,12 @@ impl RequestError {
         causes.is_some_and(|causes| causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
     }
 
+    /// Whether the API server has understood the request and turned it down, so that it would do so again.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.status().is_some_and(|status| (400..500).contains(&status.code) && status.code != 429)
+    }
+
     /// How long the API server asks to be left alone.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

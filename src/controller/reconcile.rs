@@ -136,11 +136,10 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
         context.metrics.pod_made(&observed.task, now);
     }
     let next = status::next(&observed, &situation, applied.attempt.as_deref(), now);
-    let (wrote, held) = write_if_due(context, &observed, &next, now).await?;
-    if wrote && let Some(event) = events::called_for(&situation, &applied.pod, observed.task.status.as_ref())
-    {
-        events::publish(&context.recorder, &observed.task, &event).await;
+    if let Some(event) = events::called_for(&situation, observed.task.status.as_ref(), &next) {
+        events::publish(client, &context.reporter, &observed.task, event, now).await;
     }
+    let (wrote, held) = write_if_due(context, &observed, &next, now).await?;
     let due = match &situation {
         Situation::Ended(_) => after_end(&observed, applied.attempt, next, now),
         Situation::Deleted

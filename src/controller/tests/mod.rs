@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use jiff::Timestamp;
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -55,9 +55,9 @@ impl World {
         let client = server.client();
         let reporter = Reporter { controller: "podwright-controller".into(), instance: Some("test".into()) };
         let context = Context {
-            client: client.clone(),
+            client,
             caches: Caches::empty(),
-            recorder: Recorder::new(client, reporter),
+            reporter,
             metrics: Arc::new(Metrics::new().unwrap()),
             agent: fixtures::image(),
             clock: clock.clone(),
@@ -241,12 +241,18 @@ async fn whatever_request_fails_the_end_is_the_same() {
     let requests = sound.server.asked_count();
     let expected = sound.server.masked();
     assert!(requests > 30, "{requests}");
+    assert_eq!(sound.server.names("events").len(), 2);
     for fault in [Fault::LostRequest, Fault::LostAnswer] {
         for nth in 0..requests {
             let world = World::new();
             world.server.fail(nth, fault);
             life(&world).await;
             assert_eq!(world.server.masked(), expected, "{fault:?} of request {nth}");
+            assert_eq!(
+                world.server.names("events"),
+                sound.server.names("events"),
+                "{fault:?} of request {nth}"
+            );
         }
     }
 }
