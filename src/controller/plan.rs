@@ -310,6 +310,13 @@ fn reported_end(observed: &Observed) -> Option<Ending> {
         let reason = outcome.reason.as_str();
         return Some(fault(format!("the agent ended with {reason}, which is no end; please report it")));
     }
+    let has_artifact = report.patch.as_ref().is_some_and(|patch| patch.artifact.is_some());
+    if outcome.reason.verdict() == Verdict::Succeeded && !has_artifact {
+        return Some(fault(format!(
+            "the agent reported {} without the artifact of its patch, which every finished work has, be the patch empty; please report it",
+            outcome.reason.as_str()
+        )));
+    }
     if let Some(ArtifactCheck::Wrong(sentence)) = &observed.patch {
         return Some(fault(format!(
             "the agent reported {}, but {sentence}; its result is not passed on",

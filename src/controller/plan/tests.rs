@@ -75,6 +75,24 @@ fn an_end_that_is_none_is_a_fault_of_ours() {
 }
 
 #[test]
+fn success_without_a_patch_is_a_fault_of_ours() {
+    let ended = |reason: &str, patch: Value| {
+        let outcome = json!({"reason": reason, "message": "x"});
+        at_work(json!({"phase": "Ended", "epoch": 1, "outcome": outcome, "patch": patch}))
+    };
+    let artifact = json!({"configMapName": "a", "key": "patch.zst", "sha256": "x", "bytes": 1});
+    for patch in [Value::Null, json!({"bytes": 1}), json!({"bytes": 1, "inline": "x"})] {
+        let ending = self::ending(&ended("Completed", patch.clone()), NOW);
+        assert_eq!(ending.reason, Reason::InternalError, "{patch}");
+        assert!(ending.message.contains("patch"), "{}", ending.message);
+        // A failure may come before there is anything to keep.
+        let failed = self::ending(&ended("ModelFailed", patch), NOW);
+        assert_eq!(failed.reason, Reason::ModelFailed);
+    }
+    assert_eq!(ending(&ended("Completed", json!({"artifact": artifact})), NOW).reason, Reason::Completed);
+}
+
+#[test]
 fn a_suspended_task_gets_no_pod_and_a_running_one_keeps_it() {
     let suspended = Arc::new(task(|task| task["spec"]["suspend"] = json!(true)));
     let before = Observed { task: suspended.clone(), ..fresh() };
