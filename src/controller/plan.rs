@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::build;
-use super::inbox::{self, Answer};
+use super::inbox::{self, Answer, Cancellation};
 use super::observed::{ArtifactCheck, Observed};
 use super::pod_state::{self, PodState};
 use super::refusal::Refusal;
@@ -25,9 +25,14 @@ const QUOTA_AGAIN: Duration = Duration::from_secs(15);
 /// A running task is looked at again after this time even if nothing was heard: a watch may have lost an event.
 const SAFETY: Duration = Duration::from_secs(300);
 
-/// How long an agent may take to end after it was told to cancel. It has to stop one command, write the patch
-/// and two statuses: seconds.
-const CANCEL_PATIENCE: SignedDuration = SignedDuration::from_secs(120);
+/// How long a cancellation may lie in the inbox of an agent that works before the agent is taken for broken: it
+/// watches its inbox and takes a message in within seconds, and a restart of its container takes up to a minute.
+const INBOX_PATIENCE: SignedDuration = SignedDuration::from_secs(120);
+
+/// How long an agent may take to end after it has taken a cancellation in. It gives the supervisor up to a minute to
+/// stop every command, then reads a workspace of any size for the patch, packs and uploads it and the transcript,
+/// all on a node that may be busy: what would be lost is the person's result.
+const CANCEL_PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
 /// How far past limits.activeSeconds an agent may be before it is taken for broken: it counts and ends by itself.
 const DEADLINE_PATIENCE: SignedDuration = SignedDuration::from_mins(10);
@@ -192,9 +197,10 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     if observed.task.metadata.deletion_timestamp.is_some() {
         return nothing(Situation::Deleted);
     }
-    if let Some(verdict) = observed.ended() {
-        // A failed task may have been cancelled: a Cancel message that is still open then was its cause.
-        let answers = inbox::after_the_end(observed, verdict == Verdict::Failed);
+    if observed.ended().is_some() {
+        // A Cancel message that is still open then, and is not younger than the end, was its cause.
+        let cancelled = super::observed::reason(&observed.task) == Some(Reason::Cancelled);
+        let answers = inbox::after_the_end(observed, cancelled);
         return Plan { answers, ..nothing(Situation::Finished) };
     }
     if let Some(ending) = reported_end(observed) {
@@ -270,8 +276,7 @@ fn with_pod(observed: &Observed, pod: &Pod, attempt: &AgentAttempt, now: Timesta
     if cancellation.is_some() && report.is_none() && !pod_state::agent_runs(pod) {
         return ended(Reason::Cancelled, "cancelled before its agent began to work".into());
     }
-    let told = cancellation.and_then(|cancellation| cancellation.told);
-    let cancelled_by = told.map(|told| told + CANCEL_PATIENCE);
+    let cancelled_by = cancellation.and_then(ends_by);
     if cancelled_by.is_some_and(|limit| now >= limit) {
         let message =
             "cancelled; the agent did not end by itself, so its pod was deleted and there is no patch";
@@ -324,6 +329,16 @@ fn reported_end(observed: &Observed) -> Option<Ending> {
         )));
     }
     Some(Ending { reason: outcome.reason, message: outcome.message.clone(), by: EndedBy::Agent })
+}
+
+/// The moment by which a cancelled agent has to have ended.
+fn ends_by(cancellation: Cancellation) -> Option<Timestamp> {
+    match cancellation {
+        // Before it counts, its sender is told, and with that the moment is known.
+        Cancellation::Asked | Cancellation::Taken(None) => None,
+        Cancellation::Delivered(since) => since.checked_add(INBOX_PATIENCE).ok(),
+        Cancellation::Taken(Some(since)) => since.checked_add(CANCEL_PATIENCE).ok(),
+    }
 }
 
 /// What a task with a sound pod is doing.

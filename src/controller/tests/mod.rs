@@ -486,13 +486,15 @@ async fn messages_reach_the_agent_once_and_in_order() {
     say("a", "Prompt", 20);
     world.settle().await;
     assert_eq!(inbox(), [(1, json!("text of b")), (2, json!("text of a"))]);
-    assert_eq!(accepted("a"), "True/HandedOver");
+    assert_eq!(accepted("a"), "Unknown/Delivered");
     let owner = world.server.get("agentmessages", "a").unwrap();
     assert_eq!(owner["metadata"]["ownerReferences"][0]["uid"], TASK_UID);
 
     world.agent_reports(json!({"phase": "Running", "epoch": 1, "inboxSeq": 1}));
     world.settle().await;
     assert_eq!(inbox(), [(2, json!("text of a"))]);
+    assert_eq!(accepted("b"), "True/HandedOver");
+    assert_eq!(accepted("a"), "Unknown/Delivered");
     say("c", "Prompt", 30);
     world.agent_reports(json!({"phase": "Running", "epoch": 1, "inboxSeq": 2}));
     world.settle().await;
@@ -501,8 +503,30 @@ async fn messages_reach_the_agent_once_and_in_order() {
     agent_ends_well(&world);
     say("d", "Prompt", 40);
     world.settle().await;
-    assert_eq!(accepted("c"), "True/HandedOver");
-    assert_eq!(accepted("d"), "False/TaskEnded");
+    assert_eq!(accepted("a"), "True/HandedOver");
+    // The report of its end says nothing of what came last.
+    assert_eq!(accepted("c"), "False/NotTaken");
+    assert_eq!(accepted("d"), "False/NotTaken");
+    say("e", "Prompt", 5_000);
+    world.settle().await;
+    assert_eq!(accepted("e"), "False/TaskEnded");
+}
+
+#[tokio::test]
+async fn all_messages_are_read_up_to_a_bound() {
+    let world = World::new();
+    for n in 0..1_200 {
+        let message = fixtures::message(&format!("m{n:04}"), "Prompt", 10);
+        world.server.put("agentmessages", serde_json::to_value(message).unwrap());
+    }
+    let last = fixtures::message("stop", "Cancel", 10);
+    world.server.put("agentmessages", serde_json::to_value(last).unwrap());
+    // One of a kind that only a newer version knows hides none.
+    let newer = json!({"metadata": {"name": "m0000-newer"}, "spec": {"taskName": "fix", "kind": "Sing"}});
+    world.server.put("agentmessages", newer);
+    let observed = observe_live(&world.context.client, &id(), &fixtures::task(|_| {})).await.unwrap();
+    assert_eq!(observed.messages.len(), 1_201);
+    assert_eq!(observed.messages.last().unwrap().metadata.name.as_deref(), Some("stop"));
 }
 
 #[tokio::test]

@@ -190,15 +190,22 @@ impl State {
             .split('&')
             .find_map(|pair| pair.strip_prefix("fieldSelector=spec.taskName%3D"))
             .expect("lists are of messages to one task");
-        let items: Vec<&Value> = self
+        let number = |field: &str| {
+            let mut pairs = query.split('&');
+            pairs.find_map(|pair| pair.strip_prefix(field)?.strip_prefix('=')?.parse::<usize>().ok())
+        };
+        let (from, limit) = (number("continue").unwrap_or(0), number("limit").unwrap_or(usize::MAX));
+        let mut items = self
             .objects
             .iter()
             .filter(|((resource, _), object)| {
                 *resource == path.resource && object["spec"]["taskName"] == wanted
             })
             .map(|(_, object)| object)
-            .collect();
-        json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})
+            .skip(from);
+        let page: Vec<&Value> = items.by_ref().take(limit).collect();
+        let rest = items.next().map(|_| (from + limit).to_string());
+        json!({"apiVersion": "v1", "kind": "List", "metadata": {"continue": rest}, "items": page})
     }
 
     fn read(&self, path: &Path) -> Value {
