@@ -30,6 +30,7 @@ mod reconcile;
 mod request;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 
 use std::sync::{Arc, Mutex};
 

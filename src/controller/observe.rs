@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::apply::{is_controlled_by, kind};
 use super::artifact;
 use super::caches::{Caches, Guarded};
-use super::error::{ObserveError, RequestError};
+use super::error::{Foreign, ObserveError, RequestError};
 use super::observed::{ArtifactCheck, Observed, References, SecretFacts, TaskId};
 use super::request::bounded;
 use super::validate::{Named, named};
@@ -44,6 +44,7 @@ pub(super) async fn observe(
         id: id.clone(),
         task: task.clone(),
         attempt: attempt.map(Arc::new),
+        foreign: None,
         pod,
         messages: caches.messages(id),
         references: None,
@@ -71,9 +72,9 @@ pub(super) async fn observe_live(
         environment_and_provider(client, id, known),
     )?;
     let task = task.filter(|task| task.metadata.uid.as_deref() == Some(&id.uid)).ok_or(ObserveError::Gone)?;
-    if attempt.as_ref().is_some_and(|attempt| !is_controlled_by(&attempt.metadata, &id.uid)) {
-        return Err(ObserveError::Foreign { kind: "AgentAttempt", name: id.attempt_name() });
-    }
+    let is_own = attempt.as_ref().is_none_or(|attempt| is_controlled_by(&attempt.metadata, &id.uid));
+    let foreign = (!is_own).then(|| Foreign { kind: "AgentAttempt", name: id.attempt_name() });
+    let attempt = attempt.filter(|_| is_own);
     let owner = attempt.as_ref().and_then(|attempt| attempt.metadata.uid.as_deref());
     // A pod without its attempt is on its way out with it: it is not this task's any more.
     let pod = pod.filter(|pod| owner.is_some_and(|owner| is_controlled_by(&pod.metadata, owner)));
@@ -81,6 +82,7 @@ pub(super) async fn observe_live(
         id: id.clone(),
         task: Arc::new(task),
         attempt: attempt.map(Arc::new),
+        foreign,
         pod: pod.map(Arc::new),
         messages,
         references: None,

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::build;
+use super::error::Foreign;
 use super::inbox::{self, Answer, Cancellation};
 use super::observed::{ArtifactCheck, Observed};
 use super::pod_state::{self, PodState};
@@ -123,6 +124,8 @@ pub enum PodOutcome {
     There,
     /// The API server refused it.
     Refused(Refusal),
+    /// An object that belongs to it is there already, and is somebody else's.
+    InTheWay(Foreign),
 }
 
 impl Plan {
@@ -148,6 +151,7 @@ impl Situation {
             PodOutcome::Made | PodOutcome::There => {
                 Self::Working { reason: Reason::Preparing, message: POD_STARTS.into(), until: None }
             }
+            PodOutcome::InTheWay(foreign) => in_the_way(foreign),
             PodOutcome::Refused(Refusal::Quota(text)) => Self::Waiting {
                 reason: Reason::Queued,
                 message: format!("the namespace's quota has no room for the pod: {}", quote(text)),
@@ -241,6 +245,9 @@ fn before_pod(observed: &Observed) -> Plan {
     if observed.task.spec.suspend {
         let message = "held back before it has a pod; set spec.suspend to false to start it".into();
         return waiting(Reason::Suspended, message, None);
+    }
+    if let Some(foreign) = &observed.foreign {
+        return Plan { answers: inbox::before_the_pod(observed), ..nothing(in_the_way(foreign)) };
     }
     let Some(references) = &observed.references else {
         return nothing(Situation::Start);
@@ -370,6 +377,15 @@ fn deadline(pod: &Pod, attempt: &AgentAttempt, report: Option<&AgentAttemptStatu
     let since = report.last_progress_time.as_ref().map_or(taken, |time| time.0);
     let used = SignedDuration::from_secs(report.active_seconds.max(0));
     since.checked_add(limit.saturating_sub(used)).ok()
+}
+
+/// It is waited for: the garbage collector may be about to take it, and people can.
+fn in_the_way(foreign: &Foreign) -> Situation {
+    Situation::Waiting {
+        reason: Reason::WaitingForReference,
+        message: foreign.to_string(),
+        again: Some(LOOK_AGAIN),
+    }
 }
 
 fn ended(reason: Reason, message: String) -> Situation {

@@ -97,7 +97,8 @@ fn seen(stored: AgentTaskStatus, generation: Option<i64>) -> AgentTaskStatus {
     status
 }
 
-fn conditions(reason: Reason, message: &str) -> [Wanted; 3] {
+/// The conditions of a task with a reason.
+pub(super) fn conditions(reason: Reason, message: &str) -> [Wanted; 3] {
     let verdict = reason.verdict();
     let succeeded = match verdict {
         Verdict::Working => ConditionStatus::Unknown,

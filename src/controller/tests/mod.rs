@@ -10,17 +10,19 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use jiff::Timestamp;
+use kube::runtime::controller::Action;
 use kube::runtime::events::Reporter;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use self::fixtures::{NAMESPACE, TASK_UID, at, environment_json, id, provider_json, task_json};
 use self::server::{Asked, Fault, Server, failure};
-use super::caches::Caches;
+use super::caches::{Caches, Guarded};
 use super::context::Context;
 use super::error::Error;
 use super::observe::observe_live;
-use super::reconcile::{Done, pass, pass_again_if_stale};
+use super::reconcile::{Done, pass, pass_again_if_stale, reconcile};
+use super::unreadable;
 use crate::api::AgentTask;
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
@@ -454,11 +456,66 @@ async fn objects_of_others_with_our_names_are_left_alone() {
         world.server.put(resource, foreign);
         let before = world.server.get(resource, &name);
         for _ in 0..3 {
-            let error = world.once().await.unwrap_err();
-            assert_eq!(error.category(), "ForeignObject", "{resource}: {error}");
+            let done = world.once().await.unwrap();
+            assert!(done.again.is_some_and(|again| again.as_secs() >= 10), "{resource}: {done:?}");
         }
+        let (status, reason, message) = world.succeeded();
+        assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "WaitingForReference"), "{resource}");
+        assert!(message.contains(&name) && message.contains("kubectl delete"), "{resource}: {message}");
         assert_eq!(world.server.get(resource, &name), before, "{resource}");
+        // Whoever put it there takes it away.
+        world.server.remove(resource, &name);
+        world.settle().await;
+        assert_eq!(world.succeeded().1, "Preparing", "{resource}");
     }
+}
+
+#[tokio::test]
+async fn an_attempt_that_was_replaced_by_somebody_is_a_lost_one() {
+    let world = World::new();
+    world.settle().await;
+    world.server.remove(ATTEMPT, &id().attempt_name());
+    let mut foreign = serde_json::to_value(fixtures::stored_attempt()).unwrap();
+    foreign["metadata"]["ownerReferences"][0]["uid"] = json!("somebody");
+    world.server.put(ATTEMPT, foreign);
+    world.settle().await;
+    assert_eq!(world.succeeded().1, "SandboxLost");
+    assert!(!world.server.names(ATTEMPT).is_empty(), "it is left alone");
+}
+
+#[tokio::test]
+async fn a_task_of_a_newer_version_is_left_alone_and_says_so() {
+    let world = World::new();
+    world.settle().await;
+    let read = |world: &World| {
+        let task = world.server.get(TASK, "fix").unwrap();
+        Arc::new(serde_json::from_value::<Guarded<AgentTask>>(task).unwrap())
+    };
+    world.server.change(TASK, "fix", |task| task["spec"]["model"] = json!({"reasoningEffort": "Extreme"}));
+    let before = world.server.masked();
+    let World { server, clock, context } = world;
+    let context = Arc::new(context);
+    let world = World { server: server.clone(), ..World::new() };
+    let action = reconcile(read(&world), context.clone()).await.unwrap();
+    assert_eq!(action, Action::requeue(unreadable::AGAIN));
+    let (status, reason, message) = world.succeeded();
+    assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "WaitingForReference"));
+    assert!(message.contains("Extreme") && message.contains("upgrade"), "{message}");
+    let key = (TASK.to_owned(), "fix".to_owned());
+    let mut after = server.masked();
+    for field in ["conditions", "observedGeneration"] {
+        after.get_mut(&key).unwrap()["status"][field] = before[&key]["status"][field].clone();
+    }
+    assert_eq!(after, before, "everything else is as it was");
+
+    server.take_asked();
+    clock.0.fetch_add(1_000, Ordering::Relaxed);
+    reconcile(read(&world), context.clone()).await.unwrap();
+    assert_eq!(server.take_asked().into_iter().find(is_write), None, "it is said once");
+    server.change(TASK, "fix", |task| task["status"]["conditions"][0]["status"] = json!("True"));
+    let end = server.masked();
+    reconcile(read(&world), context).await.unwrap();
+    assert_eq!(server.masked(), end, "an end is for good");
 }
 
 #[tokio::test]

@@ -142,6 +142,9 @@ impl Server {
             Method::GET if path.name.is_empty() => state.list(&path, query),
             Method::GET => state.read(&path),
             Method::POST => state.create(&path, body),
+            Method::PATCH if head.headers["content-type"] == "application/merge-patch+json" => {
+                state.merge(&path, &body)
+            }
             Method::PATCH => state.apply(&path, &body),
             Method::DELETE => state.delete(&path, &body),
             other => panic!("nobody sends {other}"),
@@ -263,6 +266,19 @@ impl State {
         object
     }
 
+    fn merge(&mut self, path: &Path, patch: &Value) -> Value {
+        let Some(mut object) = self.objects.get(&path.key()).cloned() else {
+            return failure(404, "NotFound", "not there");
+        };
+        if patch["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] {
+            return failure(409, "Conflict", "another version");
+        }
+        merge(&mut object, patch);
+        self.stamp(&mut object);
+        self.objects.insert(path.key(), object.clone());
+        object
+    }
+
     fn delete(&mut self, path: &Path, options: &Value) -> Value {
         let Some(stored) = self.objects.get(&path.key()) else {
             return failure(404, "NotFound", "not there");
@@ -309,6 +325,15 @@ pub(crate) fn failure(code: u16, reason: &str, message: &str) -> Value {
         "apiVersion": "v1", "kind": "Status", "metadata": {},
         "status": "Failure", "code": code, "reason": reason, "message": message,
     })
+}
+
+fn merge(into: &mut Value, patch: &Value) {
+    match (into, patch) {
+        (Value::Object(into), Value::Object(patch)) => {
+            patch.iter().for_each(|(key, value)| merge(into.entry(key).or_insert(Value::Null), value));
+        }
+        (into, patch) => *into = patch.clone(),
+    }
 }
 
 /// Takes out what differs from run to run: versions, and UIDs that the server gave.
