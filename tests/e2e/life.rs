@@ -9,7 +9,7 @@ use podwright::api::{AgentTask, Reason};
 use serde_json::json;
 
 use crate::cluster::kubeconfig;
-use crate::work::transcript;
+use crate::work::outputs;
 use crate::world::{World, succeeded};
 
 /// Counts in a file, slowly; every command runs exactly once or the file shows it.
@@ -86,6 +86,33 @@ async fn the_agent_container_may_restart_twice() {
     world.end().await;
 }
 
+#[tokio::test]
+async fn the_sandbox_container_may_end_under_a_command() {
+    let script = r#"
+scenarios:
+  - name: killed
+    replies:
+      - output: [{call: {tool: exec_command, arguments: {cmd: "echo before >> a; sleep 600; echo never >> a", yield_time_ms: 30000}}}]
+      - output: [{call: {tool: exec_command, arguments: {cmd: "echo after >> a; cat a"}}}]
+      - expect: {lastOutput: "after"}
+        output: [{text: Done.}]
+"#;
+    let world = World::new("sandbox", script).await;
+    world.git.repository("app", &[("a", "a\n")]);
+    world.create_task("killed", "app", &json!({})).await;
+    world.logged("killed", "sleep 600").await;
+    let pod = world.pod("killed").await.name_any();
+    kill_container(&world, &pod, "sandbox").await;
+    // The model is told that its command was cut off, and goes on in the same workspace.
+    let task = world.ended("killed").await;
+    assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
+    let patch = inline(&task);
+    assert!(patch.contains("+after") && !patch.contains("+never"), "{patch}");
+    let outputs = outputs(&world, "killed").await;
+    assert!(outputs.contains("sandbox"), "{outputs}");
+    world.end().await;
+}
+
 /// Kills a container's first process, as the kernel would.
 async fn kill_container(world: &World, pod: &str, container: &str) {
     let before = restarts(world, pod, container).await;
@@ -135,6 +162,7 @@ async fn a_cancelled_task_keeps_its_patch() {
     world.logged("count", "echo two").await;
     world.say("stop", &json!({"taskName": "count", "kind": "Cancel"})).await;
     let task = world.ended("count").await;
+    assert_eq!(world.told("stop", "HandedOver").await, "True");
     assert_eq!(succeeded(&task).1, "Cancelled", "{}", succeeded(&task).2);
     assert!(inline(&task).contains("+one"), "{}", inline(&task));
     world.end().await;
@@ -186,6 +214,6 @@ async fn a_further_prompt_begins_a_further_turn() {
     world.say("stop", &json!({"taskName": "count", "kind": "Cancel"})).await;
     let task = world.ended("count").await;
     assert!(inline(&task).contains("+four"), "{}", inline(&task));
-    assert!(transcript(&world, "count").await.contains("three"));
+    assert!(outputs(&world, "count").await.contains("three"));
     world.end().await;
 }

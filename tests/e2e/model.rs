@@ -3,7 +3,7 @@
 use podwright::api::Reason;
 use serde_json::json;
 
-use crate::work::transcript;
+use crate::work::outputs;
 use crate::world::{World, serve, succeeded};
 
 async fn world(prefix: &str, script: &str) -> World {
@@ -43,7 +43,7 @@ scenarios:
     world.create_task("mistakes", "app", &json!({"limits": {"commandSeconds": 5}})).await;
     let task = world.ended("mistakes").await;
     assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
-    let outputs = transcript(&world, "mistakes").await;
+    let outputs = outputs(&world, "mistakes").await;
     assert!(outputs.contains("truncated"), "{outputs}");
     world.end().await;
 }
@@ -174,7 +174,7 @@ scenarios:
     let (_, reason, message) = succeeded(&world.ended("hog").await);
     assert!(["Completed", "OutOfMemory"].contains(&reason.as_str()), "{reason}: {message}");
     if reason == "Completed" {
-        assert!(transcript(&world, "hog").await.contains("137"));
+        assert!(outputs(&world, "hog").await.contains("137"));
     }
     world.end().await;
 }

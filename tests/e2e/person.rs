@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use kube::api::{ListParams, LogParams, PostParams};
+use podwright::api::conditions::{ACCEPTED, find};
 use podwright::api::{AgentAttempt, AgentMessage, AgentTask, Reason};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -61,6 +62,20 @@ impl World {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("no event {reason} about {task}:\n{events:#?}\n{}", self.description(task).await);
+    }
+
+    /// Waits until the sender of a message is told a reason, and gives the condition's status.
+    pub(crate) async fn told(&self, message: &str, reason: &str) -> String {
+        let mut seen = None;
+        for _ in 0..1200 {
+            let said = self.api::<AgentMessage>().get(message).await.expect("the message is there");
+            seen = said.status.and_then(|status| find(&status.conditions, ACCEPTED).cloned());
+            if let Some(condition) = seen.as_ref().filter(|condition| condition.reason == reason) {
+                return condition.status.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the sender of {message} was not told {reason} but {seen:?}");
     }
 
     /// The attempt of a task.

@@ -182,13 +182,19 @@ scenarios:
     world.create_task("probe", "app", &json!({"retention": {"podSeconds": 60}})).await;
     let task = world.ended("probe").await;
     assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
-    let transcript = transcript(&world, "probe").await;
+    let transcript = outputs(&world, "probe").await;
     assert!(transcript.contains("REFUSED"), "{transcript}");
     assert!(!transcript.contains("LEAK-"), "{}", transcript.replace("echo LEAK-", ""));
     world.end().await;
 }
 
 /// The outputs of all commands of a task, from its transcript.
+pub(crate) async fn outputs(world: &World, task: &str) -> String {
+    let whole = transcript(world, task).await;
+    whole.lines().filter(|line| line.contains("CallOutput")).collect::<Vec<_>>().join("\n")
+}
+
+/// The transcript of a task.
 pub(crate) async fn transcript(world: &World, task: &str) -> String {
     let attempt = world.attempt(task).await.status.expect("a status");
     let artifact = attempt.transcript.expect("a transcript");
@@ -197,5 +203,5 @@ pub(crate) async fn transcript(world: &World, task: &str) -> String {
     let compressed = &config_map.binary_data.expect("binary data")[&artifact.key].0;
     let mut whole = String::new();
     zstd::Decoder::new(compressed.as_slice()).expect("zstd").read_to_string(&mut whole).expect("text");
-    whole.lines().filter(|line| line.contains("CallOutput")).collect::<Vec<_>>().join("\n")
+    whole
 }
