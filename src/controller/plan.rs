@@ -1,16 +1,18 @@
 //! From what was seen to what is to be done: the situation of the task, and the objects it asks for.
 
+mod situation;
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
+use self::situation::in_the_way;
+pub use self::situation::{EndedBy, Ending, PodOutcome, Situation};
 use super::build;
-use super::error::Foreign;
 use super::inbox::{self, Answer, Cancellation};
 use super::observed::{ArtifactCheck, Observed};
 use super::pod_state::{self, PodState};
-use super::refusal::Refusal;
 use super::validate::{PodParts, Validity, validate};
 use crate::api::attempt::Phase;
 use crate::api::reasons::{Reason, Verdict};
@@ -19,12 +21,6 @@ use crate::api::{AgentAttempt, AgentAttemptStatus};
 /// How soon a missing Secret or ConfigMap is looked for again. They are not watched: that would take the right
 /// to list every Secret of the namespace.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
-
-/// How soon a pod that the quota refused is tried again.
-const QUOTA_AGAIN: Duration = Duration::from_secs(15);
-
-/// A running task is looked at again after this time even if nothing was heard: a watch may have lost an event.
-const SAFETY: Duration = Duration::from_secs(300);
 
 /// How long a cancellation may lie in the inbox of an agent that works before the agent is taken for broken: it
 /// watches its inbox and takes a message in within seconds, and a restart of its container takes up to a minute.
@@ -40,60 +36,6 @@ const DEADLINE_PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
 /// What a task is doing between the making of its pod and the first report of its agent.
 const POD_STARTS: &str = "the pod starts";
-
-/// The longest text taken from elsewhere into a sentence of ours.
-const MAX_QUOTE: usize = 2048;
-
-/// Where a task stands.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Situation {
-    /// It is being deleted: the garbage collector does the rest.
-    Deleted,
-    /// Its status says how it ended. Only cleaning up is left.
-    Finished,
-    /// It has no pod and can't have one yet.
-    Waiting {
-        /// Why.
-        reason: Reason,
-        /// A sentence for people.
-        message: String,
-        /// When to look again, when no watch will tell.
-        again: Option<Duration>,
-    },
-    /// It can have its pod now.
-    Start,
-    /// It has a pod.
-    Working {
-        /// Why it is not over.
-        reason: Reason,
-        /// A sentence for people.
-        message: String,
-        /// When to look again at the latest.
-        until: Option<Timestamp>,
-    },
-    /// It is over.
-    Ended(Ending),
-}
-
-/// How a task ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
-    /// Why.
-    pub reason: Reason,
-    /// A sentence for people.
-    pub message: String,
-    /// Who said so.
-    pub by: EndedBy,
-}
-
-/// Who ended a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndedBy {
-    /// Its agent: the pod may stay for spec.retention.podSeconds.
-    Agent,
-    /// The controller: the pod goes at once.
-    Controller,
-}
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,21 +55,6 @@ pub struct Plan {
     pub presumes: bool,
 }
 
-/// What became of the pod that a plan asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PodOutcome {
-    /// The plan asked for none.
-    Unasked,
-    /// It was made.
-    Made,
-    /// It was there already.
-    There,
-    /// The API server refused it.
-    Refused(Refusal),
-    /// An object that belongs to it is there already, and is somebody else's.
-    InTheWay(Foreign),
-}
-
 impl Plan {
     /// Whether the plan does what can't be taken back, so that it may not rest on a watch that lags.
     #[must_use]
@@ -138,59 +65,6 @@ impl Plan {
             | Situation::Finished
             | Situation::Waiting { .. }
             | Situation::Working { .. } => self.presumes,
-        }
-    }
-}
-
-impl Situation {
-    /// The situation once the pod was asked for.
-    #[must_use]
-    pub fn after(self, pod: &PodOutcome) -> Self {
-        match pod {
-            PodOutcome::Unasked => self,
-            PodOutcome::Made | PodOutcome::There => {
-                Self::Working { reason: Reason::Preparing, message: POD_STARTS.into(), until: None }
-            }
-            PodOutcome::InTheWay(foreign) => in_the_way(foreign),
-            PodOutcome::Refused(Refusal::Quota(text)) => Self::Waiting {
-                reason: Reason::Queued,
-                message: format!("the namespace's quota has no room for the pod: {}", quote(text)),
-                again: Some(QUOTA_AGAIN),
-            },
-            PodOutcome::Refused(Refusal::Admission(text)) => ended(
-                Reason::Refused,
-                format!(
-                    "the API server refused the pod: {}; change the AgentEnvironment or the policy and create the task again",
-                    quote(text)
-                ),
-            ),
-            PodOutcome::Refused(Refusal::Invalid(text)) => ended(
-                Reason::InvalidSpec,
-                format!(
-                    "the AgentEnvironment makes no valid pod: {}; change it and create the task again",
-                    quote(text)
-                ),
-            ),
-        }
-    }
-
-    /// When to look again although nothing was heard; none means that only a change matters. `spread` lies in
-    /// `0.0 ..= 1.0` and keeps many tasks from being looked at together.
-    #[must_use]
-    pub fn again(&self, now: Timestamp, spread: f64) -> Option<Duration> {
-        let safety = SAFETY.mul_f64(1.0 + spread / 2.0);
-        match self {
-            Self::Deleted | Self::Finished | Self::Ended(_) => None,
-            Self::Waiting { again, .. } => {
-                Some(again.map_or(safety, |again| again.mul_f64(1.0 + spread / 2.0)))
-            }
-            Self::Start => Some(safety),
-            Self::Working { until, .. } => {
-                let exact =
-                    until.map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default());
-                // A second later than the moment itself, so that it is past by every clock involved.
-                Some(exact.map_or(safety, |exact| (exact + Duration::from_secs(1)).min(safety)))
-            }
         }
     }
 }
@@ -379,15 +253,6 @@ fn deadline(pod: &Pod, attempt: &AgentAttempt, report: Option<&AgentAttemptStatu
     since.checked_add(limit.saturating_sub(used)).ok()
 }
 
-/// It is waited for: the garbage collector may be about to take it, and people can.
-fn in_the_way(foreign: &Foreign) -> Situation {
-    Situation::Waiting {
-        reason: Reason::WaitingForReference,
-        message: foreign.to_string(),
-        again: Some(LOOK_AGAIN),
-    }
-}
-
 fn ended(reason: Reason, message: String) -> Situation {
     Situation::Ended(Ending { reason, message, by: EndedBy::Controller })
 }
@@ -398,10 +263,6 @@ fn nothing(situation: Situation) -> Plan {
 
 fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     [a, b].into_iter().flatten().min()
-}
-
-fn quote(text: &str) -> &str {
-    crate::api::conditions::cut(text, MAX_QUOTE)
 }
 
 #[cfg(test)]

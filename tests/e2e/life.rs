@@ -109,7 +109,7 @@ scenarios:
     let patch = inline(&task);
     assert!(patch.contains("+after") && !patch.contains("+never"), "{patch}");
     let outputs = outputs(&world, "killed").await;
-    assert!(outputs.contains("sandbox"), "{outputs}");
+    assert!(outputs.contains("The sandbox was restarted while this command ran"), "{outputs}");
     world.end().await;
 }
 

@@ -1,5 +1,6 @@
 use serde_json::{Value, json};
 
+use super::situation::SAFETY;
 use super::*;
 use crate::api::AgentMessage;
 use crate::api::attempt::InboxMessage;
