@@ -92,6 +92,12 @@ pub fn transcript_artifact(attempt: &str) -> String {
     format!("{attempt}-transcript")
 }
 
+/// Name of the event with a reason about a task: one for each task and reason.
+#[must_use]
+pub fn event(task: &str, task_uid: &str, reason: &str) -> String {
+    format!("{task}.{}.{}", hash(task_uid), reason.to_ascii_lowercase())
+}
+
 /// The UID, GID and fsGroup of an attempt's pods: the same at every replay and in every epoch.
 #[must_use]
 pub fn user_id(attempt_uid: &str) -> i64 {

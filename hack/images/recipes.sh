@@ -9,19 +9,34 @@ KEPT_ARCHIVES=20
 reference_of() {
 	local repository tag
 	case $1 in
-	pause) repository=pause tag=$(key_of hack/images/pause.c </dev/null) ;;
-	debian) repository=debian tag=$DEBIAN_RELEASE-$(debootstrap_arguments | key_of) ;;
+	pause) repository=pause tag=$(recipe_of pause | key_of hack/images/pause.c) ;;
+	debian) repository=debian tag=$DEBIAN_RELEASE-$(recipe_of debian debootstrap_arguments | key_of) ;;
 	sandbox)
 		repository=podwright-sandbox-default
-		tag=$(reference_of debian | key_of hack/images/sandbox.Dockerfile hack/images/sandbox.packages)
+		tag=$(recipe_on_debian sandbox | key_of hack/images/sandbox.Dockerfile hack/images/sandbox.packages)
 		;;
 	podwright)
 		repository=podwright
-		tag=$(reference_of debian | key_of Dockerfile "$(program podwright)" "$(program podwright-sandboxd)")
+		tag=$(recipe_on_debian podwright | key_of Dockerfile "$(program podwright)" "$(program podwright-sandboxd)")
 		;;
 	*) fail "hack/image knows no image $1." ;;
 	esac
 	echo "localhost/$repository:$tag"
+}
+
+# recipe_of NAME [FUNCTION...]: the functions that make an image. As the shell prints them, so that a comment or a
+# blank changes no tag.
+recipe_of() {
+	local name=$1
+	shift
+	declare -p DEBIAN_RELEASE
+	declare -f "build_$name" build_file builder "$@"
+}
+
+# recipe_on_debian NAME: that of an image which is made from debian, whose tag stands for all that it was made of.
+recipe_on_debian() {
+	reference_of debian
+	recipe_of "$1"
 }
 
 archive_of() {

@@ -13,7 +13,7 @@ pub const RECONCILING: &str = "Reconciling";
 /// True together with Succeeded=False, so that generic tools see the failure.
 pub const STALLED: &str = "Stalled";
 
-/// Whether an AgentMessage was handed to the agent.
+/// Whether the agent has taken an AgentMessage in.
 pub const ACCEPTED: &str = "Accepted";
 
 /// The longest message of a condition, in bytes. The API server takes 32,768; a status of ours stays small.

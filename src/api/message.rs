@@ -70,7 +70,7 @@ pub enum MessageKind {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentMessageStatus {
-    /// Accepted is True when the message was handed to the agent, False when it can't be: its message says
+    /// Accepted is True when the agent has taken the message in, False when it never will: its message says
     /// why.
     #[schemars(length(max = 4))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

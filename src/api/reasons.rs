@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum Reason {
     /// Waiting: the namespace's quota has no room for the pod.
     Queued,
-    /// Waiting: an object that the task names does not exist yet.
+    /// Waiting: an object that the task needs does not exist yet, or can't be used for now.
     WaitingForReference,
     /// Waiting: no node can take the pod.
     Unschedulable,

@@ -1,12 +1,14 @@
 //! `AgentTask`: one piece of work for a coding agent.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+mod limits;
+mod status;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::attempt::{PatchSummary, Phase, Usage};
-use super::reasons;
+pub use self::limits::Limits;
+pub use self::status::{AgentTaskStatus, AttemptSummary, Resolved, TaskResult};
 
 /// AgentTask is one piece of work for a coding agent, run once in an isolated sandbox pod with the
 /// repository already in it. The spec can't be changed afterwards, but for suspend, retention and
@@ -225,60 +227,6 @@ pub struct Idle {
     pub keep_seconds: i64,
 }
 
-/// Bounds on one task. Waiting (for a quota, a reference, a suspended task) is not active time.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Limits {
-    /// Model requests with the tool calls they lead to.
-    #[schemars(range(min = 1, max = 100000))]
-    #[serde(default = "default_steps")]
-    pub steps: i64,
-
-    /// Input tokens that the provider did not serve from its cache.
-    #[schemars(range(min = 1, max = 1000000000))]
-    #[serde(default = "default_uncached_input_tokens")]
-    pub uncached_input_tokens: i64,
-
-    /// Output tokens, reasoning included.
-    #[schemars(range(min = 1, max = 1000000000))]
-    #[serde(default = "default_output_tokens")]
-    pub output_tokens: i64,
-
-    /// Commands run in the sandbox.
-    #[schemars(range(min = 1, max = 1000000))]
-    #[serde(default = "default_commands")]
-    pub commands: i64,
-
-    /// Seconds of active time, from the start of the pod on.
-    #[schemars(range(min = 1, max = 604800))]
-    #[serde(default = "default_active_seconds")]
-    pub active_seconds: i64,
-
-    /// Seconds that a single command may run before it is killed. The agent is told, and goes on.
-    #[schemars(range(min = 1, max = 86400))]
-    #[serde(default = "default_command_seconds")]
-    pub command_seconds: i64,
-
-    /// Bytes of the patch.
-    #[schemars(range(min = 0, max = 104857600))]
-    #[serde(default = "default_patch_bytes")]
-    pub patch_bytes: i64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            steps: default_steps(),
-            uncached_input_tokens: default_uncached_input_tokens(),
-            output_tokens: default_output_tokens(),
-            commands: default_commands(),
-            active_seconds: default_active_seconds(),
-            command_seconds: default_command_seconds(),
-            patch_bytes: default_patch_bytes(),
-        }
-    }
-}
-
 /// How long a task's children outlive its end.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -301,115 +249,6 @@ impl Default for Retention {
     }
 }
 
-/// What became of an AgentTask. Written by the controller alone; at most 32 KiB.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AgentTaskStatus {
-    /// The generation of the spec that this status speaks of; -1 before the controller has seen the task.
-    #[serde(default)]
-    pub observed_generation: i64,
-
-    /// Succeeded is Unknown while there is work, then True or False for good; its reason says more.
-    /// Reconciling is True until the end. Stalled is True when the task failed.
-    #[schemars(length(max = 8))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub conditions: Vec<Condition>,
-
-    /// What the task's references meant when its pod was made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resolved: Option<Resolved>,
-
-    /// The attempts at the task, by index.
-    #[schemars(length(max = 4))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["index".into()]))]
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub attempts: Vec<AttemptSummary>,
-
-    /// Tokens and requests so far, over all attempts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<Usage>,
-
-    /// Active seconds so far: waiting of every kind left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub active_seconds: Option<i64>,
-
-    /// When the controller first saw the task.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start_time: Option<Time>,
-
-    /// When the task ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub completion_time: Option<Time>,
-
-    /// What came out of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub result: Option<TaskResult>,
-}
-
-/// What a task's references meant when its pod was made, so that a run can be understood later.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Resolved {
-    /// The commit that the ref named.
-    #[schemars(length(max = 64))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub base_commit: Option<String>,
-    /// Digest of the sandbox image that ran, as the container runtime reports it. Missing when the work was
-    /// over before the node had told of the container, which takes it up to a second.
-    #[schemars(length(max = 512))]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image_digest: Option<String>,
-    /// metadata.generation of the AgentEnvironment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub environment_generation: Option<i64>,
-    /// metadata.generation of the ModelProvider.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub provider_generation: Option<i64>,
-}
-
-/// One attempt, as far as the task's readers need it; the AgentAttempt of that name says more.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AttemptSummary {
-    /// Number of the attempt, from 1.
-    pub index: i32,
-    /// Name of the AgentAttempt.
-    #[schemars(length(max = 63))]
-    pub name: String,
-    /// What the attempt is doing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<Phase>,
-    /// Turns begun.
-    #[serde(default)]
-    pub turn: i32,
-    /// Model requests made.
-    #[serde(default)]
-    pub step: i64,
-    /// The newest words of the agent, shortened.
-    #[schemars(length(max = 1024))]
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub last_message: String,
-    /// Why the attempt ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<reasons::Reason>,
-}
-
-/// What came out of a task.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TaskResult {
-    /// The attempt whose result this is.
-    pub attempt: i32,
-    /// The agent's final answer, shortened to 4 KiB.
-    #[schemars(length(max = 4096))]
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub message: String,
-    /// The change to the repository.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub patch: Option<PatchSummary>,
-}
-
 fn default_name() -> String {
     "default".into()
 }
@@ -424,34 +263,6 @@ fn default_ref() -> String {
 
 fn default_depth() -> i32 {
     50
-}
-
-fn default_steps() -> i64 {
-    200
-}
-
-fn default_uncached_input_tokens() -> i64 {
-    5_000_000
-}
-
-fn default_output_tokens() -> i64 {
-    500_000
-}
-
-fn default_commands() -> i64 {
-    2_000
-}
-
-fn default_active_seconds() -> i64 {
-    7_200
-}
-
-fn default_command_seconds() -> i64 {
-    1_800
-}
-
-fn default_patch_bytes() -> i64 {
-    10 * 1024 * 1024
 }
 
 fn default_artifact_seconds() -> i64 {

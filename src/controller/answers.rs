@@ -1,5 +1,7 @@
 //! Tells the senders of messages what became of them, and makes the task the messages' owner.
 
+use std::sync::Arc;
+
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource};
 use serde_json::json;
@@ -22,31 +24,39 @@ pub(super) async fn give(
 ) -> Result<(), ApplyError> {
     for answer in answers {
         let name = answer.message.metadata.name.as_deref().unwrap_or_default();
-        own(client, task, &answer.message)
-            .await
-            .or_else(ignore_gone)
-            .map_err(|source| failed::<AgentMessage>("own", name, source))?;
-        write(client, answer, now)
-            .await
-            .or_else(ignore_gone)
-            .map_err(|source| failed::<AgentMessage>("answer", name, source))?;
+        let owned = match own(client, task, &answer.message).await {
+            Ok(owned) => owned,
+            Err(error) if is_passed(&error) => continue,
+            Err(source) => return Err(failed::<AgentMessage>("own", name, source)),
+        };
+        let answer = Answer { message: owned, ..answer.clone() };
+        match write(client, &answer, now).await {
+            Err(error) if !is_passed(&error) => return Err(failed::<AgentMessage>("answer", name, error)),
+            Ok(()) | Err(_) => {}
+        }
     }
     Ok(())
 }
 
-/// Makes a message go when its task goes.
-async fn own(client: &Client, task: &TaskId, message: &AgentMessage) -> Result<(), RequestError> {
+/// Makes a message go when its task goes. Gives the message as it is then.
+async fn own(
+    client: &Client,
+    task: &TaskId,
+    message: &Arc<AgentMessage>,
+) -> Result<Arc<AgentMessage>, RequestError> {
     let metadata = &message.metadata;
     if metadata.owner_references.iter().flatten().any(|owner| owner.uid == task.uid) {
-        return Ok(());
+        return Ok(message.clone());
     }
     let patch = json!({
         "apiVersion": AgentMessage::api_version(&()),
         "kind": AgentMessage::kind(&()),
-        // The UID, so that a message that was deleted meanwhile is not made anew.
+        // The UID, so that a message that was deleted meanwhile is not made anew; the version, since what is
+        // answered was decided on it.
         "metadata": {
             "name": metadata.name,
             "uid": metadata.uid,
+            "resourceVersion": metadata.resource_version,
             "ownerReferences": [{
                 "apiVersion": AgentTask::api_version(&()),
                 "kind": AgentTask::kind(&()),
@@ -58,7 +68,7 @@ async fn own(client: &Client, task: &TaskId, message: &AgentMessage) -> Result<(
     let api = api(client, message);
     let name = metadata.name.as_deref().unwrap_or_default();
     let params = PatchParams::apply(names::CONTROLLER_MANAGER).force();
-    bounded(api.patch(name, &params, &Patch::Apply(patch))).await.map(|_| ())
+    bounded(api.patch(name, &params, &Patch::Apply(patch))).await.map(Arc::new)
 }
 
 /// Writes the condition Accepted.
@@ -74,7 +84,12 @@ pub(super) async fn write(
     let patch = json!({
         "apiVersion": AgentMessage::api_version(&()),
         "kind": AgentMessage::kind(&()),
-        "metadata": {"name": metadata.name, "uid": metadata.uid},
+        // The version: an answer from an older view must not take a newer one back.
+        "metadata": {
+            "name": metadata.name,
+            "uid": metadata.uid,
+            "resourceVersion": metadata.resource_version,
+        },
         "status": {"conditions": [wanted.merge(stored, metadata.generation, now)]},
     });
     let name = metadata.name.as_deref().unwrap_or_default();
@@ -82,9 +97,10 @@ pub(super) async fn write(
     bounded(api(client, message).patch_status(name, &params, &Patch::Apply(patch))).await.map(|_| ())
 }
 
-/// A message that was deleted, or made anew under its name, needs no answer.
-pub(super) fn ignore_gone(error: RequestError) -> Result<(), RequestError> {
-    if error.is_not_found() || error.is_conflict() { Ok(()) } else { Err(error) }
+/// Whether the answer is out of date: the message was deleted, or made anew under its name, or was written to since.
+/// Of that the watch tells, and another pass answers.
+pub(super) fn is_passed(error: &RequestError) -> bool {
+    error.is_not_found() || error.is_conflict()
 }
 
 fn api(client: &Client, message: &AgentMessage) -> Api<AgentMessage> {

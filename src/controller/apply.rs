@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::build::{AgentImage, Children, StoredAttempt, children};
-use super::error::{ApplyError, RequestError};
+use super::error::{ApplyError, Foreign, RequestError};
 use super::observed::Observed;
 use super::plan::{Plan, PodOutcome};
 use super::refusal::refusal;
@@ -50,7 +50,13 @@ pub(super) async fn apply(
         return Ok(Applied { attempt: None, pod: PodOutcome::Unasked, wrote: true });
     }
     let attempt = match &plan.attempt {
-        Some(attempt) => Some(Arc::new(apply_attempt(client, attempt).await?)),
+        Some(attempt) => match apply_attempt(client, attempt).await {
+            Ok(attempt) => Some(Arc::new(attempt)),
+            Err(ApplyError::Foreign(foreign)) => {
+                return Ok(Applied { attempt: None, pod: PodOutcome::InTheWay(foreign), wrote: true });
+            }
+            Err(error) => return Err(error),
+        },
         None => observed.attempt.clone(),
     };
     let wrote = plan.attempt.is_some();
@@ -63,7 +69,11 @@ pub(super) async fn apply(
         field: "metadata.uid",
     })?;
     let children = children(&stored, parts, agent);
-    let pod = create_children(client, namespace, stored.uid, children).await?;
+    let pod = match create_children(client, namespace, stored.uid, children).await {
+        Ok(pod) => pod,
+        Err(ApplyError::Foreign(foreign)) => PodOutcome::InTheWay(foreign),
+        Err(error) => return Err(error),
+    };
     Ok(Applied { attempt: Some(attempt.clone()), pod, wrote: true })
 }
 
@@ -106,7 +116,7 @@ async fn create_children(
 fn refused(error: &ApplyError) -> Option<super::refusal::Refusal> {
     match error {
         ApplyError::Write { source, .. } => source.status().and_then(refusal),
-        ApplyError::Foreign { .. } | ApplyError::Incomplete { .. } => None,
+        ApplyError::Foreign(_) | ApplyError::Incomplete { .. } => None,
     }
 }
 
@@ -122,7 +132,7 @@ async fn apply_attempt(client: &Client, attempt: &AgentAttempt) -> Result<AgentA
     let owners = applied.metadata.owner_references.iter().flatten();
     let mut controllers = owners.filter(|owner| owner.controller == Some(true));
     if controllers.any(|owner| owner.uid != attempt.spec.task_uid) {
-        return Err(ApplyError::Foreign { kind: "AgentAttempt", name });
+        return Err(Foreign { kind: "AgentAttempt", name }.into());
     }
     Ok(applied)
 }
@@ -149,7 +159,7 @@ where
             if is_controlled_by(there.meta(), owner) {
                 Ok(Created::Before)
             } else {
-                Err(ApplyError::Foreign { kind: kind::<K>(), name })
+                Err(Foreign { kind: kind::<K>(), name }.into())
             }
         }
         Err(source) => Err(failed::<K>("create", &name, source)),

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use kube::runtime::events::Recorder;
+use kube::runtime::events::Reporter;
 use kube::runtime::reflector::ObjectRef;
 
 use super::backoff::Backoff;
@@ -17,7 +17,7 @@ use crate::telemetry::metrics::Metrics;
 pub(super) struct Context {
     pub(super) client: kube::Client,
     pub(super) caches: Caches,
-    pub(super) recorder: Recorder,
+    pub(super) reporter: Reporter,
     pub(super) metrics: Arc<Metrics>,
     pub(super) agent: AgentImage,
     pub(super) clock: Arc<dyn Clock>,

@@ -61,6 +61,12 @@ impl RequestError {
         causes.is_some_and(|causes| causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
     }
 
+    /// Whether the API server has understood the request and turned it down, so that it would do so again.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        self.status().is_some_and(|status| (400..500).contains(&status.code) && status.code != 429)
+    }
+
     /// How long the API server asks to be left alone.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -82,17 +88,21 @@ pub enum ObserveError {
         /// Why.
         source: RequestError,
     },
-    /// An object carries one of our names and belongs to somebody else.
-    #[error("{kind} {name} does not belong to this task; delete it, or create the task under another name")]
-    Foreign {
-        /// Kind of the object.
-        kind: &'static str,
-        /// Its name.
-        name: String,
-    },
     /// The object in the API server is another one than the one the pass was for.
     #[error("the AgentTask was deleted")]
     Gone,
+}
+
+/// An object carries a name that the task needs, and belongs to somebody else.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{kind} {name} has a name that this task needs and does not belong to it; delete it (kubectl delete {kind} {name}), or create the task under another name"
+)]
+pub struct Foreign {
+    /// Kind of the object.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
 }
 
 /// Changing the world failed.
@@ -110,14 +120,9 @@ pub enum ApplyError {
         /// Why.
         source: RequestError,
     },
-    /// An object carries one of our names and belongs to somebody else.
-    #[error("{kind} {name} does not belong to this task; delete it, or create the task under another name")]
-    Foreign {
-        /// Kind of the object.
-        kind: &'static str,
-        /// Its name.
-        name: String,
-    },
+    /// An object that the task needs is somebody else's.
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
     /// The API server answered with an object that lacks what every stored object has.
     #[error("the API server returned {kind} {name} without {field}")]
     Incomplete {
@@ -150,9 +155,9 @@ pub enum Error {
     /// A fault of our own, caught at the edge of the pass so that it ends no other task's work.
     #[error("a fault of Podwright's own, please report it: {0}")]
     Panicked(String),
-    /// The object does not fit our types.
-    #[error("the object cannot be read: {0}")]
-    Undecodable(String),
+    /// The object lacks what every stored one has.
+    #[error("the object has no name, namespace or UID")]
+    Incomplete,
 }
 
 impl Error {
@@ -162,13 +167,11 @@ impl Error {
         match self {
             Self::Observe(ObserveError::Read { .. }) => "ReadFailed",
             Self::Observe(ObserveError::Gone) => "Gone",
-            Self::Observe(ObserveError::Foreign { .. }) | Self::Apply(ApplyError::Foreign { .. }) => {
-                "ForeignObject"
-            }
+            Self::Apply(ApplyError::Foreign(_)) => "ForeignObject",
             Self::Apply(ApplyError::Write { .. } | ApplyError::Incomplete { .. }) => "WriteFailed",
             Self::Status(_) => "StatusWriteFailed",
             Self::Panicked(_) => "Panicked",
-            Self::Undecodable(_) => "Undecodable",
+            Self::Incomplete => "Undecodable",
         }
     }
 
@@ -179,10 +182,10 @@ impl Error {
             Self::Observe(ObserveError::Read { source, .. })
             | Self::Apply(ApplyError::Write { source, .. }) => Some(source),
             Self::Status(StatusError(source)) => Some(source),
-            Self::Observe(ObserveError::Foreign { .. } | ObserveError::Gone)
-            | Self::Apply(ApplyError::Foreign { .. } | ApplyError::Incomplete { .. })
+            Self::Observe(ObserveError::Gone)
+            | Self::Apply(ApplyError::Foreign(_) | ApplyError::Incomplete { .. })
             | Self::Panicked(_)
-            | Self::Undecodable(_) => None,
+            | Self::Incomplete => None,
         }
     }
 }

@@ -30,13 +30,14 @@ mod reconcile;
 mod request;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::controller::{Config as Workers, Controller, Error as LoopError};
-use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::events::Reporter;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 use tokio::net::TcpListener;
@@ -66,7 +67,6 @@ pub async fn run(config: ControllerConfig, client: Client, stop: CancellationTok
     let health = Arc::new(Health::default());
     let reporter =
         Reporter { controller: names::CONTROLLER_MANAGER.into(), instance: config.instance.clone() };
-    let recorder = Recorder::new(client.clone(), reporter);
     let mut parts = JoinSet::new();
     let mut stores = Vec::new();
     for scope in &config.scopes {
@@ -75,7 +75,7 @@ pub async fn run(config: ControllerConfig, client: Client, stop: CancellationTok
         let context = Arc::new(Context {
             client: client.clone(),
             caches,
-            recorder: recorder.clone(),
+            reporter: reporter.clone(),
             metrics: metrics.clone(),
             agent: config.agent.clone(),
             clock: Arc::new(SystemClock),

@@ -11,15 +11,18 @@ use serde::de::DeserializeOwned;
 
 use super::apply::{is_controlled_by, kind};
 use super::artifact;
-use super::caches::Caches;
-use super::error::{ObserveError, RequestError};
+use super::caches::{Caches, Guarded};
+use super::error::{Foreign, ObserveError, RequestError};
 use super::observed::{ArtifactCheck, Observed, References, SecretFacts, TaskId};
 use super::request::bounded;
 use super::validate::{Named, named};
 use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, HOSTS_ANNOTATION, ModelProvider};
 
-/// Messages to one task that are read at a time. The API server bounds the size of an answer, this its number.
-const MAX_MESSAGES: u32 = 500;
+/// Messages to one task that are read at a time: 8 MiB if each is as long as it may be.
+const PAGE: u32 = 500;
+
+/// Pages that are read. Who says more than 2,000 things to one task floods it: the first ones by name are seen.
+const MAX_PAGES: u32 = 4;
 
 /// Looks at a task through the watches, or at the API server itself where their view shows no pod: to create is
 /// the one thing that must not rest on an old view.
@@ -41,6 +44,7 @@ pub(super) async fn observe(
         id: id.clone(),
         task: task.clone(),
         attempt: attempt.map(Arc::new),
+        foreign: None,
         pod,
         messages: caches.messages(id),
         references: None,
@@ -68,9 +72,9 @@ pub(super) async fn observe_live(
         environment_and_provider(client, id, known),
     )?;
     let task = task.filter(|task| task.metadata.uid.as_deref() == Some(&id.uid)).ok_or(ObserveError::Gone)?;
-    if attempt.as_ref().is_some_and(|attempt| !is_controlled_by(&attempt.metadata, &id.uid)) {
-        return Err(ObserveError::Foreign { kind: "AgentAttempt", name: id.attempt_name() });
-    }
+    let is_own = attempt.as_ref().is_none_or(|attempt| is_controlled_by(&attempt.metadata, &id.uid));
+    let foreign = (!is_own).then(|| Foreign { kind: "AgentAttempt", name: id.attempt_name() });
+    let attempt = attempt.filter(|_| is_own);
     let owner = attempt.as_ref().and_then(|attempt| attempt.metadata.uid.as_deref());
     // A pod without its attempt is on its way out with it: it is not this task's any more.
     let pod = pod.filter(|pod| owner.is_some_and(|owner| is_controlled_by(&pod.metadata, owner)));
@@ -78,6 +82,7 @@ pub(super) async fn observe_live(
         id: id.clone(),
         task: Arc::new(task),
         attempt: attempt.map(Arc::new),
+        foreign,
         pod: pod.map(Arc::new),
         messages,
         references: None,
@@ -163,12 +168,22 @@ async fn patch(client: &kube::Client, observed: &Observed) -> Result<Option<Arti
 }
 
 async fn messages(client: &kube::Client, id: &TaskId) -> Result<Vec<Arc<AgentMessage>>, ObserveError> {
-    let api: Api<AgentMessage> = Api::namespaced(client.clone(), &id.namespace);
-    let params = ListParams::default().fields(&format!("spec.taskName={}", id.name)).limit(MAX_MESSAGES);
-    let list = bounded(api.list(&params))
-        .await
-        .map_err(|source| read_failed("the AgentMessages of", id.name.clone(), source))?;
-    Ok(list.items.into_iter().map(Arc::new).collect())
+    // As in the watch, one that does not fit our types must not hide the others.
+    let api: Api<Guarded<AgentMessage>> = Api::namespaced(client.clone(), &id.namespace);
+    let mut params = ListParams::default().fields(&format!("spec.taskName={}", id.name)).limit(PAGE);
+    let mut messages = Vec::new();
+    for _ in 0..MAX_PAGES {
+        let list = bounded(api.list(&params))
+            .await
+            .map_err(|source| read_failed("the AgentMessages of", id.name.clone(), source))?;
+        messages.extend(list.items.into_iter().filter_map(|message| message.0.ok()).map(Arc::new));
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(messages),
+        }
+    }
+    tracing::warn!(task = id.name, seen = messages.len(), "the task has more messages than are looked at");
+    Ok(messages)
 }
 
 async fn get<K>(client: &kube::Client, id: &TaskId, name: String) -> Result<Option<K>, ObserveError>

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 
+use super::error::Foreign;
 use crate::api::reasons::{Reason, Verdict};
 use crate::api::{
     AgentAttempt, AgentAttemptStatus, AgentEnvironment, AgentMessage, AgentTask, ModelProvider, conditions,
@@ -62,6 +63,8 @@ pub struct Observed {
     pub task: Arc<AgentTask>,
     /// Its AgentAttempt.
     pub attempt: Option<Arc<AgentAttempt>>,
+    /// Somebody else's object under the name of the task's AgentAttempt.
+    pub foreign: Option<Foreign>,
     /// The attempt's pod.
     pub pod: Option<Arc<Pod>>,
     /// What was said to the task, in no order.

@@ -40,8 +40,9 @@ async fn answer(context: &Context) {
         {
             continue;
         }
-        let outcome = answers::write(&context.client, &no_such_task(message), now).await;
-        if let Err(error) = outcome.or_else(answers::ignore_gone) {
+        if let Err(error) = answers::write(&context.client, &no_such_task(message), now).await
+            && !answers::is_passed(&error)
+        {
             tracing::warn!(namespace, message = metadata.name, %error, "cannot answer a message");
         }
     }

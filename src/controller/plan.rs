@@ -1,15 +1,18 @@
 //! From what was seen to what is to be done: the situation of the task, and the objects it asks for.
 
+mod situation;
+
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
+use self::situation::in_the_way;
+pub use self::situation::{EndedBy, Ending, PodOutcome, Situation};
 use super::build;
-use super::inbox::{self, Answer};
+use super::inbox::{self, Answer, Cancellation};
 use super::observed::{ArtifactCheck, Observed};
 use super::pod_state::{self, PodState};
-use super::refusal::Refusal;
 use super::validate::{PodParts, Validity, validate};
 use crate::api::attempt::Phase;
 use crate::api::reasons::{Reason, Verdict};
@@ -19,75 +22,20 @@ use crate::api::{AgentAttempt, AgentAttemptStatus};
 /// to list every Secret of the namespace.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
-/// How soon a pod that the quota refused is tried again.
-const QUOTA_AGAIN: Duration = Duration::from_secs(15);
+/// How long a cancellation may lie in the inbox of an agent that works before the agent is taken for broken: it
+/// watches its inbox and takes a message in within seconds, and a restart of its container takes up to a minute.
+const INBOX_PATIENCE: SignedDuration = SignedDuration::from_secs(120);
 
-/// A running task is looked at again after this time even if nothing was heard: a watch may have lost an event.
-const SAFETY: Duration = Duration::from_secs(300);
-
-/// How long an agent may take to end after it was told to cancel. It has to stop one command, write the patch
-/// and two statuses: seconds.
-const CANCEL_PATIENCE: SignedDuration = SignedDuration::from_secs(120);
+/// How long an agent may take to end after it has taken a cancellation in. It gives the supervisor up to a minute to
+/// stop every command, then reads a workspace of any size for the patch, packs and uploads it and the transcript,
+/// all on a node that may be busy: what would be lost is the person's result.
+const CANCEL_PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
 /// How far past limits.activeSeconds an agent may be before it is taken for broken: it counts and ends by itself.
 const DEADLINE_PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
 /// What a task is doing between the making of its pod and the first report of its agent.
 const POD_STARTS: &str = "the pod starts";
-
-/// The longest text taken from elsewhere into a sentence of ours.
-const MAX_QUOTE: usize = 2048;
-
-/// Where a task stands.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Situation {
-    /// It is being deleted: the garbage collector does the rest.
-    Deleted,
-    /// Its status says how it ended. Only cleaning up is left.
-    Finished,
-    /// It has no pod and can't have one yet.
-    Waiting {
-        /// Why.
-        reason: Reason,
-        /// A sentence for people.
-        message: String,
-        /// When to look again, when no watch will tell.
-        again: Option<Duration>,
-    },
-    /// It can have its pod now.
-    Start,
-    /// It has a pod.
-    Working {
-        /// Why it is not over.
-        reason: Reason,
-        /// A sentence for people.
-        message: String,
-        /// When to look again at the latest.
-        until: Option<Timestamp>,
-    },
-    /// It is over.
-    Ended(Ending),
-}
-
-/// How a task ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ending {
-    /// Why.
-    pub reason: Reason,
-    /// A sentence for people.
-    pub message: String,
-    /// Who said so.
-    pub by: EndedBy,
-}
-
-/// Who ended a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndedBy {
-    /// Its agent: the pod may stay for spec.retention.podSeconds.
-    Agent,
-    /// The controller: the pod goes at once.
-    Controller,
-}
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,19 +55,6 @@ pub struct Plan {
     pub presumes: bool,
 }
 
-/// What became of the pod that a plan asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PodOutcome {
-    /// The plan asked for none.
-    Unasked,
-    /// It was made.
-    Made,
-    /// It was there already.
-    There,
-    /// The API server refused it.
-    Refused(Refusal),
-}
-
 impl Plan {
     /// Whether the plan does what can't be taken back, so that it may not rest on a watch that lags.
     #[must_use]
@@ -134,67 +69,16 @@ impl Plan {
     }
 }
 
-impl Situation {
-    /// The situation once the pod was asked for.
-    #[must_use]
-    pub fn after(self, pod: &PodOutcome) -> Self {
-        match pod {
-            PodOutcome::Unasked => self,
-            PodOutcome::Made | PodOutcome::There => {
-                Self::Working { reason: Reason::Preparing, message: POD_STARTS.into(), until: None }
-            }
-            PodOutcome::Refused(Refusal::Quota(text)) => Self::Waiting {
-                reason: Reason::Queued,
-                message: format!("the namespace's quota has no room for the pod: {}", quote(text)),
-                again: Some(QUOTA_AGAIN),
-            },
-            PodOutcome::Refused(Refusal::Admission(text)) => ended(
-                Reason::Refused,
-                format!(
-                    "the API server refused the pod: {}; change the AgentEnvironment or the policy and create the task again",
-                    quote(text)
-                ),
-            ),
-            PodOutcome::Refused(Refusal::Invalid(text)) => ended(
-                Reason::InvalidSpec,
-                format!(
-                    "the AgentEnvironment makes no valid pod: {}; change it and create the task again",
-                    quote(text)
-                ),
-            ),
-        }
-    }
-
-    /// When to look again although nothing was heard; none means that only a change matters. `spread` lies in
-    /// `0.0 ..= 1.0` and keeps many tasks from being looked at together.
-    #[must_use]
-    pub fn again(&self, now: Timestamp, spread: f64) -> Option<Duration> {
-        let safety = SAFETY.mul_f64(1.0 + spread / 2.0);
-        match self {
-            Self::Deleted | Self::Finished | Self::Ended(_) => None,
-            Self::Waiting { again, .. } => {
-                Some(again.map_or(safety, |again| again.mul_f64(1.0 + spread / 2.0)))
-            }
-            Self::Start => Some(safety),
-            Self::Working { until, .. } => {
-                let exact =
-                    until.map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default());
-                // A second later than the moment itself, so that it is past by every clock involved.
-                Some(exact.map_or(safety, |exact| (exact + Duration::from_secs(1)).min(safety)))
-            }
-        }
-    }
-}
-
 /// Decides.
 #[must_use]
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     if observed.task.metadata.deletion_timestamp.is_some() {
         return nothing(Situation::Deleted);
     }
-    if let Some(verdict) = observed.ended() {
-        // A failed task may have been cancelled: a Cancel message that is still open then was its cause.
-        let answers = inbox::after_the_end(observed, verdict == Verdict::Failed);
+    if observed.ended().is_some() {
+        // A Cancel message that is still open then, and is not younger than the end, was its cause.
+        let cancelled = super::observed::reason(&observed.task) == Some(Reason::Cancelled);
+        let answers = inbox::after_the_end(observed, cancelled);
         return Plan { answers, ..nothing(Situation::Finished) };
     }
     if let Some(ending) = reported_end(observed) {
@@ -236,6 +120,9 @@ fn before_pod(observed: &Observed) -> Plan {
         let message = "held back before it has a pod; set spec.suspend to false to start it".into();
         return waiting(Reason::Suspended, message, None);
     }
+    if let Some(foreign) = &observed.foreign {
+        return Plan { answers: inbox::before_the_pod(observed), ..nothing(in_the_way(foreign)) };
+    }
     let Some(references) = &observed.references else {
         return nothing(Situation::Start);
     };
@@ -270,8 +157,7 @@ fn with_pod(observed: &Observed, pod: &Pod, attempt: &AgentAttempt, now: Timesta
     if cancellation.is_some() && report.is_none() && !pod_state::agent_runs(pod) {
         return ended(Reason::Cancelled, "cancelled before its agent began to work".into());
     }
-    let told = cancellation.and_then(|cancellation| cancellation.told);
-    let cancelled_by = told.map(|told| told + CANCEL_PATIENCE);
+    let cancelled_by = cancellation.and_then(ends_by);
     if cancelled_by.is_some_and(|limit| now >= limit) {
         let message =
             "cancelled; the agent did not end by itself, so its pod was deleted and there is no patch";
@@ -310,6 +196,13 @@ fn reported_end(observed: &Observed) -> Option<Ending> {
         let reason = outcome.reason.as_str();
         return Some(fault(format!("the agent ended with {reason}, which is no end; please report it")));
     }
+    let has_artifact = report.patch.as_ref().is_some_and(|patch| patch.artifact.is_some());
+    if outcome.reason.verdict() == Verdict::Succeeded && !has_artifact {
+        return Some(fault(format!(
+            "the agent reported {} without the artifact of its patch, which every finished work has, be the patch empty; please report it",
+            outcome.reason.as_str()
+        )));
+    }
     if let Some(ArtifactCheck::Wrong(sentence)) = &observed.patch {
         return Some(fault(format!(
             "the agent reported {}, but {sentence}; its result is not passed on",
@@ -317,6 +210,16 @@ fn reported_end(observed: &Observed) -> Option<Ending> {
         )));
     }
     Some(Ending { reason: outcome.reason, message: outcome.message.clone(), by: EndedBy::Agent })
+}
+
+/// The moment by which a cancelled agent has to have ended.
+fn ends_by(cancellation: Cancellation) -> Option<Timestamp> {
+    match cancellation {
+        // Before it counts, its sender is told, and with that the moment is known.
+        Cancellation::Asked | Cancellation::Taken(None) => None,
+        Cancellation::Delivered(since) => since.checked_add(INBOX_PATIENCE).ok(),
+        Cancellation::Taken(Some(since)) => since.checked_add(CANCEL_PATIENCE).ok(),
+    }
 }
 
 /// What a task with a sound pod is doing.
@@ -360,10 +263,6 @@ fn nothing(situation: Situation) -> Plan {
 
 fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     [a, b].into_iter().flatten().min()
-}
-
-fn quote(text: &str) -> &str {
-    crate::api::conditions::cut(text, MAX_QUOTE)
 }
 
 #[cfg(test)]

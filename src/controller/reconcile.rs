@@ -23,7 +23,7 @@ use super::observed::{Observed, TaskId};
 use super::plan::{Plan, PodOutcome, Situation, plan};
 use super::request::bounded;
 use super::status::{self, Change};
-use super::{answers, events};
+use super::{answers, events, unreadable};
 use crate::api::{AgentAttempt, AgentTask, AgentTaskStatus};
 use crate::names;
 use crate::telemetry::metrics::{Outcome, Running};
@@ -42,12 +42,20 @@ pub(super) async fn reconcile(task: Arc<Guarded<AgentTask>>, context: Arc<Contex
         Ok(task) => Arc::new(task.clone()),
         Err(invalid) => {
             running.end(Outcome::Failed, "Undecodable");
-            return Err(Error::Undecodable(invalid.error.clone()));
+            let metadata = &invalid.metadata;
+            tracing::warn!(
+                namespace = metadata.namespace,
+                task = metadata.name,
+                error = invalid.error,
+                "a task cannot be read"
+            );
+            unreadable::show(&context.client, metadata, &invalid.error, context.now()).await?;
+            return Ok(Action::requeue(unreadable::AGAIN));
         }
     };
     let Some(id) = TaskId::of(&task) else {
         running.end(Outcome::Failed, "Undecodable");
-        return Err(Error::Undecodable("the object has no name, namespace or UID".into()));
+        return Err(Error::Incomplete);
     };
     let outcome = AssertUnwindSafe(pass_again_if_stale(&context, &task, &id))
         .catch_unwind()
@@ -80,7 +88,7 @@ fn is_gone(error: &Error) -> bool {
     match error {
         Error::Observe(ObserveError::Gone) => true,
         Error::Status(StatusError(source)) => source.is_not_found(),
-        Error::Observe(_) | Error::Apply(_) | Error::Panicked(_) | Error::Undecodable(_) => false,
+        Error::Observe(_) | Error::Apply(_) | Error::Panicked(_) | Error::Incomplete => false,
     }
 }
 
@@ -136,11 +144,10 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
         context.metrics.pod_made(&observed.task, now);
     }
     let next = status::next(&observed, &situation, applied.attempt.as_deref(), now);
-    let (wrote, held) = write_if_due(context, &observed, &next, now).await?;
-    if wrote && let Some(event) = events::called_for(&situation, &applied.pod, observed.task.status.as_ref())
-    {
-        events::publish(&context.recorder, &observed.task, &event).await;
+    if let Some(event) = events::called_for(&situation, observed.task.status.as_ref(), &next) {
+        events::publish(client, &context.reporter, &observed.task, event, now).await;
     }
+    let (wrote, held) = write_if_due(context, &observed, &next, now).await?;
     let due = match &situation {
         Situation::Ended(_) => after_end(&observed, applied.attempt, next, now),
         Situation::Deleted

@@ -1,5 +1,7 @@
 //! The status of a task: the whole of it, computed afresh from what was seen.
 
+mod bound;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -12,9 +14,6 @@ use crate::api::conditions::{self, ConditionStatus, MAX_MESSAGE, Wanted, plain};
 use crate::api::reasons::{Reason, Verdict};
 use crate::api::task::{AttemptSummary, Resolved, TaskResult};
 use crate::api::{AgentAttempt, AgentAttemptStatus, AgentTaskStatus};
-
-/// The whole status, encoded, is at most this long: etcd rewrites all of it at every change.
-const MAX_BYTES: usize = 32 * 1024;
 
 /// The longest text of the agent's newest words in the task's status; the AgentAttempt has more of it.
 const MAX_LAST_MESSAGE: usize = 80;
@@ -73,7 +72,7 @@ pub fn next(
         completion_time: ending.map(|_| Time(now)),
         result: ending.and_then(|ending| result(observed, ending, report)),
     };
-    shrink(&mut status);
+    bound::shrink(&mut status);
     status
 }
 
@@ -98,7 +97,8 @@ fn seen(stored: AgentTaskStatus, generation: Option<i64>) -> AgentTaskStatus {
     status
 }
 
-fn conditions(reason: Reason, message: &str) -> [Wanted; 3] {
+/// The conditions of a task with a reason.
+pub(super) fn conditions(reason: Reason, message: &str) -> [Wanted; 3] {
     let verdict = reason.verdict();
     let succeeded = match verdict {
         Verdict::Working => ConditionStatus::Unknown,
@@ -130,12 +130,13 @@ fn resolved(
     let mut resolved = stored.unwrap_or_default();
     let (environment, provider) = attempt.map(generations).unwrap_or_default();
     let workspace = observed.report().and_then(|report| report.workspace.as_ref());
-    let base = workspace.map(|workspace| workspace.base_commit.clone()).filter(|commit| !commit.is_empty());
+    let base =
+        workspace.map(|workspace| bound::hex(&workspace.base_commit)).filter(|commit| !commit.is_empty());
     resolved.environment_generation = resolved.environment_generation.or(environment);
     resolved.provider_generation = resolved.provider_generation.or(provider);
     resolved.base_commit = resolved.base_commit.or(base);
-    resolved.image_digest =
-        resolved.image_digest.or_else(|| observed.pod.as_deref().and_then(pod_state::sandbox_image));
+    let image = observed.pod.as_deref().and_then(pod_state::sandbox_image);
+    resolved.image_digest = resolved.image_digest.or(image.map(|image| plain(&image, bound::MAX_IMAGE)));
     Some(resolved)
 }
 
@@ -164,7 +165,7 @@ fn result(observed: &Observed, ending: &Ending, report: Option<&AgentAttemptStat
     let report = report?;
     // A patch that is not what it says is not passed on, and neither is one that nobody has checked.
     let is_good = observed.patch == Some(ArtifactCheck::Good);
-    let patch = report.patch.clone().filter(|_| is_good);
+    let patch = report.patch.as_ref().filter(|_| is_good).map(bound::patch);
     // Without an answer and without a patch, the newest words are only about what was going on.
     let has_result = ending.reason.verdict() == Verdict::Succeeded || patch.is_some();
     has_result.then(|| TaskResult {
@@ -197,28 +198,6 @@ fn milestones(status: &AgentTaskStatus) -> Milestones<'_> {
         has_begun: status.start_time.is_some(),
         has_ended: status.completion_time.is_some(),
     }
-}
-
-/// Keeps the status below its bound: what goes first is what the AgentAttempt and the artifact have as well.
-fn shrink(status: &mut AgentTaskStatus) {
-    let steps: [fn(&mut crate::api::attempt::PatchSummary); 4] = [
-        |patch| patch.paths.clear(),
-        |patch| patch.skipped.clear(),
-        |patch| patch.flags.clear(),
-        |patch| patch.inline = None,
-    ];
-    for step in steps {
-        if encoded_bytes(status) <= MAX_BYTES {
-            return;
-        }
-        if let Some(patch) = status.result.as_mut().and_then(|result| result.patch.as_mut()) {
-            step(patch);
-        }
-    }
-}
-
-fn encoded_bytes(status: &AgentTaskStatus) -> usize {
-    serde_json::to_vec(status).map_or(0, |bytes| bytes.len())
 }
 
 #[cfg(test)]

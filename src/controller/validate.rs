@@ -1,19 +1,20 @@
 //! From a task and what it names to a job that can be run, or to the sentence that says why not.
 
+mod job;
+mod repository;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use url::{Host, Url};
 
+use self::job::resolve;
+use self::repository::check_repository;
 use super::observed::{References, SecretFacts, TaskId};
-use crate::api::attempt::{Job, JobEnvironment, JobModel};
-use crate::api::environment::{LocalReference, PodSettings, ResourceRequirements, TranscriptPolicy};
+use crate::api::attempt::Job;
+use crate::api::environment::{LocalReference, PodSettings, ResourceRequirements};
 use crate::api::provider::{Capabilities, Model};
-use crate::api::task::{ConfigMapKeyRef, Repository};
-use crate::api::{
-    AgentEnvironment, AgentEnvironmentSpec, AgentTask, HOSTS_ANNOTATION, ModelProvider, ModelProviderSpec,
-};
-use crate::names;
+use crate::api::task::ConfigMapKeyRef;
+use crate::api::{AgentEnvironment, AgentTask, ModelProvider, ModelProviderSpec};
 
 /// A task that can be run.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,75 +186,6 @@ fn check_config_map(
     }
 }
 
-fn check_repository(
-    repository: &Repository,
-    id: &TaskId,
-    references: &References,
-    problems: &mut Vec<Problem>,
-) {
-    let url = match Url::parse(&repository.url) {
-        Ok(url) => url,
-        Err(error) => {
-            problems.push(Problem::Wrong(format!(
-                "the url of repository {} is no address: {error}; create a new task with a url such as https://git.example.com/team/app.git",
-                repository.name
-            )));
-            return;
-        }
-    };
-    let Some(host) = url.host() else {
-        problems.push(Problem::Wrong(format!("the url of repository {} has no host", repository.name)));
-        return;
-    };
-    let Some(name) = &repository.credentials_secret_name else { return };
-    if url.scheme() == "http" && !is_of_cluster(&host) {
-        problems.push(Problem::Wrong(format!(
-            "the credential of repository {} would go over plain http to {host}; use https, http is for services of this cluster (*.svc) only",
-            repository.name
-        )));
-    }
-    let namespace = &id.namespace;
-    let create = format!(
-        "kubectl create secret generic {name} -n {namespace} --from-literal=username=USER --from-literal=password=TOKEN"
-    );
-    let annotate = format!("kubectl annotate secret {name} -n {namespace} {HOSTS_ANNOTATION}={host}");
-    let Some(secret) = references.secrets.get(name) else {
-        problems.push(Problem::Missing(format!(
-            "Secret {name}, named by repository {}, does not exist; create it with: {create} && {annotate}",
-            repository.name
-        )));
-        return;
-    };
-    if !(has(secret, "token") || has(secret, "username") && has(secret, "password")) {
-        problems.push(Problem::Wrong(format!(
-            "Secret {name}, named by repository {}, has neither the keys username and password nor the key token; after kubectl delete secret {name} -n {namespace} it is created right with: {create} && {annotate}. Then create the task again",
-            repository.name
-        )));
-    }
-    check_hosts(name, secret, &url, &annotate, problems);
-}
-
-/// A Secret that a task names goes only where the Secret itself says: otherwise whoever may create a task could
-/// send any Secret of the namespace to a host of his own.
-fn check_hosts(name: &str, secret: &SecretFacts, url: &Url, annotate: &str, problems: &mut Vec<Problem>) {
-    let host = url.host_str().unwrap_or_default();
-    let with_port = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
-    let Some(hosts) = &secret.hosts else {
-        problems.push(Problem::Wrong(format!(
-            "Secret {name} does not say that it may be sent to {host}; allow it with: {annotate}. Then create the task again"
-        )));
-        return;
-    };
-    let mut allowed = hosts.split(',').map(str::trim);
-    if !allowed.any(|entry| entry.eq_ignore_ascii_case(host) || entry.eq_ignore_ascii_case(&with_port)) {
-        let both = format!("{HOSTS_ANNOTATION}={},{host}", hosts.replace(' ', ""));
-        let annotate = annotate.replace(&format!("{HOSTS_ANNOTATION}={host}"), &both);
-        problems.push(Problem::Wrong(format!(
-            "Secret {name} may be sent to {hosts} but not to {host}; allow it with: {annotate} --overwrite. Then create the task again"
-        )));
-    }
-}
-
 fn check_environment(
     environment: &AgentEnvironment,
     id: &TaskId,
@@ -342,81 +274,6 @@ fn choose_model(
             }
             found
         }
-    }
-}
-
-fn resolve(
-    task: &AgentTask,
-    id: &TaskId,
-    repository: &Repository,
-    environment: &AgentEnvironment,
-    provider: &ModelProvider,
-    model: Model,
-) -> ValidTask {
-    let attempt = id.attempt_name();
-    let keep_transcript = environment.spec.transcript == TranscriptPolicy::Keep;
-    let job = Job {
-        prompt: task.spec.prompt.clone(),
-        prompt_from: task.spec.prompt_from.as_ref().map(|source| source.config_map_key_ref.clone()),
-        instructions: task.spec.instructions.clone(),
-        repository: repository.clone(),
-        environment: job_environment(&environment.spec),
-        model: job_model(task, &provider.spec, model),
-        limits: task.spec.limits.clone(),
-        idle: task.spec.idle.clone(),
-        patch_artifact_name: names::patch_artifact(&attempt),
-        transcript_artifact_name: keep_transcript.then(|| names::transcript_artifact(&attempt)),
-    };
-    ValidTask {
-        job,
-        pod: pod_parts(&environment.spec),
-        environment_generation: environment.metadata.generation.unwrap_or_default(),
-        provider_generation: provider.metadata.generation.unwrap_or_default(),
-    }
-}
-
-fn job_environment(spec: &AgentEnvironmentSpec) -> JobEnvironment {
-    JobEnvironment {
-        env: spec.env.clone(),
-        setup: spec.setup.clone(),
-        network: spec.network.mode,
-        transcript: spec.transcript,
-        patch_excludes: spec.patch_excludes.clone(),
-        ca_bundle: spec.ca_bundle.as_ref().map(|source| source.config_map_key_ref.clone()),
-    }
-}
-
-fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> JobModel {
-    let Model { name, capabilities } = model;
-    JobModel {
-        provider_name: task.spec.model.provider_name.clone(),
-        name,
-        api: provider.api,
-        base_url: provider.base_url.clone(),
-        credentials_secret_name: provider.credentials_secret_name.clone(),
-        headers: provider.headers.clone(),
-        ca_bundle: provider.ca_bundle.as_ref().map(|source| source.config_map_key_ref.clone()),
-        retry: provider.retry.clone(),
-        reasoning_effort: task.spec.model.reasoning_effort,
-        capabilities,
-    }
-}
-
-fn pod_parts(spec: &AgentEnvironmentSpec) -> PodParts {
-    PodParts {
-        image: spec.image.clone(),
-        image_pull_secrets: spec.image_pull_secrets.clone(),
-        resources: spec.resources.clone(),
-        workspace_size: spec.workspace.size.to_quantity(),
-        settings: spec.pod.clone(),
-    }
-}
-
-/// Whether a host is a service of this cluster, to which the network path is the cluster's own.
-fn is_of_cluster(host: &Host<&str>) -> bool {
-    match host {
-        Host::Domain(name) => name.ends_with(".svc") || name.ends_with(".svc.cluster.local"),
-        Host::Ipv4(_) | Host::Ipv6(_) => false,
     }
 }
 

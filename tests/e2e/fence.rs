@@ -6,18 +6,12 @@ use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, T
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use kube::api::{Api, AttachParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Config, Error, ResourceExt};
-use podwright::api::{AgentAttempt, AgentTask};
+use podwright::api::{AgentAttempt, AgentTask, Reason};
 use serde_json::json;
 
 use crate::world::World;
 
-const SCRIPT: &str = r#"
-scenarios:
-  - name: slow
-    replies:
-      - output: [{call: {tool: exec_command, arguments: {cmd: "sleep 12", yield_time_ms: 30000}}}]
-      - output: [{text: Done.}]
-"#;
+const SCRIPT: &str = "scenarios: [{name: any, replies: [{output: [{text: Done.}]}]}]";
 
 /// A client with a token of the pod's own account, bound to the pod as the agent's is.
 async fn as_agent(world: &World, pod: &Pod) -> Client {
@@ -64,14 +58,15 @@ const ATTACH: &[&str] = &["/tools/podwright-sandboxd", "attach"];
 async fn an_agents_token_reaches_its_own_attempt_and_dies_with_the_work() {
     let world = World::new("fence", SCRIPT).await;
     world.git.repository("app", &[("a", "a\n")]);
-    world.create_task("slow", "app", &json!({"retention": {"podSeconds": 120}})).await;
-    let running = |task: &AgentTask| crate::world::succeeded(task).1 == "Running";
-    world.task_when("slow", "running", running).await;
-    let pod = world.pod("slow").await;
+    // An agent that has answered keeps its rights until it is told to end: no race against its work.
+    let kept = json!({"idle": {"keepSeconds": 600}, "retention": {"podSeconds": 120}});
+    world.create_task("patient", "app", &kept).await;
+    world.reason("patient", Reason::Idle).await;
+    let pod = world.pod("patient").await;
     let name = pod.name_any();
     let namespace = world.namespace.name.clone();
     let agent = as_agent(&world, &pod).await;
-    let attempt = world.attempt("slow").await.name_any();
+    let attempt = world.attempt("patient").await.name_any();
 
     let attempts: Api<AgentAttempt> = Api::namespaced(agent.clone(), &namespace);
     let tasks: Api<AgentTask> = Api::namespaced(agent.clone(), &namespace);
@@ -89,8 +84,8 @@ async fn an_agents_token_reaches_its_own_attempt_and_dies_with_the_work() {
         403
     );
     assert_eq!(code(attempts.list(&ListParams::default()).await), 403);
-    assert_eq!(code(tasks.get("slow").await), 403);
-    assert_eq!(code(tasks.patch_status("slow", &params, &empty).await), 403);
+    assert_eq!(code(tasks.get("patient").await), 403);
+    assert_eq!(code(tasks.patch_status("patient", &params, &empty).await), 403);
     assert_eq!(code(secrets.list(&ListParams::default()).await), 403);
     assert_eq!(code(config_maps.list(&ListParams::default()).await), 403);
     assert_eq!(code(pods.list(&ListParams::default()).await), 403);
@@ -98,7 +93,8 @@ async fn an_agents_token_reaches_its_own_attempt_and_dies_with_the_work() {
     assert!(!attach(&agent, &namespace, &name, "agent", ATTACH).await, "never the container with the key");
     assert!(!attach(&agent, &namespace, &name, "sandbox", &["/bin/sh"]).await, "never an unconfined command");
 
-    world.ended("slow").await;
+    world.say("stop", &json!({"taskName": "patient", "kind": "Cancel"})).await;
+    world.ended("patient").await;
     // The API server remembers a token's verdict for 10 s.
     tokio::time::sleep(Duration::from_secs(15)).await;
     assert!(code(attempts.patch_status(&attempt, &params, &empty).await) >= 401);

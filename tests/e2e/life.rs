@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use podwright::api::{AgentTask, Reason};
 use serde_json::json;
 
 use crate::cluster::kubeconfig;
-use crate::work::transcript;
+use crate::work::outputs;
 use crate::world::{World, succeeded};
 
 /// Counts in a file, slowly; every command runs exactly once or the file shows it.
@@ -55,7 +55,12 @@ async fn the_controller_may_restart_at_any_moment() {
         let controller = ListParams::default().labels("app.kubernetes.io/component=controller");
         for pod in pods.list(&controller).await.expect("a list") {
             let now = DeleteParams::default().grace_period(0);
-            pods.delete(&pod.name_any(), &now).await.expect("it can be deleted");
+            match pods.delete(&pod.name_any(), &now).await {
+                Ok(_) => {}
+                // Deleted since the list was made.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => panic!("{error}"),
+            }
         }
     }
     let task = world.ended("count").await;
@@ -81,17 +86,38 @@ async fn the_agent_container_may_restart_twice() {
     world.end().await;
 }
 
+#[tokio::test]
+async fn the_sandbox_container_may_end_under_a_command() {
+    let script = r#"
+scenarios:
+  - name: killed
+    replies:
+      - output: [{call: {tool: exec_command, arguments: {cmd: "echo before >> a; sleep 600; echo never >> a", yield_time_ms: 30000}}}]
+      - output: [{call: {tool: exec_command, arguments: {cmd: "echo after >> a; cat a"}}}]
+      - expect: {lastOutput: "after"}
+        output: [{text: Done.}]
+"#;
+    let world = World::new("sandbox", script).await;
+    world.git.repository("app", &[("a", "a\n")]);
+    world.create_task("killed", "app", &json!({})).await;
+    world.logged("killed", "sleep 600").await;
+    let pod = world.pod("killed").await.name_any();
+    kill_container(&world, &pod, "sandbox").await;
+    // The model is told that its command was cut off, and goes on in the same workspace.
+    let task = world.ended("killed").await;
+    assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
+    let patch = inline(&task);
+    assert!(patch.contains("+after") && !patch.contains("+never"), "{patch}");
+    let outputs = outputs(&world, "killed").await;
+    assert!(outputs.contains("The sandbox was restarted while this command ran"), "{outputs}");
+    world.end().await;
+}
+
 /// Kills a container's first process, as the kernel would.
 async fn kill_container(world: &World, pod: &str, container: &str) {
     let before = restarts(world, pod, container).await;
     let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/cluster");
-    let status = world.api::<Pod>().get(pod).await.expect("the pod").status.expect("a status");
-    let statuses = status.container_statuses.unwrap_or_default();
-    let id = statuses
-        .iter()
-        .find(|status| status.name == container)
-        .and_then(|status| status.container_id.clone());
-    let id = id.expect("the container has started");
+    let id = running_container(world, pod, container).await;
     let output = std::process::Command::new(script)
         .args(["ctr", "task", "kill", "-s", "SIGKILL", id.trim_start_matches("containerd://")])
         .env("KUBECONFIG", kubeconfig())
@@ -107,6 +133,22 @@ async fn kill_container(world: &World, pod: &str, container: &str) {
     panic!("{container} of {pod} was not started again");
 }
 
+/// The id of a running container. A node tells of it later than the container's own log does.
+async fn running_container(world: &World, pod: &str, container: &str) -> String {
+    for _ in 0..600 {
+        let status = world.api::<Pod>().get(pod).await.expect("the pod").status.unwrap_or_default();
+        let mut statuses = status.container_statuses.unwrap_or_default().into_iter();
+        let found = statuses.find(|status| status.name == container);
+        let runs =
+            |status: &ContainerStatus| status.state.as_ref().is_some_and(|state| state.running.is_some());
+        if let Some(id) = found.filter(runs).and_then(|status| status.container_id) {
+            return id;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{container} of {pod} does not run");
+}
+
 async fn restarts(world: &World, pod: &str, container: &str) -> i32 {
     let status = world.api::<Pod>().get(pod).await.expect("the pod").status.expect("a status");
     let statuses = status.container_statuses.unwrap_or_default();
@@ -120,6 +162,7 @@ async fn a_cancelled_task_keeps_its_patch() {
     world.logged("count", "echo two").await;
     world.say("stop", &json!({"taskName": "count", "kind": "Cancel"})).await;
     let task = world.ended("count").await;
+    assert_eq!(world.told("stop", "HandedOver").await, "True");
     assert_eq!(succeeded(&task).1, "Cancelled", "{}", succeeded(&task).2);
     assert!(inline(&task).contains("+one"), "{}", inline(&task));
     world.end().await;
@@ -158,7 +201,7 @@ async fn a_suspended_task_goes_on_where_it_was() {
 #[tokio::test]
 async fn a_further_prompt_begins_a_further_turn() {
     let world = world("prompt").await;
-    world.create_task("count", "app", &json!({"idle": {"keepSeconds": 60}})).await;
+    world.create_task("count", "app", &json!({"idle": {"keepSeconds": 600}})).await;
     world.reason("count", Reason::Idle).await;
     world.say("more", &json!({"taskName": "count", "kind": "Prompt", "text": "Once more."})).await;
     let task = world
@@ -171,6 +214,6 @@ async fn a_further_prompt_begins_a_further_turn() {
     world.say("stop", &json!({"taskName": "count", "kind": "Cancel"})).await;
     let task = world.ended("count").await;
     assert!(inline(&task).contains("+four"), "{}", inline(&task));
-    assert!(transcript(&world, "count").await.contains("three"));
+    assert!(outputs(&world, "count").await.contains("three"));
     world.end().await;
 }

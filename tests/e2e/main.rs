@@ -12,8 +12,10 @@ mod world;
 
 mod fence;
 mod life;
+mod messages;
 mod model;
 mod person;
 mod references;
+mod retention;
 mod stream;
 mod work;

@@ -3,7 +3,7 @@
 use podwright::api::Reason;
 use serde_json::json;
 
-use crate::work::transcript;
+use crate::work::outputs;
 use crate::world::{World, serve, succeeded};
 
 async fn world(prefix: &str, script: &str) -> World {
@@ -43,7 +43,7 @@ scenarios:
     world.create_task("mistakes", "app", &json!({"limits": {"commandSeconds": 5}})).await;
     let task = world.ended("mistakes").await;
     assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
-    let outputs = transcript(&world, "mistakes").await;
+    let outputs = outputs(&world, "mistakes").await;
     assert!(outputs.contains("truncated"), "{outputs}");
     world.end().await;
 }
@@ -56,9 +56,8 @@ async fn an_empty_reply_ends_the_turn_well() {
     assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
     let message = task.status.expect("a status").result.expect("a result").message;
     assert!(message.contains("EmptyReply"), "{message}");
-    let events: kube::Api<k8s_openapi::api::events::v1::Event> = world.api();
-    let events = events.list(&Default::default()).await.expect("events").items;
-    assert!(events.iter().any(|event| event.reason.as_deref() == Some("EmptyReply")), "{events:#?}");
+    assert_eq!(world.event("silent", "Started").await.type_.as_deref(), Some("Normal"));
+    assert_eq!(world.event("silent", "EmptyReply").await.type_.as_deref(), Some("Warning"));
     world.end().await;
 }
 
@@ -99,6 +98,11 @@ async fn an_endpoint_that_cannot_be_used() {
 async fn limits_end_the_task_and_keep_the_patch() {
     let script = r#"
 scenarios:
+  - name: slow
+    match: {prompt: Take your time.}
+    cycle: true
+    replies:
+      - output: [{call: {tool: exec_command, arguments: {cmd: "date +%N >> a; sleep 2"}}}]
   - name: endless
     cycle: true
     replies:
@@ -111,10 +115,12 @@ scenarios:
         ("commands", json!({"commands": 2}), Reason::BudgetExceeded, "commands"),
         ("input", json!({"uncachedInputTokens": 2500}), Reason::BudgetExceeded, "uncachedInputTokens"),
         ("output", json!({"outputTokens": 250}), Reason::BudgetExceeded, "outputTokens"),
-        ("time", json!({"activeSeconds": 8}), Reason::DeadlineExceeded, "activeSeconds"),
+        // Long enough for a first command on a busy machine: fetching the repository counts as well.
+        ("time", json!({"activeSeconds": 25}), Reason::DeadlineExceeded, "activeSeconds"),
     ];
     for (name, limits, _, _) in &cases {
-        world.create_task(name, "app", &json!({"limits": limits})).await;
+        let prompt = if *name == "time" { "Take your time." } else { "Do it." };
+        world.create_task(name, "app", &json!({"limits": limits, "prompt": prompt})).await;
     }
     for (name, _, reason, word) in cases {
         let task = world.ended(name).await;
@@ -168,7 +174,7 @@ scenarios:
     let (_, reason, message) = succeeded(&world.ended("hog").await);
     assert!(["Completed", "OutOfMemory"].contains(&reason.as_str()), "{reason}: {message}");
     if reason == "Completed" {
-        assert!(transcript(&world, "hog").await.contains("137"));
+        assert!(outputs(&world, "hog").await.contains("137"));
     }
     world.end().await;
 }

@@ -5,8 +5,10 @@ use std::fs;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
 use kube::api::{ListParams, LogParams, PostParams};
+use podwright::api::conditions::{ACCEPTED, find};
 use podwright::api::{AgentAttempt, AgentMessage, AgentTask, Reason};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -42,6 +44,38 @@ impl World {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("{task} did not log {text:?}:\n{log}\n{}", self.description(task).await);
+    }
+
+    /// The event with a reason about a task. It is written before the status that it goes with, but nothing
+    /// says how soon a list shows it.
+    pub(crate) async fn event(&self, task: &str, reason: &str) -> Event {
+        let mut events = Vec::new();
+        for _ in 0..600 {
+            events = self.api::<Event>().list(&ListParams::default()).await.expect("a list").items;
+            let found = events.iter().find(|event| {
+                let about = event.regarding.as_ref().and_then(|about| about.name.as_deref());
+                event.reason.as_deref() == Some(reason) && about == Some(task)
+            });
+            if let Some(event) = found {
+                return event.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("no event {reason} about {task}:\n{events:#?}\n{}", self.description(task).await);
+    }
+
+    /// Waits until the sender of a message is told a reason, and gives the condition's status.
+    pub(crate) async fn told(&self, message: &str, reason: &str) -> String {
+        let mut seen = None;
+        for _ in 0..1200 {
+            let said = self.api::<AgentMessage>().get(message).await.expect("the message is there");
+            seen = said.status.and_then(|status| find(&status.conditions, ACCEPTED).cloned());
+            if let Some(condition) = seen.as_ref().filter(|condition| condition.reason == reason) {
+                return condition.status.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the sender of {message} was not told {reason} but {seen:?}");
     }
 
     /// The attempt of a task.

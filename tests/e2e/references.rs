@@ -1,8 +1,10 @@
 //! What a task names and does not get: the documented reason, and a sentence that says what to do.
 
 use k8s_openapi::api::core::v1::{ConfigMap, ResourceQuota, Secret};
+use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use podwright::api::Reason;
+use podwright::api::{AgentTask, Reason};
+use podwright::names;
 use serde_json::{Value, json};
 
 use crate::world::{World, succeeded};
@@ -173,6 +175,28 @@ async fn what_does_not_exist_yet_is_waited_for() {
 }
 
 #[tokio::test]
+async fn an_object_of_somebody_else_is_waited_out() {
+    let world = world("foreign").await;
+    world.create_task("held", "app", &json!({"suspend": true})).await;
+    let task = world.reason("held", Reason::Suspended).await;
+    let attempt = names::attempt("held", &task.uid().expect("a UID"), 1);
+    let name = names::patch_artifact(&attempt);
+    let config_maps: Api<ConfigMap> = world.api();
+    let foreign: ConfigMap =
+        serde_json::from_value(json!({"metadata": {"name": name}, "data": {"a": "b"}})).expect("it");
+    config_maps.create(&PostParams::default(), &foreign).await.expect("it is taken");
+    let go_on = Patch::Merge(json!({"spec": {"suspend": false}}));
+    let tasks: Api<AgentTask> = world.api();
+    tasks.patch("held", &PatchParams::default(), &go_on).await.expect("it can change");
+    let (_, _, message) = succeeded(&world.reason("held", Reason::WaitingForReference).await);
+    assert!(message.contains(&format!("kubectl delete ConfigMap {name}")), "{message}");
+    config_maps.delete(&name, &Default::default()).await.expect("it can be deleted");
+    let (_, reason, message) = succeeded(&world.ended("held").await);
+    assert_eq!(reason, "Completed", "{message}");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_pod_that_cannot_run() {
     let world = world("pod").await;
     world.apply_environment("no-image", &json!({"image": "localhost/nothing:1"})).await;
@@ -243,7 +267,7 @@ scenarios:
     assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
     let patch = task.status.expect("a status").result.expect("a result").patch.expect("a patch");
     assert_eq!(patch.files, 0, "what setup made is not the agent's change");
-    let outputs = crate::work::transcript(&world, "good").await;
+    let outputs = crate::work::outputs(&world, "good").await;
     assert!(outputs.contains("[]") && !outputs.contains("canary"), "{outputs}");
     let task = world.ended("bad").await;
     let (_, reason, message) = succeeded(&task);

@@ -149,7 +149,12 @@ async fn survives(
             }
         })
     };
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    for _ in 0..600 {
+        if !output.lock().await.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     assert!(!output.lock().await.is_empty(), "the command writes");
     trouble(route).await;
     let outcome = tokio::time::timeout(Duration::from_secs(180), following).await;

@@ -19,7 +19,7 @@ scenarios:
       - output:
           - text: I look around first.
           - plan: [{step: Look, status: in_progress}, {step: Edit, status: pending}]
-          - call: {tool: exec_command, arguments: {cmd: "cat greeting.txt; sleep 3"}}
+          - call: {tool: exec_command, arguments: {cmd: "cat greeting.txt; sleep 6"}}
       - expect: {lastOutput: "hello"}
         output:
           - custom:
@@ -59,7 +59,7 @@ async fn a_task_brings_back_a_patch_that_applies() {
     assert_eq!((patch.files, patch.insertions, patch.deletions), (2, 2, 1));
     let resolved = status.resolved.expect("resolved references");
     assert_eq!(resolved.base_commit.as_deref(), Some(patch.base_commit.as_str()));
-    // The script sleeps 3 s, since a node tells of a started container up to a second late.
+    // The script sleeps 6 s, since a node tells of a started container a second late, and later when it is busy.
     assert!(resolved.image_digest.is_some_and(|digest| digest.contains("sha256:")));
 
     let clone = world.patched("app", patch.inline.expect("a small patch is inline").as_bytes());
@@ -85,7 +85,7 @@ async fn a_task_brings_back_a_patch_that_applies() {
 
 /// After the end there is neither pod nor right.
 async fn nothing_works_any_more(world: &World) {
-    for _ in 0..100 {
+    for _ in 0..600 {
         let all = ListParams::default();
         let ours = ListParams::default().labels("podwright.dev/task");
         let pods = world.api::<Pod>().list(&all).await.expect("a list").items.len();
@@ -115,7 +115,7 @@ async fn a_deleted_task_leaves_nothing() {
         world.api::<AgentTask>().delete(name, &Default::default()).await.expect("it can be deleted");
     }
     let mut left = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..600 {
         left = children(&world).await;
         if left.is_empty() {
             break;
@@ -182,13 +182,19 @@ scenarios:
     world.create_task("probe", "app", &json!({"retention": {"podSeconds": 60}})).await;
     let task = world.ended("probe").await;
     assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
-    let transcript = transcript(&world, "probe").await;
+    let transcript = outputs(&world, "probe").await;
     assert!(transcript.contains("REFUSED"), "{transcript}");
     assert!(!transcript.contains("LEAK-"), "{}", transcript.replace("echo LEAK-", ""));
     world.end().await;
 }
 
 /// The outputs of all commands of a task, from its transcript.
+pub(crate) async fn outputs(world: &World, task: &str) -> String {
+    let whole = transcript(world, task).await;
+    whole.lines().filter(|line| line.contains("CallOutput")).collect::<Vec<_>>().join("\n")
+}
+
+/// The transcript of a task.
 pub(crate) async fn transcript(world: &World, task: &str) -> String {
     let attempt = world.attempt(task).await.status.expect("a status");
     let artifact = attempt.transcript.expect("a transcript");
@@ -197,5 +203,5 @@ pub(crate) async fn transcript(world: &World, task: &str) -> String {
     let compressed = &config_map.binary_data.expect("binary data")[&artifact.key].0;
     let mut whole = String::new();
     zstd::Decoder::new(compressed.as_slice()).expect("zstd").read_to_string(&mut whole).expect("text");
-    whole.lines().filter(|line| line.contains("CallOutput")).collect::<Vec<_>>().join("\n")
+    whole
 }

@@ -1,10 +1,13 @@
 use serde_json::{Value, json};
 
+use super::situation::SAFETY;
 use super::*;
 use crate::api::AgentMessage;
+use crate::api::attempt::InboxMessage;
+use crate::api::conditions::ConditionStatus;
 use crate::api::message::MessageKind;
 use crate::controller::tests::fixtures::{
-    accepted, at, at_work, fresh, message, pod, running, stored_attempt, task,
+    TASK_UID, accepted, at, at_work, fresh, message, pod, running, stored_attempt, task,
 };
 use std::sync::Arc;
 
@@ -75,6 +78,24 @@ fn an_end_that_is_none_is_a_fault_of_ours() {
 }
 
 #[test]
+fn success_without_a_patch_is_a_fault_of_ours() {
+    let ended = |reason: &str, patch: Value| {
+        let outcome = json!({"reason": reason, "message": "x"});
+        at_work(json!({"phase": "Ended", "epoch": 1, "outcome": outcome, "patch": patch}))
+    };
+    let artifact = json!({"configMapName": "a", "key": "patch.zst", "sha256": "x", "bytes": 1});
+    for patch in [Value::Null, json!({"bytes": 1}), json!({"bytes": 1, "inline": "x"})] {
+        let ending = self::ending(&ended("Completed", patch.clone()), NOW);
+        assert_eq!(ending.reason, Reason::InternalError, "{patch}");
+        assert!(ending.message.contains("patch"), "{}", ending.message);
+        // A failure may come before there is anything to keep.
+        let failed = self::ending(&ended("ModelFailed", patch), NOW);
+        assert_eq!(failed.reason, Reason::ModelFailed);
+    }
+    assert_eq!(ending(&ended("Completed", json!({"artifact": artifact})), NOW).reason, Reason::Completed);
+}
+
+#[test]
 fn a_suspended_task_gets_no_pod_and_a_running_one_keeps_it() {
     let suspended = Arc::new(task(|task| task["spec"]["suspend"] = json!(true)));
     let before = Observed { task: suspended.clone(), ..fresh() };
@@ -110,12 +131,116 @@ fn an_agent_far_past_its_time_is_ended() {
 }
 
 #[test]
-fn a_cancellation_gives_the_agent_two_minutes() {
-    let cancel = Arc::new(accepted(message("stop", "Cancel", 10), "True", 300));
-    let observed = Observed { messages: vec![cancel], ..at_work(report("Running")) };
-    assert_eq!(working(&observed, 419), (Reason::Running, Some(at(420))));
-    let ending = ending(&observed, 420);
-    assert_eq!((ending.reason, ending.by), (Reason::Cancelled, EndedBy::Controller));
+fn an_agent_that_has_taken_a_cancellation_in_has_more_time_to_end() {
+    for (status, patience) in [("Unknown", 120), ("True", 600)] {
+        let cancel = Arc::new(accepted(message("stop", "Cancel", 10), status, 300));
+        let observed = Observed { messages: vec![cancel], ..at_work(report("Running")) };
+        let limit = 300 + patience;
+        assert_eq!(working(&observed, limit - 1), (Reason::Running, Some(at(limit))));
+        let ending = ending(&observed, limit);
+        assert_eq!((ending.reason, ending.by), (Reason::Cancelled, EndedBy::Controller));
+    }
+}
+
+#[test]
+fn a_cancellation_that_was_just_taken_in_is_not_cut_short() {
+    // Delivered long ago, taken in now: the sender is told in this very pass.
+    let cancel = Arc::new(accepted(message("stop", "Cancel", 10), "Unknown", 20));
+    let mut status = report("Running");
+    status["inboxSeq"] = json!(1);
+    let mut observed = Observed { messages: vec![cancel], ..at_work(status) };
+    observed.attempt = Some(with_inbox(&observed, "stop", MessageKind::Cancel));
+    assert_eq!(working(&observed, NOW).0, Reason::Running);
+    assert_eq!(told(&observed), ["HandedOver"]);
+}
+
+/// The attempt with one entry in its inbox.
+fn with_inbox(observed: &Observed, name: &str, kind: MessageKind) -> Arc<AgentAttempt> {
+    let mut attempt = AgentAttempt::clone(observed.attempt.as_ref().unwrap());
+    let uid = format!("uid-{name}");
+    attempt.spec.inbox = vec![InboxMessage { uid, seq: 1, kind, text: "x".into() }];
+    Arc::new(attempt)
+}
+
+/// The reasons that senders are told.
+fn told(observed: &Observed) -> Vec<&'static str> {
+    decided(observed).answers.iter().map(|answer| answer.reason).collect()
+}
+
+#[test]
+fn a_sender_is_told_yes_only_when_the_agent_has_the_message() {
+    let messages = vec![Arc::new(message("more", "Prompt", 10))];
+    let said = Observed { messages, ..at_work(report("Running")) };
+    assert_eq!(told(&said), ["Delivered"]);
+    assert_eq!(decided(&said).answers[0].status, ConditionStatus::Unknown);
+    let lies = Observed { attempt: Some(with_inbox(&said, "more", MessageKind::Prompt)), ..said };
+    assert_eq!(told(&lies), ["Delivered"], "it was not told yet");
+    let with = |change: fn(&mut AgentAttemptStatus)| {
+        let mut attempt = AgentAttempt::clone(lies.attempt.as_ref().unwrap());
+        change(attempt.status.as_mut().unwrap());
+        Observed { attempt: Some(Arc::new(attempt)), ..lies.clone() }
+    };
+    let taken = with(|status| status.inbox_seq = 1);
+    assert_eq!(told(&taken), ["HandedOver"]);
+    assert_eq!(decided(&taken).answers[0].status, ConditionStatus::True);
+    // The agent ends without it.
+    let ended = with(|status| status.phase = Some(Phase::Ended));
+    assert_eq!(told(&ended), ["NotTaken"]);
+    assert_eq!(decided(&ended).answers[0].status, ConditionStatus::False);
+}
+
+#[test]
+fn a_message_after_the_end_is_told_so() {
+    let ended = task(|task| {
+        task["status"] = json!({"observedGeneration": 1, "completionTime": "1970-01-01T00:01:00Z",
+            "conditions": [{"type": "Succeeded", "status": "False", "reason": "Cancelled", "message": "",
+                "lastTransitionTime": "1970-01-01T00:01:00Z"}]});
+    });
+    let messages = [("open", "Cancel", 50), ("prompt", "Prompt", 51), ("late", "Cancel", 61)];
+    let observed = Observed {
+        task: Arc::new(ended),
+        messages: messages.iter().map(|(name, kind, at)| Arc::new(message(name, kind, *at))).collect(),
+        ..fresh()
+    };
+    assert_eq!(told(&observed), ["HandedOver", "NotTaken", "TaskEnded"]);
+}
+
+#[test]
+fn a_cancellation_older_than_the_task_was_meant_for_another() {
+    let born = task(|task| task["metadata"]["creationTimestamp"] = json!("1970-01-01T00:01:00Z"));
+    let old = |kind| Arc::new(message("old", kind, 59));
+    let observed = Observed { task: Arc::new(born), messages: vec![old("Cancel")], ..fresh() };
+    assert_eq!(decided(&observed).situation, Situation::Start);
+    let running = Observed { task: observed.task.clone(), ..at_work(report("Running")) };
+    let running = Observed { messages: vec![old("Cancel")], ..running };
+    assert_eq!(told(&running), ["EarlierTask"]);
+    assert!(decided(&running).attempt.is_none(), "the agent is not told");
+    // A prompt may be applied before its task, and a cancellation in the same second counts.
+    let prompted = Observed { messages: vec![old("Prompt")], ..running };
+    assert!(decided(&prompted).attempt.is_some());
+    let messages = vec![Arc::new(message("now", "Cancel", 60))];
+    let cancelled = Observed { messages, ..observed };
+    assert_eq!(ending(&cancelled, NOW).reason, Reason::Cancelled);
+}
+
+#[test]
+fn messages_of_one_second_keep_the_order_in_which_they_were_stored() {
+    let said = |name: &str, version: &str, is_seen: bool| {
+        let mut message = message(name, "Prompt", 10);
+        message.metadata.resource_version = Some(version.into());
+        if is_seen {
+            let owner = json!([{"apiVersion": "podwright.dev/v1alpha1", "kind": "AgentTask", "name": "fix",
+                "uid": TASK_UID}]);
+            message.metadata.owner_references = Some(serde_json::from_value(owner).unwrap());
+        }
+        Arc::new(message)
+    };
+    // The one that was seen before has been written to since.
+    let messages = vec![said("a", "100", false), said("b", "99", false), said("c", "101", true)];
+    let observed = Observed { messages, ..at_work(report("Running")) };
+    let inbox = decided(&observed).attempt.unwrap().spec.inbox;
+    let order: Vec<_> = inbox.iter().map(|entry| entry.uid.as_str()).collect();
+    assert_eq!(order, ["uid-c", "uid-b", "uid-a"]);
 }
 
 #[test]
@@ -188,14 +313,7 @@ fn a_cancellation_of_an_earlier_task_of_the_name_is_left_alone() {
 #[test]
 fn a_missing_message_is_believed_only_on_fresh_reads() {
     let mut observed = at_work(json!({"phase": "Running", "epoch": 1, "inboxSeq": 1}));
-    let mut attempt = AgentAttempt::clone(observed.attempt.as_ref().unwrap());
-    attempt.spec.inbox = vec![crate::api::attempt::InboxMessage {
-        uid: "uid-gone".into(),
-        seq: 1,
-        kind: MessageKind::Prompt,
-        text: "x".into(),
-    }];
-    observed.attempt = Some(Arc::new(attempt));
+    observed.attempt = Some(with_inbox(&observed, "gone", MessageKind::Prompt));
     assert!(decided(&observed).is_irrevocable());
     observed.messages = vec![Arc::new(message("gone", "Prompt", 1))];
     assert!(!decided(&observed).is_irrevocable());

@@ -2,6 +2,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::bound::{MAX_BYTES, encoded_bytes};
 use super::*;
 use crate::controller::plan::EndedBy;
 use crate::controller::tests::fixtures::{at, at_work, fresh, task};
@@ -100,36 +101,103 @@ fn what_is_known_of_the_pod_is_kept_when_the_pod_is_gone() {
     assert!(gone.pod_was_made());
 }
 
+/// A text at the schema's bound, which counts characters, of those that take the most room or do the most harm.
 fn text(max: usize) -> impl Strategy<Value = String> {
-    proptest::string::string_regex(&format!("[a-zé\"\\\\\n\u{1}]{{0,{max}}}")).unwrap()
+    let hostile =
+        prop::sample::select(vec!['a', '"', '\\', '\n', '\u{1}', '\u{7f}', '\u{202e}', 'é', '\u{10ffff}']);
+    let one = hostile.clone().prop_map(move |c| c.to_string().repeat(max));
+    let mixed = prop::collection::vec(hostile, 0..=max).prop_map(|chars| chars.into_iter().collect());
+    prop_oneof![one, mixed]
+}
+
+fn texts(most: usize, max: usize) -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec(text(max), 0..=most)
+}
+
+fn artifact() -> impl Strategy<Value = Value> {
+    (text(253), text(253), text(64), any::<i64>()).prop_map(|(name, key, sha256, bytes)| {
+        json!({"configMapName": name, "key": key, "sha256": sha256, "bytes": bytes})
+    })
+}
+
+fn patch() -> impl Strategy<Value = Value> {
+    let lists = (texts(64, 256), texts(32, 256), text(128), texts(16, 256));
+    let names = (text(64), text(64), prop::option::of(artifact()), prop::option::of(text(12_288)));
+    (lists, names, any::<i64>()).prop_map(|(lists, names, number)| {
+        let (paths, skipped, why, flags) = lists;
+        let (sha256, base_commit, artifact, inline) = names;
+        let skipped: Vec<_> = skipped.iter().map(|path| json!({"path": path, "reason": why})).collect();
+        let flags: Vec<_> = flags.iter().map(|path| json!({"kind": "TouchedBySetup", "path": path})).collect();
+        let mut patch = json!({
+            "files": number, "insertions": number, "deletions": number, "bytes": number, "skippedCount": number,
+            "sha256": sha256, "baseCommit": base_commit, "paths": paths, "skipped": skipped, "flags": flags,
+        });
+        patch["artifact"] = json!(artifact);
+        patch["inline"] = json!(inline);
+        patch
+    })
+}
+
+fn report() -> impl Strategy<Value = Value> {
+    let texts = (text(4096), text(1024), text(64), text(32));
+    let plan = prop::collection::vec(text(256), 0..=32);
+    (texts, plan, patch(), any::<i64>(), any::<i32>()).prop_map(|(texts, plan, patch, long, short)| {
+        let (last, tail, commit, confinement) = texts;
+        let plan: Vec<_> = plan.iter().map(|step| json!({"step": step, "status": "Pending"})).collect();
+        let usage = json!({"requests": long, "inputTokens": long, "cachedInputTokens": long,
+            "cacheWriteInputTokens": long, "outputTokens": long, "reasoningTokens": long, "commands": long});
+        json!({
+            "phase": "Ended", "epoch": 1, "inboxSeq": long, "turn": short, "step": long, "plan": plan,
+            "logTail": tail, "lastMessage": last, "usage": usage, "activeSeconds": long, "patch": patch,
+            "workspace": {"baseCommit": commit, "confinement": confinement},
+        })
+    })
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
+    /// Whatever an agent reports within the schema of its AgentAttempt.
     #[test]
-    fn a_status_stays_below_its_bound(
+    fn a_status_stays_below_its_bound_and_steers_no_terminal(
+        report in report(),
         message in text(4096),
-        last in text(4096),
-        inline in proptest::option::of(text(12_000)),
-        paths in proptest::collection::vec(text(256), 0..64),
-        skipped in proptest::collection::vec((text(256), text(128)), 0..32),
-        flags in proptest::collection::vec(text(256), 0..16),
+        image in text(2000),
+        has_ended: bool,
     ) {
-        let skipped: Vec<Value> =
-            skipped.iter().map(|(path, reason)| json!({"path": path, "reason": reason})).collect();
-        let flags: Vec<Value> =
-            flags.iter().map(|path| json!({"kind": "TouchedBySetup", "path": path})).collect();
-        let mut patch = json!({"paths": paths, "skipped": skipped, "flags": flags, "bytes": 1});
-        if let Some(inline) = inline {
-            patch["inline"] = json!(inline);
+        let observed = Observed { patch: Some(ArtifactCheck::Good), ..at_work(report) };
+        let mut pod = observed.pod.as_deref().unwrap().clone();
+        for status in pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap() {
+            status.image_id.clone_from(&image);
         }
-        let observed = at_work(json!({"phase": "Ended", "epoch": 1, "lastMessage": last, "patch": patch}));
-        let observed = Observed { patch: Some(ArtifactCheck::Good), ..observed };
+        let observed = Observed { pod: Some(Arc::new(pod)), ..observed };
         let attempt = observed.attempt.clone();
-        let ending = Ending { reason: Reason::Completed, message, by: EndedBy::Agent };
-        let status = next(&observed, &Situation::Ended(ending), attempt.as_deref(), at(50));
+        let situation = if has_ended {
+            Situation::Ended(Ending { reason: Reason::Completed, message, by: EndedBy::Agent })
+        } else {
+            Situation::Working { reason: Reason::Running, message, until: None }
+        };
+        let mut status = next(&observed, &situation, attempt.as_deref(), at(50));
         prop_assert!(encoded_bytes(&status) <= MAX_BYTES, "{}", encoded_bytes(&status));
-        prop_assert!(status.result.unwrap().patch.is_some());
+        prop_assert_eq!(status.result.is_some(), has_ended);
+        if let Some(result) = &mut status.result {
+            // The patch itself is shown as it is: it has to fit its digest.
+            result.patch.as_mut().unwrap().inline = None;
+        }
+        let shown = serde_json::to_string(&status).unwrap();
+        prop_assert!(!shown.contains("\\u00") && !shown.contains(['\u{7f}', '\u{202e}']), "{}", shown);
     }
+}
+
+#[test]
+fn what_fits_is_shown_whole() {
+    let patch = json!({
+        "inline": "diff", "files": 2, "insertions": 3, "deletions": 4, "bytes": 5, "skippedCount": 6,
+        "sha256": "ab12", "baseCommit": "cd34", "paths": ["p"],
+        "skipped": [{"path": "s", "reason": "a socket"}],
+        "flags": [{"kind": "TouchedBySetup", "path": "f"}],
+        "artifact": {"configMapName": "c", "key": "k", "sha256": "ab12", "bytes": 5},
+    });
+    let patch: crate::api::attempt::PatchSummary = serde_json::from_value(patch).unwrap();
+    assert_eq!(bound::patch(&patch), patch);
 }

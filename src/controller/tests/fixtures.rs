@@ -169,6 +169,7 @@ pub(crate) fn fresh() -> Observed {
         id: id(),
         task: Arc::new(task(|_| {})),
         attempt: None,
+        foreign: None,
         pod: None,
         messages: Vec::new(),
         references: Some(references()),

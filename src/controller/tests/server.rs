@@ -142,6 +142,9 @@ impl Server {
             Method::GET if path.name.is_empty() => state.list(&path, query),
             Method::GET => state.read(&path),
             Method::POST => state.create(&path, body),
+            Method::PATCH if head.headers["content-type"] == "application/merge-patch+json" => {
+                state.merge(&path, &body)
+            }
             Method::PATCH => state.apply(&path, &body),
             Method::DELETE => state.delete(&path, &body),
             other => panic!("nobody sends {other}"),
@@ -190,15 +193,22 @@ impl State {
             .split('&')
             .find_map(|pair| pair.strip_prefix("fieldSelector=spec.taskName%3D"))
             .expect("lists are of messages to one task");
-        let items: Vec<&Value> = self
+        let number = |field: &str| {
+            let mut pairs = query.split('&');
+            pairs.find_map(|pair| pair.strip_prefix(field)?.strip_prefix('=')?.parse::<usize>().ok())
+        };
+        let (from, limit) = (number("continue").unwrap_or(0), number("limit").unwrap_or(usize::MAX));
+        let mut items = self
             .objects
             .iter()
             .filter(|((resource, _), object)| {
                 *resource == path.resource && object["spec"]["taskName"] == wanted
             })
             .map(|(_, object)| object)
-            .collect();
-        json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})
+            .skip(from);
+        let page: Vec<&Value> = items.by_ref().take(limit).collect();
+        let rest = items.next().map(|_| (from + limit).to_string());
+        json!({"apiVersion": "v1", "kind": "List", "metadata": {"continue": rest}, "items": page})
     }
 
     fn read(&self, path: &Path) -> Value {
@@ -256,6 +266,19 @@ impl State {
         object
     }
 
+    fn merge(&mut self, path: &Path, patch: &Value) -> Value {
+        let Some(mut object) = self.objects.get(&path.key()).cloned() else {
+            return failure(404, "NotFound", "not there");
+        };
+        if patch["metadata"]["resourceVersion"] != object["metadata"]["resourceVersion"] {
+            return failure(409, "Conflict", "another version");
+        }
+        merge(&mut object, patch);
+        self.stamp(&mut object);
+        self.objects.insert(path.key(), object.clone());
+        object
+    }
+
     fn delete(&mut self, path: &Path, options: &Value) -> Value {
         let Some(stored) = self.objects.get(&path.key()) else {
             return failure(404, "NotFound", "not there");
@@ -302,6 +325,15 @@ pub(crate) fn failure(code: u16, reason: &str, message: &str) -> Value {
         "apiVersion": "v1", "kind": "Status", "metadata": {},
         "status": "Failure", "code": code, "reason": reason, "message": message,
     })
+}
+
+fn merge(into: &mut Value, patch: &Value) {
+    match (into, patch) {
+        (Value::Object(into), Value::Object(patch)) => {
+            patch.iter().for_each(|(key, value)| merge(into.entry(key).or_insert(Value::Null), value));
+        }
+        (into, patch) => *into = patch.clone(),
+    }
 }
 
 /// Takes out what differs from run to run: versions, and UIDs that the server gave.

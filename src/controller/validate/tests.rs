@@ -123,7 +123,7 @@ fn a_credential_goes_over_http_to_services_of_the_cluster_only() {
             repository["credentialsSecretName"] = json!("git");
             repository["url"] = json!(url);
         });
-        let host = Url::parse(url).unwrap().host_str().unwrap().to_owned();
+        let host = url::Url::parse(url).unwrap().host_str().unwrap().to_owned();
         judge(&task, &with_secret(secret(Some(&host), &["token"])))
     };
     assert!(matches!(to("http://git.team.svc/app.git"), Validity::Ready(_)));

@@ -1,0 +1,117 @@
+//! What became of an AgentTask.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::api::attempt::{PatchSummary, Phase, Usage};
+use crate::api::reasons;
+
+/// What became of an AgentTask. Written by the controller alone; at most 32 KiB.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentTaskStatus {
+    /// The generation of the spec that this status speaks of; -1 before the controller has seen the task.
+    #[serde(default)]
+    pub observed_generation: i64,
+
+    /// Succeeded is Unknown while there is work, then True or False for good; its reason says more.
+    /// Reconciling is True until the end. Stalled is True when the task failed.
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+
+    /// What the task's references meant when its pod was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Resolved>,
+
+    /// The attempts at the task, by index.
+    #[schemars(length(max = 4))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["index".into()]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptSummary>,
+
+    /// Tokens and requests so far, over all attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+
+    /// Active seconds so far: waiting of every kind left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_seconds: Option<i64>,
+
+    /// When the controller first saw the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+
+    /// When the task ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+
+    /// What came out of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<TaskResult>,
+}
+
+/// What a task's references meant when its pod was made, so that a run can be understood later.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resolved {
+    /// The commit that the ref named.
+    #[schemars(length(max = 64))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_commit: Option<String>,
+    /// Digest of the sandbox image that ran, as the container runtime reports it. Missing when the work was
+    /// over before the node had told of the container, which takes it up to a second.
+    #[schemars(length(max = 512))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+    /// metadata.generation of the AgentEnvironment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_generation: Option<i64>,
+    /// metadata.generation of the ModelProvider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_generation: Option<i64>,
+}
+
+/// One attempt, as far as the task's readers need it; the AgentAttempt of that name says more.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptSummary {
+    /// Number of the attempt, from 1.
+    pub index: i32,
+    /// Name of the AgentAttempt.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// What the attempt is doing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Phase>,
+    /// Turns begun.
+    #[serde(default)]
+    pub turn: i32,
+    /// Model requests made.
+    #[serde(default)]
+    pub step: i64,
+    /// The newest words of the agent, shortened.
+    #[schemars(length(max = 1024))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last_message: String,
+    /// Why the attempt ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<reasons::Reason>,
+}
+
+/// What came out of a task.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskResult {
+    /// The attempt whose result this is.
+    pub attempt: i32,
+    /// The agent's final answer, shortened to 4 KiB.
+    #[schemars(length(max = 4096))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// The change to the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<PatchSummary>,
+}

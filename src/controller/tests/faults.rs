@@ -1,0 +1,198 @@
+//! Passes that meet lost requests, old views, and objects that are not what they should be.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use kube::runtime::controller::Action;
+use serde_json::json;
+
+use super::fixtures::{self, NAMESPACE, id};
+use super::server::Fault;
+use super::{ATTEMPT, TASK, World, agent_ends_well, is_write, life};
+use crate::api::AgentTask;
+use crate::controller::caches::{Caches, Guarded};
+use crate::controller::reconcile::{pass_again_if_stale, reconcile};
+use crate::controller::unreadable;
+
+#[tokio::test]
+async fn whatever_request_fails_the_end_is_the_same() {
+    let sound = World::new();
+    life(&sound).await;
+    let requests = sound.server.asked_count();
+    let expected = sound.server.masked();
+    assert!(requests > 30, "{requests}");
+    assert_eq!(sound.server.names("events").len(), 2);
+    for fault in [Fault::LostRequest, Fault::LostAnswer] {
+        for nth in 0..requests {
+            let world = World::new();
+            world.server.fail(nth, fault);
+            life(&world).await;
+            assert_eq!(world.server.masked(), expected, "{fault:?} of request {nth}");
+            assert_eq!(
+                world.server.names("events"),
+                sound.server.names("events"),
+                "{fault:?} of request {nth}"
+            );
+        }
+    }
+}
+
+/// A watch may show any earlier state of the world. A pass that begins from one must end in the present.
+#[tokio::test]
+async fn no_old_view_leads_to_a_wrong_step() {
+    let mut world = World::new();
+    let mut views = vec![world.view()];
+    let say = |world: &World, name: &str| {
+        let message = serde_json::to_value(fixtures::message(name, "Prompt", 10)).unwrap();
+        world.server.put("agentmessages", message);
+    };
+    world.settle().await;
+    views.push(world.view());
+    world.kubelet_reports(fixtures::running());
+    world.agent_reports(json!({"phase": "Running", "epoch": 1, "turn": 1}));
+    world.settle().await;
+    views.push(world.view());
+    say(&world, "a");
+    views.push(world.view());
+    world.settle().await;
+    views.push(world.view());
+    world.agent_reports(json!({"phase": "Running", "epoch": 1, "turn": 1, "inboxSeq": 1}));
+    world.settle().await;
+    views.push(world.view());
+    say(&world, "b");
+    world.settle().await;
+    assert_old_views_are_harmless(&mut world, &views).await;
+    agent_ends_well(&world);
+    views.push(world.view());
+    world.settle().await;
+    views.push(world.view());
+    assert_old_views_are_harmless(&mut world, &views).await;
+    assert_eq!(world.succeeded().1, "Completed");
+}
+
+async fn assert_old_views_are_harmless(world: &mut World, views: &[(Arc<AgentTask>, Caches)]) {
+    // Otherwise mere progress would wait for its time.
+    world.later(60);
+    world.settle().await;
+    let present = world.server.masked();
+    for (number, (task, caches)) in views.iter().enumerate() {
+        world.context.caches = caches.clone();
+        pass_again_if_stale(&world.context, task, &id()).await.unwrap();
+        assert_eq!(world.server.masked(), present, "from view {number}");
+    }
+    world.context.caches = Caches::empty();
+}
+
+#[tokio::test]
+async fn a_pass_from_a_present_view_reads_nothing_while_all_is_well() {
+    let mut world = World::new();
+    world.settle().await;
+    world.kubelet_reports(fixtures::running());
+    world.agent_reports(json!({"phase": "Running", "epoch": 1}));
+    world.settle().await;
+    let (task, caches) = world.view();
+    world.context.caches = caches;
+    world.server.take_asked();
+    pass_again_if_stale(&world.context, &task, &id()).await.unwrap();
+    assert_eq!(world.server.take_asked(), []);
+}
+
+#[tokio::test]
+async fn a_patch_that_is_not_what_it_says_is_not_passed_on() {
+    let world = World::new();
+    world.settle().await;
+    agent_ends_well(&world);
+    world.server.change("configmaps", &format!("{}-patch", id().attempt_name()), |config_map| {
+        let other = zstd::encode_all(&b"another patch\n"[..], 3).unwrap();
+        config_map["binaryData"] = json!({"patch.zst": STANDARD.encode(other)});
+    });
+    world.settle().await;
+    let (_, reason, message) = world.succeeded();
+    assert_eq!(reason, "InternalError");
+    assert!(message.contains("length and digest"), "{message}");
+    let task = world.server.get(TASK, "fix").unwrap();
+    assert!(task["status"]["result"].is_null(), "{task}");
+}
+
+#[tokio::test]
+async fn objects_of_others_with_our_names_are_left_alone() {
+    for resource in ["pods", "roles", "configmaps", ATTEMPT] {
+        let world = World::new();
+        let name = match resource {
+            "configmaps" => format!("{}-patch", id().attempt_name()),
+            ATTEMPT => id().attempt_name(),
+            _ => id().pod_name(),
+        };
+        let foreign = if resource == ATTEMPT {
+            let mut foreign = serde_json::to_value(fixtures::stored_attempt()).unwrap();
+            foreign["metadata"]["ownerReferences"][0]["uid"] = json!("somebody");
+            foreign
+        } else {
+            json!({"metadata": {"name": name, "namespace": NAMESPACE}})
+        };
+        world.server.put(resource, foreign);
+        let before = world.server.get(resource, &name);
+        for _ in 0..3 {
+            let done = world.once().await.unwrap();
+            assert!(done.again.is_some_and(|again| again.as_secs() >= 10), "{resource}: {done:?}");
+        }
+        let (status, reason, message) = world.succeeded();
+        assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "WaitingForReference"), "{resource}");
+        assert!(message.contains(&name) && message.contains("kubectl delete"), "{resource}: {message}");
+        assert_eq!(world.server.get(resource, &name), before, "{resource}");
+        // Whoever put it there takes it away.
+        world.server.remove(resource, &name);
+        world.settle().await;
+        assert_eq!(world.succeeded().1, "Preparing", "{resource}");
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_was_replaced_by_somebody_is_a_lost_one() {
+    let world = World::new();
+    world.settle().await;
+    world.server.remove(ATTEMPT, &id().attempt_name());
+    let mut foreign = serde_json::to_value(fixtures::stored_attempt()).unwrap();
+    foreign["metadata"]["ownerReferences"][0]["uid"] = json!("somebody");
+    world.server.put(ATTEMPT, foreign);
+    world.settle().await;
+    assert_eq!(world.succeeded().1, "SandboxLost");
+    assert!(!world.server.names(ATTEMPT).is_empty(), "it is left alone");
+}
+
+#[tokio::test]
+async fn a_task_of_a_newer_version_is_left_alone_and_says_so() {
+    let world = World::new();
+    world.settle().await;
+    let read = |world: &World| {
+        let task = world.server.get(TASK, "fix").unwrap();
+        Arc::new(serde_json::from_value::<Guarded<AgentTask>>(task).unwrap())
+    };
+    world.server.change(TASK, "fix", |task| task["spec"]["model"] = json!({"reasoningEffort": "Extreme"}));
+    let before = world.server.masked();
+    let World { server, clock, context } = world;
+    let context = Arc::new(context);
+    let world = World { server: server.clone(), ..World::new() };
+    let action = reconcile(read(&world), context.clone()).await.unwrap();
+    assert_eq!(action, Action::requeue(unreadable::AGAIN));
+    let (status, reason, message) = world.succeeded();
+    assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "WaitingForReference"));
+    assert!(message.contains("Extreme") && message.contains("upgrade"), "{message}");
+    let key = (TASK.to_owned(), "fix".to_owned());
+    let mut after = server.masked();
+    for field in ["conditions", "observedGeneration"] {
+        after.get_mut(&key).unwrap()["status"][field] = before[&key]["status"][field].clone();
+    }
+    assert_eq!(after, before, "everything else is as it was");
+
+    server.take_asked();
+    clock.0.fetch_add(1_000, Ordering::Relaxed);
+    reconcile(read(&world), context.clone()).await.unwrap();
+    assert_eq!(server.take_asked().into_iter().find(is_write), None, "it is said once");
+    server.change(TASK, "fix", |task| task["status"]["conditions"][0]["status"] = json!("True"));
+    let end = server.masked();
+    reconcile(read(&world), context).await.unwrap();
+    assert_eq!(server.masked(), end, "an end is for good");
+}

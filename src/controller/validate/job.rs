@@ -1,0 +1,77 @@
+//! The job and the pod of a task that can be run: everything that it names, resolved.
+
+use super::{PodParts, ValidTask};
+use crate::api::attempt::{Job, JobEnvironment, JobModel};
+use crate::api::environment::TranscriptPolicy;
+use crate::api::provider::Model;
+use crate::api::task::Repository;
+use crate::api::{AgentEnvironment, AgentEnvironmentSpec, AgentTask, ModelProvider, ModelProviderSpec};
+use crate::controller::observed::TaskId;
+use crate::names;
+
+pub(super) fn resolve(
+    task: &AgentTask,
+    id: &TaskId,
+    repository: &Repository,
+    environment: &AgentEnvironment,
+    provider: &ModelProvider,
+    model: Model,
+) -> ValidTask {
+    let attempt = id.attempt_name();
+    let keep_transcript = environment.spec.transcript == TranscriptPolicy::Keep;
+    let job = Job {
+        prompt: task.spec.prompt.clone(),
+        prompt_from: task.spec.prompt_from.as_ref().map(|source| source.config_map_key_ref.clone()),
+        instructions: task.spec.instructions.clone(),
+        repository: repository.clone(),
+        environment: job_environment(&environment.spec),
+        model: job_model(task, &provider.spec, model),
+        limits: task.spec.limits.clone(),
+        idle: task.spec.idle.clone(),
+        patch_artifact_name: names::patch_artifact(&attempt),
+        transcript_artifact_name: keep_transcript.then(|| names::transcript_artifact(&attempt)),
+    };
+    ValidTask {
+        job,
+        pod: pod_parts(&environment.spec),
+        environment_generation: environment.metadata.generation.unwrap_or_default(),
+        provider_generation: provider.metadata.generation.unwrap_or_default(),
+    }
+}
+
+fn job_environment(spec: &AgentEnvironmentSpec) -> JobEnvironment {
+    JobEnvironment {
+        env: spec.env.clone(),
+        setup: spec.setup.clone(),
+        network: spec.network.mode,
+        transcript: spec.transcript,
+        patch_excludes: spec.patch_excludes.clone(),
+        ca_bundle: spec.ca_bundle.as_ref().map(|source| source.config_map_key_ref.clone()),
+    }
+}
+
+fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> JobModel {
+    let Model { name, capabilities } = model;
+    JobModel {
+        provider_name: task.spec.model.provider_name.clone(),
+        name,
+        api: provider.api,
+        base_url: provider.base_url.clone(),
+        credentials_secret_name: provider.credentials_secret_name.clone(),
+        headers: provider.headers.clone(),
+        ca_bundle: provider.ca_bundle.as_ref().map(|source| source.config_map_key_ref.clone()),
+        retry: provider.retry.clone(),
+        reasoning_effort: task.spec.model.reasoning_effort,
+        capabilities,
+    }
+}
+
+fn pod_parts(spec: &AgentEnvironmentSpec) -> PodParts {
+    PodParts {
+        image: spec.image.clone(),
+        image_pull_secrets: spec.image_pull_secrets.clone(),
+        resources: spec.resources.clone(),
+        workspace_size: spec.workspace.size.to_quantity(),
+        settings: spec.pod.clone(),
+    }
+}
