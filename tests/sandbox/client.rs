@@ -187,6 +187,48 @@ async fn terminate_ends_children_in_sessions_of_their_own() {
     assert!(!sandbox.terminate(&op("a")).await.unwrap());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_escapes_by_killing_its_watcher_is_ended_and_nobody_else() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    sandbox.start(&boot, shell("server", "echo up; exec sleep 1000"), 0).await.unwrap();
+    // Each in a session of its own, one of them two forks away.
+    let script = "trap '' TERM HUP; setsid sleep 54321 & (setsid sh -c 'sleep 54321 & sleep 54321' &); \
+                  until test -e go; do sleep 0.01; done; kill -9 $PPID; sleep 54321";
+    sandbox.start(&boot, shell("a", script), 0).await.unwrap();
+    while sleepers(&supervisor) < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    fs::write(supervisor.path(&format!("{WORK}/go")), "").unwrap();
+    // Nobody saw how it ended, and it has no deadline: what it left is ended all the same, and at once.
+    assert!(matches!(finish(&sandbox, &op("a")).await.outcome, Outcome::Unknown { .. }));
+    for _ in 0..2000 {
+        if sleepers(&supervisor) == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(sleepers(&supervisor), 0);
+    let server = sandbox.observe(&op("server"), Duration::ZERO).await.unwrap();
+    assert_eq!(server.outcome, Outcome::Running);
+    assert_eq!(exit_of(&run(&sandbox, &boot, shell("b", "exit 4")).await).0, Known::Code(4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_terminal_of_a_phase_can_be_opened_by_its_path() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    // More than are set aside, one after the other: the last one still gets one of them.
+    for round in 0..20 {
+        let id = format!("tty-{round}");
+        let script = "echo x >$(tty) && echo y >/dev/stderr";
+        let command = podwright::sandbox::protocol::Start { tty: true, ..shell(&id, script) };
+        let ended = run(&sandbox, &boot, command).await;
+        assert_eq!((exit_of(&ended).0, text(&ended)), (Known::Code(0), "x\r\ny\r\n"), "round {round}");
+        sandbox.acknowledge(&boot, &op(&id)).await.unwrap();
+    }
+}
+
 /// Processes of the container that sleep for 54321 s.
 fn sleepers(supervisor: &Supervisor) -> usize {
     let processes = fs::read_dir(supervisor.path("/proc")).unwrap().flatten();

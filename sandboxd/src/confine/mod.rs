@@ -27,7 +27,8 @@ pub(crate) mod sys;
 mod tree;
 
 pub use launch::{Exit, Launch, LaunchError, Launched, read_exit};
-pub use nursery::{ConfineError, NURSERY_COMMAND, Nursery, Terminal, nursery_main};
+pub use nursery::{ConfineError, NURSERY_COMMAND, Nursery, Terminal, TerminalMaster, nursery_main};
 pub use policy::{Network, Policy, WRITABLE};
 pub use profile::{Insufficient, Profile, Support};
-pub use tree::{kill_all, kill_tree, terminate_tree};
+pub(crate) use tree::{count_others, parent_of};
+pub use tree::{kill_all, kill_strays, kill_tree, strays, terminate_tree};
