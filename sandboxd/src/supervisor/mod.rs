@@ -29,8 +29,8 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, getpid, set_dumpable_behavior, wait};
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use crate::confine::Support;
 use crate::confine::sys::init as sys;
-use crate::confine::{self, Support};
 use crate::protocol::{
     BootId, Closed, EndedBy, Exited, Heartbeat, Hello, PROTOCOL_VERSION, PhaseEnd, Profile, RpcError, Token,
     encode_error, encode_notice, encode_response,
@@ -121,10 +121,7 @@ impl Supervisor {
         let start = |source| ServeError::Os { what: "start a thread", source };
         Ok(Self {
             boot: BootId::from_random(random),
-            profile: Support::probe().ok().map(|support| match support.profile() {
-                confine::Profile::Strict => Profile::Strict,
-                confine::Profile::Reduced => Profile::Reduced,
-            }),
+            profile: Support::probe().ok().map(Support::profile),
             token: None,
             listener: listener::open().map_err(os("listen on the abstract socket"))?,
             streams: Vec::new(),

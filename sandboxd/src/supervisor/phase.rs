@@ -12,7 +12,7 @@ use rustix::process::{Pid, WaitStatus};
 use super::process::{Outlet, Started};
 use super::wipe::wipe;
 use crate::confine::{
-    self, Launch, LaunchError, Nursery, Policy, count_others, kill_all, kill_strays, kill_tree, strays,
+    Launch, LaunchError, Nursery, Policy, count_others, kill_all, kill_strays, kill_tree, strays,
 };
 use crate::protocol::{ErrorCode, Network, OpId, PhaseBegin, PhaseEndResult, Profile, RpcError, Start};
 
@@ -92,7 +92,7 @@ impl Phase {
     pub(super) fn begin(&mut self, request: PhaseBegin) -> Result<Profile, RpcError> {
         match self {
             Self::Open(open) if open.id == request.phase && open.network == request.network => {
-                Ok(open.profile())
+                Ok(open.nursery.profile())
             }
             Self::Open(open) => Err(conflict(format!("phase {} is open; end it first", open.id))),
             Self::Ending { id, .. } => Err(conflict(format!("phase {id} is ending"))),
@@ -107,7 +107,7 @@ impl Phase {
                     strays_suspected: false,
                     ending_strays: false,
                 };
-                let profile = open.profile();
+                let profile = open.nursery.profile();
                 *self = Self::Open(open);
                 Ok(profile)
             }
@@ -116,13 +116,6 @@ impl Phase {
 }
 
 impl OpenPhase {
-    fn profile(&self) -> Profile {
-        match self.nursery.profile() {
-            confine::Profile::Strict => Profile::Strict,
-            confine::Profile::Reduced => Profile::Reduced,
-        }
-    }
-
     /// Starts a command.
     pub(super) fn launch(&mut self, request: &Start) -> Result<Started, RpcError> {
         match self.launch_once(request) {
@@ -258,10 +251,6 @@ fn pipes(keep_input: bool) -> Result<Streams, LaunchFailure> {
 }
 
 fn start_nursery(network: Network) -> Result<Nursery, RpcError> {
-    let network = match network {
-        Network::Loopback => confine::Network::Loopback,
-        Network::Open => confine::Network::Open,
-    };
     let policy = Policy::sandbox(network)
         .map_err(|error| RpcError::new(ErrorCode::Internal, format!("cannot list the image: {error}")))?;
     Nursery::start(&policy).map_err(|error| RpcError::new(ErrorCode::Unconfinable, error.to_string()))

@@ -168,7 +168,7 @@ impl Process {
     /// The command's own process has ended: takes all that it wrote.
     pub(super) fn finish(&mut self, buffer: &mut [u8], now: Instant) -> Change {
         let Some(exit) = self.exit.take() else { return Change::default() };
-        self.ended = Some((read_exit(&exit).map_or(Exit::Lost, exit_of), now));
+        self.ended = Some((read_exit(&exit).unwrap_or(Exit::Lost), now));
         self.input = None;
         self.spent = None;
         self.deadline = None;
@@ -378,13 +378,4 @@ impl AsFd for Outlet {
 fn set_nonblocking(fd: impl AsFd) -> Result<(), Errno> {
     let flags = fcntl_getfl(&fd)?;
     fcntl_setfl(&fd, flags | OFlags::NONBLOCK)
-}
-
-/// A code or signal out of range was not made by the kernel: nobody knows then.
-fn exit_of(exit: confine::Exit) -> Exit {
-    match exit {
-        confine::Exit::Code(code) => u8::try_from(code).map_or(Exit::Lost, Exit::Code),
-        confine::Exit::Signal(signal) => u8::try_from(signal).map_or(Exit::Lost, Exit::Signal),
-        confine::Exit::Lost => Exit::Lost,
-    }
 }
