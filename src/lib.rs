@@ -1,5 +1,6 @@
 //! Podwright runs coding agents on Kubernetes. `docs/architecture.md` says what is where.
 
+#![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects"))]
 
 pub mod agent;

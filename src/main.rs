@@ -1,5 +1,7 @@
 //! `podwright`: one binary for the controller, the agent and the tools around them.
 
+#![forbid(unsafe_code)]
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;

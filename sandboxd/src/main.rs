@@ -9,10 +9,9 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let result: Result<u8, Box<dyn std::error::Error>> = match (arguments.next(), arguments.next()) {
         (None, _) => supervise(),
-        (Some(word), None) if word == "serve" => supervise(),
         (Some(word), None) if word == "attach" => attach::attach().map(|()| 0).map_err(Into::into),
-        (Some(word), None) if word == "nursery" => Ok(confine::nursery_main()),
-        (Some(_), _) => Err("usage: podwright-sandboxd [serve | attach]".into()),
+        (Some(word), None) if word == confine::NURSERY_COMMAND => Ok(confine::nursery_main()),
+        (Some(_), _) => Err("usage: podwright-sandboxd [attach]".into()),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -9,7 +9,7 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::core::Status;
 use serde_json::json;
 
-use super::encoding::{DecodeError, Encoded, decode};
+use super::encoding::Encoded;
 use crate::api::attempt::ArtifactRef;
 use crate::names;
 
@@ -30,7 +30,7 @@ pub struct ConfigMapSink {
     api: Api<ConfigMap>,
 }
 
-/// Why an artifact was not kept or not read.
+/// Why an artifact was not kept.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// The ConfigMap is not there, or this account has no right on it.
@@ -40,22 +40,6 @@ pub enum SinkError {
         name: String,
         /// What the API server said.
         message: String,
-    },
-    /// The ConfigMap has no such key.
-    #[error("the ConfigMap {name} has no key {key}")]
-    NoKey {
-        /// The ConfigMap.
-        name: String,
-        /// The key.
-        key: String,
-    },
-    /// The content is not what the digest says.
-    #[error("the ConfigMap {name}: {source}")]
-    Decode {
-        /// The ConfigMap.
-        name: String,
-        /// What is wrong with it.
-        source: DecodeError,
     },
     /// The API server failed.
     #[error("cannot reach the ConfigMap {name}: {source}")]
@@ -93,21 +77,9 @@ impl ConfigMapSink {
             bytes: i64::try_from(artifact.bytes).unwrap_or(i64::MAX),
         })
     }
-
-    /// The content of an artifact, after its digest was checked.
-    ///
-    /// # Errors
-    /// [`SinkError`]
-    pub async fn get(&self, artifact: &ArtifactRef) -> Result<Vec<u8>, SinkError> {
-        let (name, key) = (&artifact.config_map_name, &artifact.key);
-        let map = with_retries(name, || self.api.get(name)).await?;
-        let data = map.binary_data.unwrap_or_default().remove(key);
-        let Some(data) = data else { return Err(SinkError::NoKey { name: name.clone(), key: key.clone() }) };
-        decode(&data.0, &artifact.sha256).map_err(|source| SinkError::Decode { name: name.clone(), source })
-    }
 }
 
-/// Both calls are idempotent, so whatever may pass is tried again.
+/// The call is idempotent, so whatever may pass is tried again.
 async fn with_retries<T, F: Future<Output = kube::Result<T>>>(
     name: &str,
     mut call: impl FnMut() -> F,
@@ -160,10 +132,6 @@ mod tests {
     fn failure(code: u16, reason: &str) -> Response<Body> {
         let body = json!({ "kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": reason });
         answer(StatusCode::from_u16(code).unwrap(), &body)
-    }
-
-    fn map(key: &str, data: &[u8]) -> Value {
-        json!({ "metadata": { "name": "fix-1-patch" }, "binaryData": { key: STANDARD.encode(data) } })
     }
 
     #[tokio::test]
@@ -220,28 +188,5 @@ mod tests {
         };
         let (result, ()) = tokio::join!(sink.put("fix-1-patch", "patch.zst", &artifact), scenario);
         assert!(matches!(result, Err(SinkError::Api { .. })), "{result:?}");
-    }
-
-    #[tokio::test]
-    async fn what_is_read_is_checked() {
-        let artifact = encode(b"the patch").unwrap();
-        let forged = encode(b"another").unwrap();
-        for (key, data, fine) in
-            [("k", &artifact.data, true), ("k", &forged.data, false), ("other", &artifact.data, false)]
-        {
-            let (sink, mut api) = sink();
-            let reference = ArtifactRef {
-                config_map_name: "fix-1-patch".to_owned(),
-                key: "k".to_owned(),
-                sha256: artifact.sha256.clone(),
-                bytes: 9,
-            };
-            let scenario = async {
-                let (_, send) = api.next_request().await.unwrap();
-                send.send_response(answer(StatusCode::OK, &map(key, data)));
-            };
-            let (content, ()) = tokio::join!(sink.get(&reference), scenario);
-            assert_eq!(content.ok().as_deref(), fine.then_some(&b"the patch"[..]));
-        }
     }
 }

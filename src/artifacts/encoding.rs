@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use sha2::{Digest, Sha256};
+use podwright_sandboxd::protocol::Digest;
 
 /// Bytes of an encoded artifact. A ConfigMap takes 1 MiB, etcd 1.5 MiB with everything around it.
 pub const ENCODED_MAX: usize = 900 * 1024;
@@ -68,7 +68,7 @@ pub fn encode(content: &[u8]) -> Result<Encoded, TooLarge> {
     if data.len() > ENCODED_MAX {
         return Err(TooLarge { bytes, encoded: data.len() });
     }
-    Ok(Encoded { data, sha256: sha256(content), bytes })
+    Ok(Encoded { data, sha256: Digest::of(content).to_string(), bytes })
 }
 
 /// The content of an artifact whose digest is `expected`.
@@ -82,7 +82,7 @@ pub fn decode(data: &[u8], expected: &str) -> Result<Vec<u8>, DecodeError> {
     if content.len() as u64 > DECODED_MAX {
         return Err(DecodeError::TooLarge);
     }
-    let found = sha256(&content);
+    let found = Digest::of(&content).to_string();
     if found == expected {
         Ok(content)
     } else {
@@ -94,10 +94,6 @@ pub fn decode(data: &[u8], expected: &str) -> Result<Vec<u8>, DecodeError> {
 pub fn inline(text: &str) -> bool {
     // Escapes only make it longer, so what is over the bound by itself need not be encoded.
     text.len() <= INLINE_MAX && serde_json::to_string(text).is_ok_and(|json| json.len() <= INLINE_MAX)
-}
-
-fn sha256(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -72,6 +72,8 @@ pub async fn checkout(fetched: &Fetched, layout: &Layout, git: &Git) -> Result<(
         .map_err(failed)?;
     // What was for this one run only; the sandbox's git makes its own decisions.
     fs::write(git_dir.join("config"), config(fetched, ""))?;
+    // Now or never: from the next line on the sandbox may write it.
+    fs::copy(git_dir.join("index"), layout.base_index())?;
 
     record.stage = Stage::CheckedOut;
     record::write(&layout.private(), &record)?;

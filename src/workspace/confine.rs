@@ -35,12 +35,10 @@ const LENGTH_DIGITS: usize = 8;
 const INSTRUCTIONS_MAX: usize = 1 << 20;
 
 /// What is asked of the kernel's confinement (Landlock).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confinement {
     /// No Landlock, or one older than Linux 6.2 (ABI 3: writing includes truncating): nothing is run.
     Required,
-    /// As much as the kernel has, also none.
-    BestEffort,
 }
 
 /// What a git child may reach; everything else is refused by the kernel.
@@ -61,7 +59,6 @@ pub(crate) struct Instructions {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) directory: PathBuf,
     pub(crate) access: Access,
-    pub(crate) confinement: Confinement,
     /// Bytes that any one file may grow to.
     pub(crate) file_max: u64,
     pub(crate) credential: Option<askpass::Answer>,
@@ -74,12 +71,9 @@ enum ChildError {
     Instructions(io::Error),
     #[error(
         "this kernel has no sufficient Landlock (Linux 6.2 or newer with `landlock` in its list of LSMs is \
-         needed), and the environment says `confinement: Required`: use such nodes, or set \
-         `confinement: BestEffort` on the AgentEnvironment"
+         needed): use such nodes"
     )]
     NoLandlock,
-    #[error("cannot apply Landlock: {0}")]
-    Landlock(RulesetError),
     #[error("cannot limit the size of files: {0}")]
     Limit(rustix::io::Errno),
     #[error("cannot hand over the credential: {0}")]
@@ -134,14 +128,9 @@ fn prepare() -> Result<(Command, PathBuf), ChildError> {
     }
     let limit = Rlimit { current: Some(instructions.file_max), maximum: Some(instructions.file_max) };
     setrlimit(Resource::Fsize, limit).map_err(ChildError::Limit)?;
-    let status = restrict(&instructions.access, instructions.confinement).map_err(|error| {
-        // A hard requirement that the kernel lacks is an error of the rule set.
-        match instructions.confinement {
-            Confinement::Required => ChildError::NoLandlock,
-            Confinement::BestEffort => ChildError::Landlock(error),
-        }
-    })?;
-    if instructions.confinement == Confinement::Required && status.ruleset == RulesetStatus::NotEnforced {
+    // A hard requirement that the kernel lacks is an error of the rule set.
+    let status = restrict(&instructions.access).map_err(|_| ChildError::NoLandlock)?;
+    if status.ruleset == RulesetStatus::NotEnforced {
         return Err(ChildError::NoLandlock);
     }
     Ok((command, instructions.program))
@@ -162,15 +151,11 @@ fn read_instructions() -> io::Result<Instructions> {
     serde_json::from_slice(&body).map_err(io::Error::other)
 }
 
-fn restrict(access: &Access, confinement: Confinement) -> Result<RestrictionStatus, RulesetError> {
-    let level = match confinement {
-        Confinement::Required => CompatLevel::HardRequirement,
-        Confinement::BestEffort => CompatLevel::BestEffort,
-    };
+fn restrict(access: &Access) -> Result<RestrictionStatus, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let connect = access.connect.iter().map(|port| Ok(NetPort::new(*port, AccessNet::ConnectTcp)));
     Ruleset::default()
-        .set_compatibility(level)
+        .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(ABI::V3))?
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(ABI::V5))?

@@ -71,7 +71,6 @@ pub struct Git {
     helper: PathBuf,
     program: PathBuf,
     exec_path: PathBuf,
-    confinement: Confinement,
 }
 
 /// Why a git child gave no result.
@@ -169,11 +168,11 @@ impl Git {
     ///
     /// # Errors
     /// [`GitError::Missing`] without git.
-    pub fn with_helper(helper: PathBuf, confinement: Confinement) -> Result<Self, GitError> {
+    pub fn with_helper(helper: PathBuf, Confinement::Required: Confinement) -> Result<Self, GitError> {
         let first = |paths: &[&str]| paths.iter().map(PathBuf::from).find(|path| path.exists());
         let program = first(&PROGRAMS).ok_or(GitError::Missing)?;
         let exec_path = first(&EXEC_PATHS).ok_or(GitError::Missing)?;
-        Ok(Self { helper, program, exec_path, confinement })
+        Ok(Self { helper, program, exec_path })
     }
 
     /// A run that may read and write `directory` and nothing else that is not git's own.
@@ -352,7 +351,6 @@ impl Run<'_> {
             environment: self.environment.clone(),
             directory: self.directory.clone(),
             access: self.access.clone(),
-            confinement: self.git.confinement,
             file_max: FILE_MAX,
             credential,
         }

@@ -100,4 +100,10 @@ impl Layout {
     pub(crate) fn git_dir(&self) -> PathBuf {
         self.private().join("git")
     }
+
+    /// The index that the checkout wrote with the files: every path of the base commit, and the ids of its
+    /// directories. Kept because reading a large tree anew is most of a proof's time.
+    pub(crate) fn base_index(&self) -> PathBuf {
+        self.private().join("index")
+    }
 }

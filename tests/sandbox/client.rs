@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use podwright::sandbox::protocol::{Digest, EndedBy, ErrorCode, FileImage, Network};
+use podwright::sandbox::protocol::{Digest, EndedBy, ErrorCode, FileImage, FileState, Network, PathState};
 use podwright::sandbox::{
     ChildDial, Dial, DialError, Edit, Known, Link, NewFile, Observation, Options, Outcome, Sandbox,
     SandboxError, TokenFile, Transport,
@@ -187,6 +187,48 @@ async fn terminate_ends_children_in_sessions_of_their_own() {
     assert!(!sandbox.terminate(&op("a")).await.unwrap());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_escapes_by_killing_its_watcher_is_ended_and_nobody_else() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    sandbox.start(&boot, shell("server", "echo up; exec sleep 1000"), 0).await.unwrap();
+    // Each in a session of its own, one of them two forks away.
+    let script = "trap '' TERM HUP; setsid sleep 54321 & (setsid sh -c 'sleep 54321 & sleep 54321' &); \
+                  until test -e go; do sleep 0.01; done; kill -9 $PPID; sleep 54321";
+    sandbox.start(&boot, shell("a", script), 0).await.unwrap();
+    while sleepers(&supervisor) < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    fs::write(supervisor.path(&format!("{WORK}/go")), "").unwrap();
+    // Nobody saw how it ended, and it has no deadline: what it left is ended all the same, and at once.
+    assert!(matches!(finish(&sandbox, &op("a")).await.outcome, Outcome::Unknown { .. }));
+    for _ in 0..2000 {
+        if sleepers(&supervisor) == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(sleepers(&supervisor), 0);
+    let server = sandbox.observe(&op("server"), Duration::ZERO).await.unwrap();
+    assert_eq!(server.outcome, Outcome::Running);
+    assert_eq!(exit_of(&run(&sandbox, &boot, shell("b", "exit 4")).await).0, Known::Code(4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_terminal_of_a_phase_can_be_opened_by_its_path() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    // More than are set aside, one after the other: the last one still gets one of them.
+    for round in 0..20 {
+        let id = format!("tty-{round}");
+        let script = "echo x >$(tty) && echo y >/dev/stderr";
+        let command = podwright::sandbox::protocol::Start { tty: true, ..shell(&id, script) };
+        let ended = run(&sandbox, &boot, command).await;
+        assert_eq!((exit_of(&ended).0, text(&ended)), (Known::Code(0), "x\r\ny\r\n"), "round {round}");
+        sandbox.acknowledge(&boot, &op(&id)).await.unwrap();
+    }
+}
+
 /// Processes of the container that sleep for 54321 s.
 fn sleepers(supervisor: &Supervisor) -> usize {
     let processes = fs::read_dir(supervisor.path("/proc")).unwrap().flatten();
@@ -270,7 +312,11 @@ async fn files_are_changed_once_and_only_as_they_were() {
     assert_eq!(fs::read(supervisor.path(&format!("{WORK}/dir/b"))).unwrap(), long);
     let paths: Vec<String> = ["a", "dir/b"].map(Into::into).to_vec();
     let states = sandbox.fs_state(WORK, &paths).await.unwrap();
-    assert_eq!(states.iter().map(|s| s.path.as_str()).collect::<Vec<_>>(), ["a", "dir/b"]);
+    let (sha256, size) = (Digest::of(&long), long.len() as u64);
+    let found = [FileState::Absent, FileState::File { sha256, size, executable: true }];
+    let expected: Vec<PathState> =
+        paths.into_iter().zip(found).map(|(path, state)| PathState { path, state }).collect();
+    assert_eq!(states, expected);
 
     fs::write(supervisor.path(&format!("{WORK}/a")), "edited").unwrap();
     let refused = sandbox.fs_apply(op("again"), WORK, &edits).await.unwrap_err();
@@ -332,12 +378,13 @@ async fn cuts_in_the_middle_of_a_command_lose_and_repeat_nothing() {
     let command = shell("a", script);
     let mut link = sandbox.link();
     let cutter = tokio::spawn(async move {
-        for _ in 0..10 {
-            link.wait_for(|link| matches!(link, Link::Up(_))).await.unwrap();
+        // By their numbers: a connection can be there again before anybody has looked at its loss.
+        for stream in 1..=10 {
+            link.wait_for(|link| matches!(link, Link::Up(boot) if boot.stream == stream)).await.unwrap();
             tokio::time::sleep(Duration::from_millis(10)).await;
             cut.send_modify(|count| *count += 1);
-            link.wait_for(|link| !matches!(link, Link::Up(_))).await.unwrap();
         }
+        link.wait_for(|link| matches!(link, Link::Up(boot) if boot.stream == 11)).await.unwrap();
         cut
     });
     sandbox.start(&boot, command.clone(), 0).await.unwrap();
@@ -350,7 +397,6 @@ async fn cuts_in_the_middle_of_a_command_lose_and_repeat_nothing() {
         }
     };
     let _cut = cutter.await.unwrap();
-    assert_eq!(sandbox.ready().await.unwrap().stream, 11);
     assert_eq!(String::from_utf8(output).unwrap(), expected);
     let Outcome::Exited(ended) = outcome else { panic!("{outcome:?}") };
     assert_eq!((ended.exit, ended.record.sha256), (Known::Code(5), Digest::of(expected.as_bytes())));

@@ -1,9 +1,10 @@
 //! Who may speak to the supervisor, and for how long.
 
 use podwright::sandbox::protocol::{
-    BootId, ErrorCode, Network, PROTOCOL_VERSION, PhaseBegin, ServerFrame, ServerNotice, Start, Terminate,
-    Token, encode_request,
+    Ack, BootId, CREDIT_BYTES, ErrorCode, Network, PROTOCOL_VERSION, PhaseBegin, ServerFrame, ServerNotice,
+    Start, Terminate, Token, encode_notice, encode_request,
 };
+use podwright::sandbox::{Known, Outcome};
 
 use crate::harness::{INSIDE, RawStream, Supervisor, WORK, finish, initialize, op, shell};
 
@@ -59,7 +60,8 @@ fn strangers_have_two_places_and_two_seconds() {
 #[test]
 fn who_has_a_parent_in_the_sandbox_is_turned_away() {
     let supervisor = Supervisor::boot();
-    let script = format!("{INSIDE} attach & wait");
+    // A shell gives what it starts in the background no input, and without input `attach` would end before a greeting.
+    let script = format!("exec 3<&0; {INSIDE} attach <&3 & wait");
     let argv = supervisor.exec(&["/bin/sh", "-c", &script]);
     assert!(RawStream::open(&argv).next().is_none());
     supervisor.stream().hello();
@@ -80,11 +82,15 @@ fn another_user_is_turned_away() {
 async fn a_command_cannot_reach_the_supervisor() {
     let supervisor = Supervisor::boot();
     let (sandbox, boot) = supervisor.ready().await;
-    let mut command = shell("a", "");
-    command.argv = vec![INSIDE.into(), "attach".into()];
+    let argv = vec![INSIDE.into(), "attach".into()];
+    // With an input that stays open: it would wait for a greeting.
+    let command = Start { argv, pipe_stdin: true, ..shell("a", "") };
     sandbox.start(&boot, command, 0).await.unwrap();
     let ended = finish(&sandbox, &op("a")).await;
-    assert!(!String::from_utf8_lossy(&ended.output.head).contains("hello"), "{ended:?}");
+    let said = String::from_utf8_lossy(&ended.output.head);
+    assert!(said.contains("cannot reach the supervisor"), "{ended:?}");
+    let Outcome::Exited(known) = &ended.outcome else { panic!("{ended:?}") };
+    assert_eq!(known.exit, Known::Code(2));
 }
 
 #[test]
@@ -107,17 +113,34 @@ fn unacknowledged_output_stops_at_the_credit_and_answers_overtake_it() {
     stream.call(&PhaseBegin { phase: op("phase"), network: Network::Loopback }).unwrap().unwrap();
     let command = Start { deadline_ms: Some(60_000), ..shell("a", "head -c 3000000 /dev/zero") };
     stream.send(&encode_request(1, &command).unwrap());
-    let mut pushed = 0;
-    let record = loop {
+    let (mut pushed, mut record) = (0, None);
+    // Everything that may be pushed, and the end, in whatever order they come.
+    while pushed < CREDIT_BYTES || record.is_none() {
         match stream.next().unwrap() {
             ServerFrame::Notice(ServerNotice::Output(output)) => {
                 assert_eq!(output.seq, pushed);
                 pushed += output.chunk.0.len() as u64;
             }
-            ServerFrame::Notice(ServerNotice::Exited(exited)) => break exited.record,
+            ServerFrame::Notice(ServerNotice::Exited(exited)) => record = Some(exited.record),
             ServerFrame::Response { .. } | ServerFrame::Notice(_) => {}
         }
-    };
-    assert_eq!(record.bytes, 3_000_000);
-    assert!(pushed <= podwright::sandbox::protocol::CREDIT_BYTES, "{pushed}");
+    }
+    assert_eq!((pushed, record.unwrap().bytes), (CREDIT_BYTES, 3_000_000));
+
+    // The rest waits, and a question is answered all the same.
+    stream.send(&encode_request(2, &Terminate { process_id: op("a") }).unwrap());
+    loop {
+        match stream.next().unwrap() {
+            ServerFrame::Response { id: 2, result } => break assert!(result.is_ok()),
+            ServerFrame::Notice(ServerNotice::Output(output)) => panic!("{} is over the credit", output.seq),
+            ServerFrame::Response { .. } | ServerFrame::Notice(_) => {}
+        }
+    }
+    // It goes on from where it stopped.
+    stream.send(&encode_notice(&Ack { process_id: op("a"), seq: 1 }).unwrap());
+    loop {
+        if let ServerFrame::Notice(ServerNotice::Output(output)) = stream.next().unwrap() {
+            break assert_eq!((output.seq, output.chunk.0.len()), (CREDIT_BYTES, 1));
+        }
+    }
 }

@@ -95,14 +95,28 @@ async fn files_are_the_blobs_bytes_whatever_the_attributes_say() {
 async fn hooks_and_filters_of_the_repository_do_not_run() {
     let server = Server::start();
     let source = server.repository("app.git");
-    let marker = source.path.join("../ran");
-    let script = format!("#!/bin/sh\ntouch {}\n", marker.display());
-    source.write(".gitattributes", "* filter=evil\n").write("a", "x\n").write("hooks/post-checkout", &script);
-    source.git(&["config", "filter.evil.clean", "cat"]);
-    source.commit("first");
+    source.write("a", "x\n").write(".gitattributes", "* filter=evil\n").commit("first");
     let volumes = Volumes::new();
-    volumes.prepare(&spec(server.url("open/app.git"), "main")).await;
-    assert!(!marker.exists());
+    let (fetched, _) = volumes.prepare(&spec(server.url("open/app.git"), "main")).await;
+
+    let tree = volumes.worktree();
+    let marker = volumes.directory.path().join("ran");
+    let touch = format!("touch {}", marker.display());
+    let hook = tree.join(".git/hooks/post-index-change");
+    volumes.write(".git/hooks/post-index-change", format!("#!/bin/sh\n{touch}-hook\n"));
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    volumes.write(".git/info/attributes", "* filter=evil\n");
+    git(&tree, &["config", "filter.evil.smudge", &format!("{touch}-filter; cat")]);
+    let ran = |name: &str| std::fs::remove_file(volumes.directory.path().join(format!("ran-{name}"))).is_ok();
+    // An ordinary git runs both.
+    std::fs::remove_file(tree.join("a")).unwrap();
+    git(&tree, &["read-tree", "--reset", "-u", "HEAD"]);
+    assert!(ran("hook") && ran("filter"));
+
+    volumes.stop_in_the_middle_of_the_checkout();
+    checkout(&fetched, &volumes.layout, &confined_git()).await.unwrap();
+    assert!(!ran("hook") && !ran("filter"));
+    assert_eq!(std::fs::read(tree.join("a")).unwrap(), b"x\n");
 }
 
 #[tokio::test]
@@ -138,10 +152,7 @@ async fn half_a_checkout_is_made_again() {
     source.write("a.txt", "one\n").commit("first");
     let volumes = Volumes::new();
     let (fetched, _) = volumes.prepare(&spec(server.url("open/app.git"), "main")).await;
-    // As if the agent had died in the middle.
-    let record = volumes.directory.path().join("repo/app/record.json");
-    let text = std::fs::read_to_string(&record).unwrap().replace("CheckedOut", "CheckingOut");
-    std::fs::write(&record, text).unwrap();
+    volumes.stop_in_the_middle_of_the_checkout();
     std::fs::remove_file(volumes.worktree().join(".git/HEAD")).unwrap();
     checkout(&fetched, &volumes.layout, &confined_git()).await.unwrap();
     assert_eq!(git(&volumes.worktree(), &["status", "--porcelain"]), "");

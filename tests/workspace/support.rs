@@ -119,6 +119,14 @@ impl Volumes {
         std::fs::write(path, content).unwrap();
     }
 
+    /// As if the agent had died while it wrote the work tree.
+    pub(crate) fn stop_in_the_middle_of_the_checkout(&self) {
+        let record = self.directory.path().join("repo/app/record.json");
+        let text = std::fs::read_to_string(&record).unwrap();
+        assert!(text.contains("CheckedOut"), "{text}");
+        std::fs::write(&record, text.replace("CheckedOut", "CheckingOut")).unwrap();
+    }
+
     pub(crate) async fn fetch(&self, spec: &FetchSpec) -> Result<Fetched, FetchError> {
         fetch(spec, &self.layout, &confined_git()).await
     }

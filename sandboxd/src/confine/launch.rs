@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::Exit;
+
 /// A command to start. Everything is passed by value; nothing of the supervisor's environment is inherited.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
@@ -26,17 +28,6 @@ pub struct Launched {
     pub pid: rustix::process::Pid,
     /// Readable once the main process has ended: see [`read_exit`].
     pub exit: OwnedFd,
-}
-
-/// How the main process of a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// It exited with this code.
-    Code(i32),
-    /// This signal ended it.
-    Signal(i32),
-    /// Its subreaper was killed first, so nobody knows. To be reported as an unknown end, never as success.
-    Lost,
 }
 
 /// Why a command does not run. None of its code has run, except perhaps after [`LaunchError::Lost`].
@@ -79,30 +70,15 @@ pub enum LaunchError {
     Lost,
 }
 
-/// Bytes of the record that a subreaper writes: what happened and its number, as two little-endian words.
-pub(super) const EXIT_RECORD: usize = 8;
+/// Bytes of the record that a subreaper writes: what happened, and its number.
+pub(super) const EXIT_RECORD: usize = 2;
 
-impl Exit {
-    pub(super) fn to_record(self) -> [u8; EXIT_RECORD] {
-        let (kind, value) = match self {
-            Self::Code(code) => (0u32, code),
-            Self::Signal(signal) => (1, signal),
-            Self::Lost => (2, 0),
-        };
-        let mut record = [0; EXIT_RECORD];
-        record[..4].copy_from_slice(&kind.to_le_bytes());
-        record[4..].copy_from_slice(&value.to_le_bytes());
-        record
-    }
-
-    fn from_record(record: [u8; EXIT_RECORD]) -> Self {
-        let [k0, k1, k2, k3, v0, v1, v2, v3] = record;
-        let value = i32::from_le_bytes([v0, v1, v2, v3]);
-        match u32::from_le_bytes([k0, k1, k2, k3]) {
-            0 => Self::Code(value),
-            1 => Self::Signal(value),
-            _ => Self::Lost,
-        }
+/// How a subreaper says how its command ended.
+pub(super) fn exit_record(exit: Exit) -> [u8; EXIT_RECORD] {
+    match exit {
+        Exit::Code(code) => [0, code],
+        Exit::Signal(signal) => [1, signal],
+        Exit::Lost => [2, 0],
     }
 }
 
@@ -114,7 +90,11 @@ pub fn read_exit(exit: impl AsFd) -> io::Result<Exit> {
     let mut file = std::fs::File::from(exit.as_fd().try_clone_to_owned()?);
     let mut record = [0; EXIT_RECORD];
     match file.read_exact(&mut record) {
-        Ok(()) => Ok(Exit::from_record(record)),
+        Ok(()) => Ok(match record {
+            [0, code] => Exit::Code(code),
+            [1, signal] => Exit::Signal(signal),
+            _ => Exit::Lost,
+        }),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Exit::Lost),
         Err(error) => Err(error),
     }

@@ -4,7 +4,7 @@
 //! maintenance, agent), which takes away its own rights first and then starts every command of its phase: all of
 //! them share one Landlock domain, so they can signal each other, and none can signal, trace, blind or slow down
 //! the supervisor. In [`Network::Loopback`] a command can connect to nothing by itself: the kernel hands each
-//! `connect`, `bind` and `listen` to the supervisor, which makes the socket in the command's place.
+//! `socket`, `connect` and `bind` to the supervisor, which makes the socket in the command's place.
 //!
 //! What each layer is for:
 //!
@@ -26,8 +26,10 @@ mod profile;
 pub(crate) mod sys;
 mod tree;
 
-pub use launch::{Exit, Launch, LaunchError, Launched, read_exit};
-pub use nursery::{ConfineError, NURSERY_COMMAND, Nursery, Terminal, nursery_main};
-pub use policy::{Network, Policy, WRITABLE};
-pub use profile::{Insufficient, Profile, Support};
-pub use tree::{kill_all, kill_tree, terminate_tree};
+pub use crate::protocol::{Exit, Network, Profile};
+pub use launch::{Launch, LaunchError, Launched, read_exit};
+pub use nursery::{ConfineError, NURSERY_COMMAND, Nursery, Terminal, TerminalMaster, nursery_main};
+pub use policy::{Policy, WRITABLE};
+pub use profile::{Insufficient, Support};
+pub(crate) use tree::{count_others, parent_of};
+pub use tree::{kill_all, kill_strays, kill_tree, strays, terminate_tree};

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::protocol::Network;
+
 /// What every command of one phase may reach. Serialised once, from the supervisor to the nursery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
@@ -15,16 +17,6 @@ pub struct Policy {
     pub writable: Vec<PathBuf>,
     /// What the commands may connect to.
     pub network: Network,
-}
-
-/// What the commands of a phase may connect to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Network {
-    /// The pod's own network, unfiltered but for the socket families that nobody needs: the setup phase.
-    Open,
-    /// Only TCP listeners that commands of the same phase opened, on loopback. Every `connect`, `bind` and
-    /// `listen` is done by the supervisor in the command's place.
-    Loopback,
 }
 
 /// Where commands may write: the work tree, the home directory, and memory that is the container's own.

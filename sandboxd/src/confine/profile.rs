@@ -4,17 +4,7 @@ use landlock::ABI;
 use serde::{Deserialize, Serialize};
 
 use super::sys;
-
-/// How strong the confinement is on this kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Profile {
-    /// Landlock ABI 3 (Linux 6.2) or newer: files are confined. Signals to the supervisor are refused by number
-    /// alone, and before ABI 4 (Linux 6.7) commands have no network at all, not even loopback, because nothing
-    /// would back up the mediation of connections.
-    Reduced,
-    /// Landlock ABI 6 (Linux 6.12) or newer: signals and abstract sockets cannot leave the phase either.
-    Strict,
-}
+use crate::protocol::Profile;
 
 /// What the kernel offers, found out once at the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -14,8 +14,6 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two sweeps, for the kernel to carry out the last one.
 const PAUSE: Duration = Duration::from_millis(1);
-/// A sweep can miss a process that is forked during it by one that ends. So many in a row cannot, but for a fork bomb.
-const QUIET_SWEEPS: u32 = 3;
 
 /// Ends a command and every descendant, also those in sessions of their own. `pid` is [`super::Launched::pid`], which
 /// ends by itself when the last of them has. Blocks for some milliseconds.
@@ -38,21 +36,34 @@ pub fn kill_tree(pid: Pid) -> io::Result<()> {
     }
 }
 
-/// Ends the living children of a process that are not in `known`, and all their descendants. Returns how many there
-/// were.
-pub(super) fn kill_children(pid: Pid, known: &BTreeSet<i32>) -> io::Result<usize> {
+/// The living children of this process that are not in `known`. Process 1 has such when a command killed its own
+/// subreaper: the command's processes have come to it.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn strays(known: &BTreeSet<i32>) -> io::Result<BTreeSet<i32>> {
+    let mut strays = children(&processes()?, rustix::process::getpid().as_raw_pid());
+    strays.retain(|stray| !known.contains(stray));
+    Ok(strays)
+}
+
+/// Ends these processes and every descendant, while the caller's other threads reap. What is forked during it by one
+/// that ends may be missed, and becomes a stray in its turn: look for [`strays`] again until there are none.
+///
+/// # Errors
+/// When some survive 5 s: see [`kill_tree`].
+pub fn kill_strays(strays: &BTreeSet<i32>) -> io::Result<()> {
     let mut sweeper = Sweeper::new();
-    let mut quiet = 0;
-    while quiet < QUIET_SWEEPS {
+    loop {
         let processes = processes()?;
-        let mut strays = children(&processes, pid.as_raw_pid());
-        strays.retain(|stray| !known.contains(stray));
-        let below = descendants(&processes, &strays);
-        strays.extend(below);
-        quiet = if strays.is_empty() { quiet + 1 } else { 0 };
-        sweeper.sweep(&strays)?;
+        let mut alive = descendants(&processes, strays);
+        alive
+            .extend(strays.iter().filter(|stray| processes.get(stray).is_some_and(|process| !process.ended)));
+        if alive.is_empty() {
+            return Ok(());
+        }
+        sweeper.sweep(&alive)?;
     }
-    Ok(sweeper.stopped.len())
 }
 
 /// Asks a command and every descendant to end (SIGTERM), in one sweep: what is started meanwhile may miss it.
@@ -87,10 +98,18 @@ pub fn kill_all() -> io::Result<()> {
     }
 }
 
-/// Whether a process runs, stopped or not.
-pub(super) fn is_alive(pid: i32) -> bool {
-    let stat = std::fs::read(format!("/proc/{pid}/stat"));
-    stat.ok().and_then(|stat| parse(&stat)).is_some_and(|process| !process.ended)
+/// The parent of a process, 0 when that is in another namespace. None when there is no such process.
+pub(crate) fn parent_of(pid: i32) -> Option<i32> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parse(&stat).map(|process| process.parent)
+}
+
+/// How many processes there are besides this one.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub(crate) fn count_others() -> io::Result<usize> {
+    Ok(processes()?.len().saturating_sub(1))
 }
 
 /// Stops what is new to it, and ends all once nothing is.
@@ -213,5 +232,12 @@ mod tests {
         assert_eq!(below(1), BTreeSet::from([5, 6, 7, 8]));
         assert_eq!(children(&processes, 5), BTreeSet::new());
         assert_eq!(children(&processes, 1), BTreeSet::from([5, 8]));
+    }
+
+    #[test]
+    fn a_parent_is_found() {
+        let me = rustix::process::getpid().as_raw_pid();
+        assert_eq!(parent_of(me), rustix::process::getppid().map(Pid::as_raw_pid));
+        assert_eq!(parent_of(-1), None);
     }
 }

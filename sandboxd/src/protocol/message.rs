@@ -72,7 +72,7 @@ macro_rules! requests {
 }
 
 macro_rules! notices {
-    ($(#[$enum_doc:meta])* $enum:ident; $($(#[$doc:meta])* $name:ident = $method:literal;)*) => {
+    ($(#[$enum_doc:meta])* $enum:ident; $($(#[$doc:meta])* $name:ident;)*) => {
         $(#[$enum_doc])*
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum $enum {
@@ -82,7 +82,7 @@ macro_rules! notices {
         impl $enum {
             fn parse(method: &str, params: &RawValue) -> Result<Self, RpcError> {
                 match method {
-                    $($method => parse_params(method, params).map(Self::$name),)*
+                    $(<$name as Notice>::METHOD => parse_params(method, params).map(Self::$name),)*
                     _ => Err(unknown_method(method)),
                 }
             }
@@ -119,24 +119,24 @@ notices! {
     /// A notice of the client.
     ClientNotice;
     /// It is alive.
-    Heartbeat = "heartbeat";
+    Heartbeat;
     /// Output has arrived.
-    Ack = "process/ack";
+    Ack;
 }
 
 notices! {
     /// A notice of the supervisor.
     ServerNotice;
     /// Its greeting.
-    Hello = "hello";
+    Hello;
     /// It is alive.
-    Heartbeat = "heartbeat";
+    Heartbeat;
     /// Output.
-    Output = "process/output";
+    Output;
     /// A process has ended.
-    Exited = "process/exited";
+    Exited;
     /// A process's output has ended.
-    Closed = "process/closed";
+    Closed;
 }
 
 macro_rules! notice_names {

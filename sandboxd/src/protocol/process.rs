@@ -172,7 +172,8 @@ pub struct Exited {
     pub record: ExitRecord,
 }
 
-/// `process/closed`, a notice of the supervisor: nobody holds the process's output any more.
+/// `process/closed`, a notice of the supervisor: nobody holds the process's output any more. The exec-server protocol
+/// has it, for clients that follow what a process leaves in the background; the agent's record ends with [`Exited`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Closed {

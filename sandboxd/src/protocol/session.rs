@@ -43,12 +43,14 @@ pub struct InitializeResult {
     pub phase: Option<OpId>,
 }
 
-/// How far commands are confined.
+/// How far commands are confined on this kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Profile {
-    /// Landlock ABI 6 or later: files, network, signals and abstract sockets.
+    /// Landlock ABI 6 (Linux 6.12) or later: files, network, signals and abstract sockets.
     Strict,
-    /// Landlock ABI 3 to 5: files and network; signals to the supervisor are refused by number alone.
+    /// Landlock ABI 3 (Linux 6.2) to 5: files and network; signals to the supervisor are refused by number alone.
+    /// Before ABI 4 (Linux 6.7) commands have no network at all, not even loopback, because nothing would back up
+    /// the mediation of connections.
     Reduced,
 }
 
@@ -70,9 +72,11 @@ pub struct PhaseBegin {
 /// Network of a phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
-    /// Loopback listeners of the sandbox's own, nothing else.
+    /// Only TCP listeners that commands of the same phase opened, on loopback. Every `socket`, `connect` and `bind` is
+    /// done by the supervisor in the command's place.
     Loopback,
-    /// The pod's network without any filter: for setup scripts of platform people.
+    /// The pod's network, unfiltered but for the socket families that nobody needs: for setup scripts of platform
+    /// people.
     Open,
 }
 

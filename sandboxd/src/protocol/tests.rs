@@ -145,6 +145,6 @@ fn scalars_are_checked_where_they_enter() {
     assert_eq!(Digest::parse(&Digest::of(b"x").to_string()).unwrap(), Digest::of(b"x"));
     let token = Token::from_random([1; 32]);
     assert!(
-        token.matches(&Token::new(token.expose()).unwrap()) && !token.matches(&Token::from_random([2; 32]))
+        token.matches(&Token::new("01".repeat(32)).unwrap()) && !token.matches(&Token::from_random([2; 32]))
     );
 }

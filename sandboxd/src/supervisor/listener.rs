@@ -1,6 +1,5 @@
 //! The socket, and who may speak on it.
 
-use std::fs;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use rustix::net::{
 };
 use rustix::process::{Pid, PidfdFlags, getuid, pidfd_open};
 
+use crate::confine::parent_of;
 use crate::confine::sys::init as sys;
 use crate::protocol::SOCKET_NAME;
 
@@ -79,15 +79,6 @@ pub(super) fn admit(stream: &OwnedFd) -> Result<(), Refused> {
     if parent == 0 { Ok(()) } else { Err(Refused::Descendant(peer.pid)) }
 }
 
-/// The parent's number in `/proc/PID/stat`. The second member is a name that may hold anything, but is the only
-/// one in parentheses, so the last one closes it.
-fn parent_of(pid: i32) -> Option<i32> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let end = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
-    rest.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
 fn has_ended(handle: &OwnedFd) -> Result<bool, Errno> {
     let mut fds = [PollFd::new(handle, PollFlags::IN)];
     Ok(poll(&mut fds, Some(&Timespec::default()))? > 0)
@@ -96,14 +87,6 @@ fn has_ended(handle: &OwnedFd) -> Result<bool, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_parent_is_found_behind_any_name() {
-        let me = rustix::process::getpid().as_raw_nonzero().get();
-        let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-        assert_eq!(parent_of(me), Some(parent));
-        assert_eq!(parent_of(-1), None);
-    }
 
     #[test]
     fn a_peer_with_a_parent_is_turned_away() {

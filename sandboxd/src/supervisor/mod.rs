@@ -29,8 +29,8 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, WaitOptions, getpid, set_dumpable_behavior, wait};
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use crate::confine::Support;
 use crate::confine::sys::init as sys;
-use crate::confine::{self, Support};
 use crate::protocol::{
     BootId, Closed, EndedBy, Exited, Heartbeat, Hello, PROTOCOL_VERSION, PhaseEnd, Profile, RpcError, Token,
     encode_error, encode_notice, encode_response,
@@ -121,10 +121,7 @@ impl Supervisor {
         let start = |source| ServeError::Os { what: "start a thread", source };
         Ok(Self {
             boot: BootId::from_random(random),
-            profile: Support::probe().ok().map(|support| match support.profile() {
-                confine::Profile::Strict => Profile::Strict,
-                confine::Profile::Reduced => Profile::Reduced,
-            }),
+            profile: Support::probe().ok().map(Support::profile),
             token: None,
             listener: listener::open().map_err(os("listen on the abstract socket"))?,
             streams: Vec::new(),
@@ -149,6 +146,7 @@ impl Supervisor {
             self.handle_process_event(*source, now);
         }
         self.take_finished_work();
+        self.end_strays();
         self.handle_timers(now);
         for (source, flags) in events {
             if let Source::Stream(at) = source
@@ -168,9 +166,7 @@ impl Supervisor {
     }
 
     fn wait(&self) -> Result<Vec<(Source, PollFlags)>, ServeError> {
-        let mut sources = vec![Source::Wake, Source::Listener];
-        let mut fds =
-            vec![PollFd::new(&*self.wake, PollFlags::IN), PollFd::new(&self.listener, PollFlags::IN)];
+        let (mut sources, mut fds) = (Vec::new(), Vec::new());
         let mut add = |source, fd, flags| {
             sources.push(source);
             fds.push(PollFd::from_borrowed_fd(fd, flags));
@@ -180,7 +176,7 @@ impl Supervisor {
         add(Source::Listener, self.listener.as_fd(), PollFlags::IN);
         for (at, process) in self.table.all().iter().enumerate() {
             if let Some(fd) = process.output_fd() {
-                add(Source::Output(at), fd.as_fd(), PollFlags::IN);
+                add(Source::Output(at), fd, PollFlags::IN);
             }
             if let Some(fd) = process.input_fd() {
                 add(Source::Input(at), fd.as_fd(), PollFlags::OUT);
@@ -253,10 +249,24 @@ impl Supervisor {
     fn reap(&mut self) {
         // One signal may stand for many ends; those that end after this read signal again.
         let _ = rustix::io::read(&self.children, &mut self.buffer[..4096]);
-        while let Ok(Some((pid, _))) = wait(WaitOptions::NOHANG) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             for process in self.table.all_mut() {
                 process.forget_tree(pid);
             }
+            if let Phase::Open(phase) = &mut self.phase {
+                phase.reaped(pid, status);
+            }
+        }
+    }
+
+    /// Has what escaped its subreaper ended.
+    fn end_strays(&mut self) {
+        if let Phase::Open(phase) = &mut self.phase
+            && let Some(job) = phase.stray_job()
+            && self.kills.submit(job).is_err()
+        {
+            // Too many jobs wait, and the end of each leads here again.
+            phase.strays_ended();
         }
     }
 
@@ -267,7 +277,16 @@ impl Supervisor {
             }
         }
         while let Some(done) = self.kills.finished() {
-            let KillDone::Everything(result) = done else { continue };
+            let result = match done {
+                KillDone::Everything(result) => result,
+                KillDone::Strays => {
+                    if let Phase::Open(phase) = &mut self.phase {
+                        phase.strays_ended();
+                    }
+                    continue;
+                }
+                KillDone::Tree => continue,
+            };
             let Phase::Ending { id, waiting, .. } = &self.phase else { continue };
             let (id, waiting) = (id.clone(), *waiting);
             let line = |request| match &result {

@@ -1,22 +1,20 @@
 //! The phase that is open, and how one ends.
 
-use std::fs;
-use std::os::fd::OwnedFd;
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::Pid;
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::process::{Pid, WaitStatus};
 
-use super::process::Started;
+use super::process::{Outlet, Started};
 use super::wipe::wipe;
-use crate::confine::{self, Launch, LaunchError, Nursery, Policy, kill_all, kill_tree};
+use crate::confine::{
+    Launch, LaunchError, Nursery, Policy, count_others, kill_all, kill_strays, kill_tree, strays,
+};
 use crate::protocol::{ErrorCode, Network, OpId, PhaseBegin, PhaseEndResult, Profile, RpcError, Start};
-
-/// Size of a command's terminal.
-const TERMINAL: Winsize = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
 
 /// Where the sandbox is in its life.
 #[derive(Debug)]
@@ -44,6 +42,22 @@ pub(super) struct OpenPhase {
     id: OpId,
     network: Network,
     nursery: Nursery,
+    /// Subreapers of commands: children of ours, until they are reaped.
+    subreapers: BTreeSet<i32>,
+    /// Whether a child has ended in a way that may have left us others.
+    strays_suspected: bool,
+    /// Whether such are being ended. One job at a time, whatever the commands fork.
+    ending_strays: bool,
+}
+
+/// Standard streams of a command.
+struct Streams {
+    /// Our end of the output.
+    output: Outlet,
+    /// Our end of the input.
+    input: Option<OwnedFd>,
+    /// The command's three.
+    stdio: [OwnedFd; 3],
 }
 
 /// Work on process trees, which may take seconds.
@@ -51,6 +65,8 @@ pub(super) struct OpenPhase {
 pub(super) enum KillJob {
     /// Ends one command and its descendants.
     Tree(Pid),
+    /// Ends these and their descendants.
+    Strays(BTreeSet<i32>),
     /// Ends everything and wipes.
     Everything,
 }
@@ -59,6 +75,7 @@ pub(super) enum KillJob {
 #[derive(Debug)]
 pub(super) enum KillDone {
     Tree,
+    Strays,
     Everything(Result<PhaseEndResult, String>),
 }
 
@@ -75,15 +92,22 @@ impl Phase {
     pub(super) fn begin(&mut self, request: PhaseBegin) -> Result<Profile, RpcError> {
         match self {
             Self::Open(open) if open.id == request.phase && open.network == request.network => {
-                Ok(open.profile())
+                Ok(open.nursery.profile())
             }
             Self::Open(open) => Err(conflict(format!("phase {} is open; end it first", open.id))),
             Self::Ending { id, .. } => Err(conflict(format!("phase {id} is ending"))),
             Self::Ended { id, .. } if *id == request.phase => Err(conflict(format!("phase {id} has ended"))),
             Self::Fresh | Self::Ended { .. } => {
                 let nursery = start_nursery(request.network)?;
-                let open = OpenPhase { id: request.phase, network: request.network, nursery };
-                let profile = open.profile();
+                let open = OpenPhase {
+                    id: request.phase,
+                    network: request.network,
+                    nursery,
+                    subreapers: BTreeSet::new(),
+                    strays_suspected: false,
+                    ending_strays: false,
+                };
+                let profile = open.nursery.profile();
                 *self = Self::Open(open);
                 Ok(profile)
             }
@@ -92,13 +116,6 @@ impl Phase {
 }
 
 impl OpenPhase {
-    fn profile(&self) -> Profile {
-        match self.nursery.profile() {
-            confine::Profile::Strict => Profile::Strict,
-            confine::Profile::Reduced => Profile::Reduced,
-        }
-    }
-
     /// Starts a command.
     pub(super) fn launch(&mut self, request: &Start) -> Result<Started, RpcError> {
         match self.launch_once(request) {
@@ -111,8 +128,9 @@ impl OpenPhase {
         }
     }
 
-    fn launch_once(&self, request: &Start) -> Result<Started, LaunchFailure> {
-        let (output, input, stdio) = if request.tty { self.terminal()? } else { pipes(request.pipe_stdin)? };
+    fn launch_once(&mut self, request: &Start) -> Result<Started, LaunchFailure> {
+        let Streams { output, input, stdio } =
+            if request.tty { self.terminal()? } else { pipes(request.pipe_stdin)? };
         let launch = Launch {
             argv: request.argv.clone(),
             env: request.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
@@ -120,23 +138,49 @@ impl OpenPhase {
             tty: request.tty,
         };
         let launched = self.nursery.launch(&launch, stdio)?;
+        self.subreapers.insert(launched.pid.as_raw_pid());
         Ok(Started {
             id: request.process_id.clone(),
             digest: request.digest(),
             output,
             input,
-            tty: request.tty,
             launched,
             deadline: request.deadline_ms.map(Duration::from_millis),
         })
     }
 
-    fn terminal(&self) -> Result<(OwnedFd, Option<OwnedFd>, [OwnedFd; 3]), LaunchFailure> {
+    fn terminal(&self) -> Result<Streams, LaunchFailure> {
         let terminal = self.nursery.open_terminal().map_err(|error| LaunchFailure::Os(os_error(&error)))?;
-        tcsetwinsize(&terminal.master, TERMINAL)?;
         let input = duplicate(&terminal.master)?;
         let stdio = [duplicate(&terminal.slave)?, duplicate(&terminal.slave)?, terminal.slave];
-        Ok((terminal.master, Some(input), stdio))
+        Ok(Streams { output: Outlet::Terminal(terminal.master), input: Some(input), stdio })
+    }
+
+    /// A child of ours was reaped. A subreaper leaves by itself when it has no descendant left. If it was killed, its
+    /// descendants have become our children, and so had any other child.
+    pub(super) fn reaped(&mut self, pid: Pid, status: WaitStatus) {
+        let in_order = self.subreapers.remove(&pid.as_raw_pid()) && status.exited();
+        self.strays_suspected |= !in_order;
+    }
+
+    /// The job of ending processes whose subreaper was killed, when there are such and none are being ended.
+    pub(super) fn stray_job(&mut self) -> Option<KillJob> {
+        if !self.strays_suspected || self.ending_strays {
+            return None;
+        }
+        // Nothing is being launched while we are here, so every child of ours that may live is known.
+        let mut known = self.subreapers.clone();
+        known.insert(self.nursery.pid().as_raw_pid());
+        let strays = strays(&known).ok()?;
+        self.strays_suspected = false;
+        self.ending_strays = !strays.is_empty();
+        self.ending_strays.then_some(KillJob::Strays(strays))
+    }
+
+    /// Strays were ended, or could not be. Others may have been forked meanwhile.
+    pub(super) fn strays_ended(&mut self) {
+        self.ending_strays = false;
+        self.strays_suspected = true;
     }
 }
 
@@ -177,8 +221,13 @@ pub(super) fn perform(job: KillJob) -> KillDone {
             let _ = kill_tree(pid);
             KillDone::Tree
         }
+        KillJob::Strays(strays) => {
+            // Survivors are found by the next look.
+            let _ = kill_strays(&strays);
+            KillDone::Strays
+        }
         KillJob::Everything => {
-            let killed = count_others();
+            let killed = count_others().ok().and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
             let ended = kill_all().map(|()| {
                 let wiped = wipe();
                 PhaseEndResult { killed, wiped: wiped.removed, left: wiped.left }
@@ -188,9 +237,8 @@ pub(super) fn perform(job: KillJob) -> KillDone {
     }
 }
 
-/// Standard streams of a command without a terminal: our end of the output, our end of the input, its three. Output
-/// and errors are one pipe, so that their order is that of the writes.
-fn pipes(keep_input: bool) -> Result<(OwnedFd, Option<OwnedFd>, [OwnedFd; 3]), LaunchFailure> {
+/// Streams of a command without a terminal. Output and errors are one pipe, so that their order is that of the writes.
+fn pipes(keep_input: bool) -> Result<Streams, LaunchFailure> {
     let (output, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
     let (stdin, input) = if keep_input {
         let (stdin, input) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -198,28 +246,17 @@ fn pipes(keep_input: bool) -> Result<(OwnedFd, Option<OwnedFd>, [OwnedFd; 3]), L
     } else {
         (rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?, None)
     };
-    Ok((output, input, [stdin, duplicate(&theirs)?, theirs]))
+    let stdio = [stdin, duplicate(&theirs)?, theirs];
+    Ok(Streams { output: Outlet::Pipe(output), input, stdio })
 }
 
 fn start_nursery(network: Network) -> Result<Nursery, RpcError> {
-    let network = match network {
-        Network::Loopback => confine::Network::Loopback,
-        Network::Open => confine::Network::Open,
-    };
     let policy = Policy::sandbox(network)
         .map_err(|error| RpcError::new(ErrorCode::Internal, format!("cannot list the image: {error}")))?;
     Nursery::start(&policy).map_err(|error| RpcError::new(ErrorCode::Unconfinable, error.to_string()))
 }
 
-/// Processes of the sandbox besides ourselves.
-fn count_others() -> u32 {
-    let Ok(entries) = fs::read_dir("/proc") else { return 0 };
-    let is_process = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
-    let count = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_process)).count();
-    u32::try_from(count).unwrap_or(u32::MAX).saturating_sub(1)
-}
-
-fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
+fn duplicate(fd: impl AsFd) -> Result<OwnedFd, Errno> {
     rustix::io::fcntl_dupfd_cloexec(fd, 3)
 }
 

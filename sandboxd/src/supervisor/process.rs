@@ -1,14 +1,14 @@
 //! One command: its output, input, deadline and exit record.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use crate::confine::{self, read_exit, terminate_tree};
+use crate::confine::{self, TerminalMaster, read_exit, terminate_tree};
 use crate::output::OutputRing;
 use crate::protocol::{
     Bytes, CHUNK_MAX, CREDIT_BYTES, Digest, EndedBy, ErrorCode, Exit, ExitRecord, KEEP_BYTES, OpId, Output,
@@ -35,7 +35,10 @@ pub(super) struct Process {
     pub(super) digest: Digest,
     stream: Stream,
     ring: OutputRing,
-    output: Option<OwnedFd>,
+    output: Option<Outlet>,
+    /// A terminal that the command has closed: the session may open it again, so it is not given back before the
+    /// command's own process has ended.
+    spent: Option<Outlet>,
     input: Option<Input>,
     exit: Option<OwnedFd>,
     tree: Option<Pid>,
@@ -50,15 +53,20 @@ pub(super) struct Process {
     acked: u64,
 }
 
+/// Our end of a command's output. Dropping it closes a pipe, and gives a terminal back to the phase.
+#[derive(Debug)]
+pub(super) enum Outlet {
+    Pipe(OwnedFd),
+    Terminal(TerminalMaster),
+}
+
 /// What to start a record from.
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) id: OpId,
     pub(super) digest: Digest,
-    /// Our end of the pipe or terminal.
-    pub(super) output: OwnedFd,
+    pub(super) output: Outlet,
     pub(super) input: Option<OwnedFd>,
-    pub(super) tty: bool,
     pub(super) launched: confine::Launched,
     pub(super) deadline: Option<Duration>,
 }
@@ -90,9 +98,13 @@ impl Process {
         Ok(Self {
             id: started.id,
             digest: started.digest,
-            stream: if started.tty { Stream::Pty } else { Stream::Stdout },
+            stream: match started.output {
+                Outlet::Pipe(_) => Stream::Stdout,
+                Outlet::Terminal(_) => Stream::Pty,
+            },
             ring: OutputRing::new(KEEP_BYTES),
             output: Some(started.output),
+            spent: None,
             input: started.input.map(|fd| Input { fd, queue: VecDeque::new(), accepted: 0, closing: false }),
             exit: Some(started.launched.exit),
             tree: Some(started.launched.pid),
@@ -108,8 +120,8 @@ impl Process {
         })
     }
 
-    pub(super) fn output_fd(&self) -> Option<&OwnedFd> {
-        self.output.as_ref()
+    pub(super) fn output_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.output.as_ref().map(AsFd::as_fd)
     }
 
     /// Standard input, while something waits for it.
@@ -139,7 +151,7 @@ impl Process {
     }
 
     /// Gives up the descriptor of the output, to be drained by somebody else.
-    pub(super) fn into_output(self) -> Option<OwnedFd> {
+    pub(super) fn into_output(self) -> Option<Outlet> {
         self.output
     }
 
@@ -156,8 +168,9 @@ impl Process {
     /// The command's own process has ended: takes all that it wrote.
     pub(super) fn finish(&mut self, buffer: &mut [u8], now: Instant) -> Change {
         let Some(exit) = self.exit.take() else { return Change::default() };
-        self.ended = Some((read_exit(&exit).map_or(Exit::Lost, exit_of), now));
+        self.ended = Some((read_exit(&exit).unwrap_or(Exit::Lost), now));
         self.input = None;
+        self.spent = None;
         self.deadline = None;
         // What was in the pipe when it ended is there now, at most a pipe's capacity (1 MiB by the kernel's
         // limit for users); a background process that keeps writing must not hold us here.
@@ -313,7 +326,7 @@ impl Process {
         match rustix::io::read(output, &mut *buffer) {
             // A terminal that nobody has open any more answers with an error instead of an end.
             Ok(0) | Err(Errno::IO) => {
-                self.output = None;
+                self.close_output();
                 false
             }
             Ok(length) => {
@@ -327,10 +340,14 @@ impl Process {
             Err(Errno::INTR) => true,
             Err(Errno::AGAIN) => false,
             Err(_) => {
-                self.output = None;
+                self.close_output();
                 false
             }
         }
+    }
+
+    fn close_output(&mut self) {
+        self.spent = self.output.take().filter(|_| self.is_running());
     }
 
     fn seal(&self, exit: Exit, at: Instant) -> ExitRecord {
@@ -348,17 +365,17 @@ impl Process {
     }
 }
 
+impl AsFd for Outlet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Pipe(fd) => fd.as_fd(),
+            Self::Terminal(master) => master.as_fd(),
+        }
+    }
+}
+
 /// Makes our end of a pipe or terminal never block us.
 fn set_nonblocking(fd: impl AsFd) -> Result<(), Errno> {
     let flags = fcntl_getfl(&fd)?;
     fcntl_setfl(&fd, flags | OFlags::NONBLOCK)
-}
-
-/// A code or signal out of range was not made by the kernel: nobody knows then.
-fn exit_of(exit: confine::Exit) -> Exit {
-    match exit {
-        confine::Exit::Code(code) => u8::try_from(code).map_or(Exit::Lost, Exit::Code),
-        confine::Exit::Signal(signal) => u8::try_from(signal).map_or(Exit::Lost, Exit::Signal),
-        confine::Exit::Lost => Exit::Lost,
-    }
 }

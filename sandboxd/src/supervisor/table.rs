@@ -1,12 +1,11 @@
 //! The processes that the client knows, and what is remembered of those it has forgotten.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use rustix::io::Errno;
 
-use super::process::Process;
+use super::process::{Outlet, Process};
 use crate::protocol::{Digest, ErrorCode, OpId, Output, PROCESSES_MAX, RpcError};
 
 /// Acknowledged operations that are remembered, 16 bytes each: a request that arrives again although its end was
@@ -22,7 +21,7 @@ const DRAINS_MAX: usize = 64;
 pub(super) struct Table {
     processes: Vec<Process>,
     acknowledged: VecDeque<[u8; 16]>,
-    drains: VecDeque<OwnedFd>,
+    drains: VecDeque<Outlet>,
     turn: usize,
 }
 
@@ -117,7 +116,7 @@ impl Table {
         self.processes.iter().filter_map(Process::next_deadline).min()
     }
 
-    pub(super) fn drains(&self) -> &VecDeque<OwnedFd> {
+    pub(super) fn drains(&self) -> &VecDeque<Outlet> {
         &self.drains
     }
 
@@ -154,9 +153,8 @@ mod tests {
         let started = Started {
             id: id.clone(),
             digest: Digest::of(b"parameters"),
-            output: ours,
+            output: Outlet::Pipe(ours),
             input: None,
-            tty: false,
             launched: Launched { pid: getpid(), exit },
             deadline: None,
         };

@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
+use podwright_sandboxd::protocol::Digest;
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::{PatchBody, PatchError, PatchStats};
@@ -92,7 +93,7 @@ impl Request<'_> {
 
     /// Applies the patch to the base, in a private index, and compares the tree that comes out.
     async fn prove(&self, directory: &Path, patch: Vec<u8>) -> Result<(), PatchError> {
-        self.base_index(directory).await?;
+        fs::copy(self.layout.base_index(), directory.join("index"))?;
         let apply = ["apply", "--cached", "--whitespace=nowarn", "-"].map(str::to_owned);
         match self.local(directory, apply).input(patch).output(0).await {
             Err(GitError::Failed { stderr, .. }) => {
@@ -107,19 +108,6 @@ impl Request<'_> {
             let tree = String::from_utf8_lossy(tree.trim_ascii()).into_owned();
             Err(PatchError::Proof(format!("it gives the tree {tree} and not {}", self.result)))
         }
-    }
-
-    /// Puts an index of the base into the scratch repository. It is made once and then copied: in a large
-    /// repository that is most of the proof's time, and it comes with the ids of the base's directories.
-    async fn base_index(&self, directory: &Path) -> Result<(), PatchError> {
-        let (index, kept) =
-            (directory.join("index"), self.layout.private().join(format!("index-{}", self.base)));
-        if !kept.exists() {
-            self.local(directory, ["read-tree".to_owned(), self.base.to_string()]).output(0).await?;
-            fs::rename(&index, &kept)?;
-        }
-        fs::copy(kept, index)?;
-        Ok(())
     }
 
     /// A run with the scratch repository, which reads the bare one's objects and writes none of them.
@@ -222,7 +210,7 @@ impl Reading {
             insertions = insertions.saturating_add(figure());
             deletions = deletions.saturating_add(figure());
         }
-        let sha256 = self.digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = Digest::from_bytes(self.digest.finalize().into()).to_string();
         let body = if self.bytes <= self.max { PatchBody::Whole(self.patch) } else { PatchBody::TooLarge };
         Diff { body, stats: PatchStats { files, insertions, deletions, bytes: self.bytes, sha256 } }
     }

@@ -28,7 +28,7 @@ pub(super) fn build(network: Network, support: Support) -> Result<Vec<Instructio
     let mut rules = kernel_surface();
     rules.extend(other_processes());
     rules.extend(terminals());
-    if support.profile() < super::Profile::Strict {
+    if support.profile() == super::Profile::Reduced {
         rules.extend(signals_to_the_supervisor());
     }
     rules.extend(match network {

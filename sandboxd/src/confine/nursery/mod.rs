@@ -6,7 +6,6 @@ mod program;
 mod shim;
 mod terminals;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -24,8 +23,8 @@ use super::{Insufficient, Launch, LaunchError, Launched, Policy, Profile, Suppor
 use channel::{Failure, Invalid, Request, Response};
 pub use process::nursery_main;
 use shim::{FAILURE_RECORD, Step};
-pub use terminals::Terminal;
 use terminals::Terminals;
+pub use terminals::{Terminal, TerminalMaster};
 
 /// The first argument with which this program becomes a nursery.
 pub const NURSERY_COMMAND: &str = "nursery";
@@ -59,15 +58,9 @@ pub enum ConfineError {
 pub struct Nursery {
     pid: Pid,
     profile: Profile,
-    starter: Mutex<Starter>,
-    terminals: Terminals,
-}
-
-#[derive(Debug)]
-struct Starter {
     /// None once an answer failed to come: the stream may be in the middle of a message.
-    stream: Option<UnixStream>,
-    subreapers: BTreeSet<i32>,
+    stream: Mutex<Option<UnixStream>>,
+    terminals: Terminals,
 }
 
 impl Nursery {
@@ -104,8 +97,7 @@ impl Nursery {
         let notifications =
             notifications.ok_or_else(|| ConfineError::Refused("the nursery sent no notifications".into()))?;
         mediate::spawn(notifications).map_err(cannot("start a thread"))?;
-        let starter = Starter { stream: Some(ours), subreapers: BTreeSet::new() };
-        Ok(Self { pid, profile: support.profile(), starter: Mutex::new(starter), terminals })
+        Ok(Self { pid, profile: support.profile(), stream: Mutex::new(Some(ours)), terminals })
     }
 
     /// The nursery's process: a child of the supervisor, which reaps it. When it has ended, the phase can start no
@@ -128,12 +120,6 @@ impl Nursery {
     /// When the kernel has no terminal left.
     pub fn open_terminal(&self) -> io::Result<Terminal> {
         self.terminals.take()
-    }
-
-    /// Gives a terminal back that no process has open any more, so that a later command can have it. It is closed
-    /// instead if somebody still has it open.
-    pub fn close_terminal(&self, master: OwnedFd) {
-        self.terminals.give_back(master);
     }
 
     /// Starts a command with these standard streams and returns when its program was executed, after about a
@@ -164,15 +150,12 @@ impl Nursery {
 
     /// Has a command's subreaper made, which then waits.
     fn prepare(&self, launch: &Launch, fds: &[BorrowedFd<'_>]) -> Result<Pid, LaunchError> {
-        let mut starter = self.starter();
-        let stream = starter.stream.as_ref().ok_or(LaunchError::NurseryGone)?;
+        let mut slot = self.stream();
+        let stream = slot.as_ref().ok_or(LaunchError::NurseryGone)?;
         let response = channel::send(stream, &Request::Launch(launch.clone()), fds)
             .and_then(|()| channel::receive::<Response>(stream));
         match response {
-            Ok((Response::Prepared(pid), _)) => {
-                starter.subreapers.insert(pid);
-                Pid::from_raw(pid).ok_or(LaunchError::NurseryGone)
-            }
+            Ok((Response::Prepared(pid), _)) => Pid::from_raw(pid).ok_or(LaunchError::NurseryGone),
             Ok((Response::Failed(Failure::Fork(errno)), _)) => {
                 Err(LaunchError::Fork(Errno::from_raw_os_error(errno)))
             }
@@ -186,32 +169,15 @@ impl Nursery {
             }
             Ok((Response::Confined | Response::Refused(_), _)) | Err(_) => {
                 // The stream may be in the middle of a message. What it may have made ends without the word to begin.
-                starter.stream = None;
+                *slot = None;
                 let _ = kill_process(self.pid, Signal::KILL);
                 Err(LaunchError::NurseryGone)
             }
         }
     }
 
-    /// Ends processes that came to the supervisor because their command killed its own subreaper. To be called when a
-    /// subreaper was ended by a signal. `except` are other children of the supervisor's: its own, and
-    /// the subreapers of a nursery before this one. Returns how many were
-    /// ended.
-    ///
-    /// # Errors
-    /// When `/proc` cannot be read or some survive: see [`super::kill_tree`].
-    pub fn kill_strays(&self, except: &[Pid]) -> io::Result<usize> {
-        // Holding the lock: no command is being prepared, so every subreaper is known.
-        let mut starter = self.starter();
-        starter.subreapers.retain(|subreaper| tree::is_alive(*subreaper));
-        let mut known = starter.subreapers.clone();
-        known.insert(self.pid.as_raw_pid());
-        known.extend(except.iter().map(|pid| pid.as_raw_pid()));
-        tree::kill_children(rustix::process::getpid(), &known)
-    }
-
-    fn starter(&self) -> MutexGuard<'_, Starter> {
-        self.starter.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stream(&self) -> MutexGuard<'_, Option<UnixStream>> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,8 +9,9 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, ioctl_tiocsctty, set_child_s
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::program::Program;
-use crate::confine::Exit;
+use crate::confine::launch::exit_record;
 use crate::confine::sys::{self, Fork, Parent};
+use crate::protocol::Exit;
 
 /// The descriptors of one launch, in the order in which they are sent.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ fn reap(main: i32, exit: BorrowedFd<'_>) -> ! {
             Ok(Some((pid, status))) if pid.as_raw_pid() == main => {
                 if let Some(ended) = ended(status) {
                     // Nobody may be listening any more, which changes nothing.
-                    let _ = rustix::io::write(exit, &ended.to_record());
+                    let _ = rustix::io::write(exit, &exit_record(ended));
                 }
             }
             Ok(_) | Err(Errno::INTR) => {}
@@ -89,8 +90,11 @@ fn reap(main: i32, exit: BorrowedFd<'_>) -> ! {
     }
 }
 
+/// A code or signal out of range was not made by the kernel: nobody knows then.
 fn ended(status: WaitStatus) -> Option<Exit> {
-    status.exit_status().map(Exit::Code).or_else(|| status.terminating_signal().map(Exit::Signal))
+    let number = |number: i32, known: fn(u8) -> Exit| u8::try_from(number).map_or(Exit::Lost, known);
+    let code = status.exit_status().map(|code| number(code, Exit::Code));
+    code.or_else(|| status.terminating_signal().map(|signal| number(signal, Exit::Signal)))
 }
 
 fn become_command(program: &Program, descriptors: &Descriptors) -> ! {

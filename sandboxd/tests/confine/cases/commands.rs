@@ -4,11 +4,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::time::{Duration, Instant};
 
 use podwright_sandboxd::confine::{
-    Exit, LaunchError, Network, Nursery, Profile, Support, kill_all, kill_tree, read_exit,
+    Exit, LaunchError, Network, Profile, Support, kill_all, kill_strays, kill_tree, read_exit, strays,
 };
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use crate::inside::{Sandbox, policy, processes_with, reap};
+use crate::inside::{Sandbox, processes_with, reap};
 
 pub(super) fn exits_are_reported(sandbox: &Sandbox) {
     assert_eq!(sandbox.nursery.profile(), Profile::Strict);
@@ -36,8 +36,13 @@ pub(super) fn a_command_that_kills_its_subreaper(sandbox: &Sandbox) {
     wait_for_end(launched.pid);
     assert!(!processes_with("4712").is_empty());
     // Both sleepers, and the shell if it did not become one.
-    assert!(sandbox.nursery.kill_strays(&[]).unwrap() >= 2);
+    let known = [sandbox.nursery.pid(), innocent.pid].map(Pid::as_raw_pid).into();
+    let found = strays(&known).unwrap();
+    assert!(!found.is_empty());
+    kill_strays(&found).unwrap();
+    reap();
     assert_eq!(processes_with("4712"), Vec::<i32>::new());
+    assert!(strays(&known).unwrap().is_empty());
     // Nobody else was hurt.
     assert_eq!(processes_with("4713").len(), 1);
     test_kill_process(innocent.pid).unwrap();
@@ -180,43 +185,6 @@ pub(super) fn a_phase_ends_with_everything_killed(sandbox: &Sandbox) {
     }
     let next = Sandbox::start(&sandbox.dir, Network::Loopback);
     assert_eq!(next.shell("exit 6").exit, Exit::Code(6));
-}
-
-pub(super) fn what_a_launch_costs(sandbox: &Sandbox) {
-    const ROUNDS: u32 = 300;
-    let begun = Instant::now();
-    for _ in 0..20 {
-        drop(Nursery::start(&policy(&sandbox.dir, Network::Loopback)).unwrap());
-    }
-    println!("    starting a nursery: {:?}", begun.elapsed() / 20);
-    let mut launching = Duration::ZERO;
-    let begun = Instant::now();
-    for _ in 0..ROUNDS {
-        let before = Instant::now();
-        let (launched, _output) = sandbox.start_command(&sandbox.launch_of(&["/bin/true"])).unwrap();
-        launching += before.elapsed();
-        assert_eq!(read_exit(&launched.exit).unwrap(), Exit::Code(0));
-        reap();
-    }
-    println!(
-        "    /bin/true confined: launch {:?}, to its exit {:?}",
-        launching / ROUNDS,
-        begun.elapsed() / ROUNDS
-    );
-    let begun = Instant::now();
-    for _ in 0..ROUNDS {
-        assert!(std::process::Command::new("/bin/true").status().unwrap().success());
-    }
-    println!("    /bin/true by the standard library, unconfined: {:?}", begun.elapsed() / ROUNDS);
-
-    let program = "import socket, time, sys\n\
-        s = socket.create_server(('127.0.0.1', 0), backlog=128); a = s.getsockname(); n = 2000\n\
-        t = time.perf_counter()\n\
-        for _ in range(n):\n c = socket.socket(); c.connect(a); c.close(); s.accept()[0].close()\n\
-        print(round((time.perf_counter() - t) / n * 1e6), 'us')";
-    println!("    socket, connect, accept, close mediated: {}", sandbox.python(program).output.trim());
-    let open = std::process::Command::new("/usr/bin/python3").args(["-c", program]).output().unwrap();
-    println!("    the same unconfined: {}", String::from_utf8_lossy(&open.stdout).trim());
 }
 
 /// Waits until a subreaper or nursery is gone and reaped.

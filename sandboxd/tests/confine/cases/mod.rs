@@ -48,7 +48,6 @@ pub(crate) const ALL: &[Case] = &[
     ("whole_trees_are_killed", commands::whole_trees_are_killed),
     ("a_fork_bomb", commands::a_fork_bomb),
     ("a_phase_ends_with_everything_killed", commands::a_phase_ends_with_everything_killed),
-    ("what_a_launch_costs", commands::what_a_launch_costs),
     ("other_terminals", terminals::other_terminals),
     ("a_command_on_a_terminal", terminals::a_command_on_a_terminal),
     ("terminals_of_a_commands_own", terminals::terminals_of_a_commands_own),

@@ -1,8 +1,9 @@
 //! Terminals.
 
 use std::io::Read;
+use std::os::fd::AsFd;
 
-use podwright_sandboxd::confine::{Exit, Launch, Launched, Terminal, read_exit};
+use podwright_sandboxd::confine::{Exit, Launch, Launched, Terminal, TerminalMaster, kill_tree, read_exit};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, ptsname, unlockpt};
 
 use crate::inside::{Sandbox, reap};
@@ -21,11 +22,15 @@ fn shell_on(sandbox: &Sandbox, script: &str) -> (Exit, String) {
     drop(slave);
     let mut shown = Vec::new();
     // Ends with EIO when the last process has closed the terminal.
-    let _ = std::fs::File::from(master.try_clone().unwrap()).read_to_end(&mut shown);
+    let _ = file_of(&master).read_to_end(&mut shown);
     let exit = read_exit(&launched.exit).unwrap();
-    sandbox.nursery.close_terminal(master);
+    drop(master);
     reap();
     (exit, String::from_utf8_lossy(&shown).replace('\r', ""))
+}
+
+fn file_of(master: &TerminalMaster) -> std::fs::File {
+    master.as_fd().try_clone_to_owned().unwrap().into()
 }
 
 pub(super) fn other_terminals(sandbox: &Sandbox) {
@@ -51,12 +56,26 @@ pub(super) fn a_command_on_a_terminal(sandbox: &Sandbox) {
                       stty size; kill -WINCH $$; exit 3";
         assert_eq!(shell_on(sandbox, script), (Exit::Code(3), "out\nerr\ntty\npath\n24 80\n".to_owned()));
     }
+    // Nobody can spoil a terminal for the next command: neither by refusing that it be opened again...
+    for _ in 0..10 {
+        let (exit, shown) = shell_on(sandbox, "python3 -c 'import fcntl; fcntl.ioctl(0, 0x540C)'");
+        assert_eq!((exit, shown), (Exit::Code(0), String::new()));
+    }
+    // ... nor by going on in a session whose terminal it is.
+    let terminal = sandbox.nursery.open_terminal().unwrap();
+    let keep = "exec sleep 4720 </dev/null >/dev/null 2>&1";
+    let keeper = launch(sandbox, &terminal, &["/bin/sh", "-c", keep]);
+    let Terminal { master, slave } = terminal;
+    drop(slave);
+    let _ = file_of(&master).read_to_end(&mut Vec::new());
+    drop(master);
+    assert_eq!(shell_on(sandbox, "tty >/dev/null"), (Exit::Code(0), String::new()));
+    kill_tree(keeper.pid).unwrap();
     // Ctrl-C reaches the command, and only it.
     let terminal = sandbox.nursery.open_terminal().unwrap();
     let launched = launch(sandbox, &terminal, &["/bin/sh", "-c", "echo up; exec sleep 4718"]);
     let mut shown = [0; 4];
-    let mut master = std::fs::File::from(terminal.master.try_clone().unwrap());
-    master.read_exact(&mut shown).unwrap();
+    file_of(&terminal.master).read_exact(&mut shown).unwrap();
     rustix::io::write(&terminal.master, b"\x03").unwrap();
     assert_eq!(read_exit(&launched.exit).unwrap(), Exit::Signal(2));
 }
