@@ -154,11 +154,15 @@ fn summary(
         state: Some(state),
         turn: report.map_or(0, |report| report.turn),
         step: report.map_or(0, |report| report.step),
-        last_message: report
-            .map(|report| plain(report.last_message.lines().next().unwrap_or_default(), MAX_LAST_MESSAGE))
-            .unwrap_or_default(),
+        last_message: report.map(|report| newest(report, ending.is_some())).unwrap_or_default(),
         reason: ending.map(|ending| ending.reason),
     })
+}
+
+/// What an attempt does, or at its end what it said last.
+fn newest(report: &AgentAttemptStatus, has_ended: bool) -> String {
+    let text = if has_ended || report.doing.is_empty() { &report.last_message } else { &report.doing };
+    plain(text.lines().next().unwrap_or_default(), MAX_LAST_MESSAGE)
 }
 
 fn result(observed: &Observed, ending: &Ending, report: Option<&AgentAttemptStatus>) -> Option<TaskResult> {

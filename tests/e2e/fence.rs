@@ -97,8 +97,8 @@ async fn an_agents_token_reaches_its_own_attempt_and_dies_with_the_work() {
     world.ended("patient").await;
     // The API server remembers a token's verdict for 10 s.
     tokio::time::sleep(Duration::from_secs(15)).await;
-    assert!(code(attempts.patch_status(&attempt, &params, &empty).await) >= 401);
-    assert!(code(attempts.get(&attempt).await) >= 401);
+    assert!(matches!(code(attempts.patch_status(&attempt, &params, &empty).await), 401 | 403));
+    assert!(matches!(code(attempts.get(&attempt).await), 401 | 403));
     assert!(
         !attach(&agent, &namespace, &name, "sandbox", ATTACH).await,
         "the old token still enters the sandbox"
@@ -117,7 +117,14 @@ async fn the_controller_may_enter_no_pod() {
     config.auth_info.impersonate = Some(format!("system:serviceaccount:{NAMESPACE}:podwright-controller"));
     let client = Client::try_from(config).expect("a client");
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-    let pod = pods.list(&ListParams::default()).await.expect("it may list pods").items.remove(0).name_any();
+    // Another test restarts it meanwhile: for a moment there may be none.
+    let params = ListParams::default().labels("app.kubernetes.io/component=controller");
+    let pod = loop {
+        if let Some(pod) = pods.list(&params).await.expect("it may list pods").items.pop() {
+            break pod.name_any();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
     let params = AttachParams::default().stderr(false);
     let refused = pods.exec(&pod, ["podwright", "--version"], &params).await.err().expect("it is refused");
     assert!(refused.to_string().contains("breakglass"), "{refused}");

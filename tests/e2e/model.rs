@@ -23,7 +23,7 @@ scenarios:
         output: [{call: {tool: exec_command, arguments: "{not json"}}]
       - expect: {lastOutput: "failed to parse function arguments"}
         output: [{call: {tool: exec_command, arguments: {cmd: "no-such-program --help"}}}]
-      - expect: {lastOutput: "127"}
+      - expect: {lastOutput: "exited with code 127"}
         output: [{call: {tool: exec_command, arguments: {cmd: "sleep 600", yield_time_ms: 30000}}}]
       - expect: {lastOutput: "limit"}
         output: [{call: {tool: exec_command, arguments: {cmd: "head -c 1073741824 /dev/zero | tr '\\0' x", yield_time_ms: 30000}}}]
@@ -174,7 +174,7 @@ scenarios:
     let (_, reason, message) = succeeded(&world.ended("hog").await);
     assert!(["Completed", "OutOfMemory"].contains(&reason.as_str()), "{reason}: {message}");
     if reason == "Completed" {
-        assert!(outputs(&world, "hog").await.contains("137"));
+        assert!(outputs(&world, "hog").await.contains("exited with code 137"));
     }
     world.end().await;
 }
