@@ -19,6 +19,8 @@ const SETTLE: Duration = Duration::from_secs(5);
 struct Process {
     name: String,
     resident_kib: u64,
+    /// With what it shares with others counted in parts: several processes here run one program.
+    proportional_kib: u64,
 }
 
 /// The controller's resident memory, in MiB.
@@ -90,8 +92,14 @@ fn processes(container: &str) -> Vec<Process> {
                 .unwrap_or_default()
                 .trim()
         };
-        let resident_kib = field("VmRSS").trim_end_matches(" kB").parse().unwrap_or_default();
-        found.push(Process { name: field("Name").to_owned(), resident_kib });
+        let rollup = fs::read_to_string(path.join("smaps_rollup")).unwrap_or_default();
+        let proportional = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or_default();
+        let kib = |value: &str| value.trim_end_matches(" kB").trim().parse().unwrap_or_default();
+        found.push(Process {
+            name: field("Name").to_owned(),
+            resident_kib: kib(field("VmRSS")),
+            proportional_kib: kib(proportional),
+        });
     }
     assert!(!found.is_empty(), "the container {container} has no process on this machine");
     found
@@ -104,5 +112,7 @@ fn mebibytes(processes: &[Process]) -> f64 {
 fn parts(processes: &[Process]) -> String {
     let part =
         |process: &Process| format!("{} {:.1} MiB", process.name, process.resident_kib as f64 / 1024.0);
-    processes.iter().map(part).collect::<Vec<_>>().join(", ")
+    let parts = processes.iter().map(part).collect::<Vec<_>>().join(", ");
+    let proportional = processes.iter().map(|process| process.proportional_kib).sum::<u64>() as f64 / 1024.0;
+    format!("{parts}; {proportional:.1} MiB when what they share is counted once (Pss)")
 }

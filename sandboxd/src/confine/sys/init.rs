@@ -80,6 +80,15 @@ pub(crate) fn ended_children() -> Result<OwnedFd, Errno> {
     }
 }
 
+/// Gives memory that was freed back to the kernel; libc keeps up to some MiB of it.
+pub(crate) fn release_freed_memory() {
+    // SAFETY: takes a number, and touches only memory that nobody owns.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Removes a System V object. One that is another user's, or gone, is an error.
 pub(crate) fn remove_sysv(kind: SysvKind, id: i32) -> Result<(), Errno> {
     // SAFETY: with `IPC_RMID` the third argument is not read, and no memory of ours is touched.
