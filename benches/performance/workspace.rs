@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use podwright::workspace::{Bounds, Confinement, Depth, FetchSpec, Git, Layout, Worktree, checkout, fetch};
+use podwright::workspace::{Bounds, Depth, FetchSpec, Git, Layout, Worktree, checkout, fetch};
 
 use crate::Rounds;
 use crate::git::{GitServer, git};
@@ -110,8 +110,7 @@ async fn ours(server: &GitServer) -> (Duration, Duration, Duration) {
     for name in ["repo", "workspace"] {
         fs::create_dir(folder.path().join(name)).expect("a folder");
     }
-    let confined = Git::with_helper(env!("CARGO_BIN_EXE_podwright").into(), Confinement::Required)
-        .expect("git is there");
+    let confined = Git::with_helper(env!("CARGO_BIN_EXE_podwright").into()).expect("git is there");
     let layout =
         Layout::new(folder.path().join("repo"), folder.path().join("workspace"), "app").expect("a good name");
     let spec = FetchSpec {

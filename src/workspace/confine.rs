@@ -34,13 +34,6 @@ const LENGTH_DIGITS: usize = 8;
 /// A child's instructions are a few KiB: paths, arguments and at most one credential.
 const INSTRUCTIONS_MAX: usize = 1 << 20;
 
-/// What is asked of the kernel's confinement (Landlock).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Confinement {
-    /// No Landlock, or one older than Linux 6.2 (ABI 3: writing includes truncating): nothing is run.
-    Required,
-}
-
 /// What a git child may reach; everything else is refused by the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Access {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use super::askpass::Answer;
-use super::confine::{self, Access, Confinement, Instructions};
+use super::confine::{self, Access, Instructions};
 use super::path::shown;
 
 /// Local work of one git child (trees, a diff, a patch) ends within this time or is given up: on the
@@ -154,21 +154,21 @@ struct Watch {
 }
 
 impl Git {
-    /// The git of this machine, run under `confinement` by this program itself.
+    /// The git of this machine, shut in by this program itself.
     ///
     /// # Errors
     /// [`GitError::Missing`] without git.
-    pub fn new(confinement: Confinement) -> Result<Self, GitError> {
+    pub fn new() -> Result<Self, GitError> {
         let helper = std::env::current_exe()
             .map_err(|source| GitError::Start { command: "--exec-path".to_owned(), source })?;
-        Self::with_helper(helper, confinement)
+        Self::with_helper(helper)
     }
 
     /// As [`Git::new`] when this process is another program than `podwright`: `helper` is that one's path.
     ///
     /// # Errors
     /// [`GitError::Missing`] without git.
-    pub fn with_helper(helper: PathBuf, Confinement::Required: Confinement) -> Result<Self, GitError> {
+    pub fn with_helper(helper: PathBuf) -> Result<Self, GitError> {
         let first = |paths: &[&str]| paths.iter().map(PathBuf::from).find(|path| path.exists());
         let program = first(&PROGRAMS).ok_or(GitError::Missing)?;
         let exec_path = first(&EXEC_PATHS).ok_or(GitError::Missing)?;

@@ -35,7 +35,6 @@ mod stat_cache;
 use std::path::{Path, PathBuf};
 
 pub use checkout::{CheckoutError, checkout};
-pub use confine::Confinement;
 pub use fetch::{Bounds, Credential, Depth, FetchError, FetchSpec, Fetched, Reference, fetch, fetched};
 pub use git::{Git, GitError};
 pub use object::ObjectId;

@@ -19,7 +19,7 @@ use podwright::api::message::MessageKind;
 use podwright::artifacts::{Encoded, SinkError, decode};
 use podwright::sandbox::ChildDial;
 use podwright::scripted::{Script, serve};
-use podwright::workspace::{Confinement, Git};
+use podwright::workspace::Git;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -155,7 +155,7 @@ impl Stage {
             },
             cluster: self.cluster.clone(),
             dial: self.sandbox.dial(),
-            git: Git::with_helper(env!("CARGO_BIN_EXE_podwright").into(), Confinement::Required).unwrap(),
+            git: Git::with_helper(env!("CARGO_BIN_EXE_podwright").into()).unwrap(),
             directories: Directories {
                 state: volume("state"),
                 repo: volume("repo"),

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use podwright::workspace::{
-    Bounds, Confinement, Depth, FetchError, FetchSpec, Fetched, Git, Layout, Reference, Worktree, checkout,
-    fetch,
+    Bounds, Depth, FetchError, FetchSpec, Fetched, Git, Layout, Reference, Worktree, checkout, fetch,
 };
 use tempfile::TempDir;
 use url::Url;
@@ -141,7 +140,7 @@ impl Volumes {
 }
 
 pub(crate) fn confined_git() -> Git {
-    Git::with_helper(env!("CARGO_BIN_EXE_podwright").into(), Confinement::Required).unwrap()
+    Git::with_helper(env!("CARGO_BIN_EXE_podwright").into()).unwrap()
 }
 
 pub(crate) fn spec(url: Url, reference: &str) -> FetchSpec {

@@ -12,7 +12,7 @@ use super::{Assignment, Directories, Drive, DriveError, Stopped, drive};
 use crate::api::attempt::AgentAttempt;
 use crate::names;
 use crate::sandbox::PodDial;
-use crate::workspace::{Confinement, Git, GitError};
+use crate::workspace::{Git, GitError};
 
 /// Why an agent did not bring its attempt to an end.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +73,7 @@ pub async fn run(directories: Directories) -> Result<Stopped, BootError> {
         pod_uid,
         job: spec.job,
     };
-    let git = Git::new(Confinement::Required)?;
+    let git = Git::new()?;
     let log = Box::new(io::stdout());
     Ok(drive(Drive { assignment, cluster, dial, git, directories, status, orders, log }).await?)
 }
