@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod apiserver;
 pub mod artifacts;
 pub mod cli;
 pub mod clock;

@@ -18,7 +18,7 @@ use podwright::cli::{AgentArgs, Cli, Command, ControllerArgs};
 use podwright::config::ControllerConfig;
 use podwright::scripted::ScriptedModelArgs;
 use podwright::telemetry::tracing::LogFormat;
-use podwright::{agent, controller, names, telemetry};
+use podwright::{agent, apiserver, controller, names, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -89,10 +89,8 @@ fn install() -> anyhow::Result<ExitCode> {
 async fn run_controller(typed: ControllerArgs) -> anyhow::Result<()> {
     let config = ControllerConfig::new(typed)?;
     telemetry::tracing::init(config.log_format, &config.log_filter)?;
-    let mut cluster = kube::Config::infer().await.context("cannot find out how to reach the cluster")?;
-    // Repeated POSTs would be told apart by nobody; what can be repeated, the controller repeats itself.
-    cluster.default_retry = false;
-    let client = kube::Client::try_from(cluster).context("cannot build a client for the cluster")?;
+    let cluster = kube::Config::infer().await.context("cannot find out how to reach the cluster")?;
+    let client = apiserver::connect(&cluster).context("cannot build a client for the cluster")?;
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone()));
     Ok(controller::run(config, client, stop).await?)

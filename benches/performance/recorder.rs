@@ -6,6 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::response::Response;
+use axum::serve::ListenerExt as _;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use jiff::Timestamp;
@@ -47,6 +48,9 @@ impl Recorder {
         let router = Router::new().fallback(pass_on).layer(DefaultBodyLimit::disable()).with_state(front);
         let listener = TcpListener::bind((NODE, 0)).await.expect("the node's address is this machine's");
         let port = listener.local_addr().expect("an address").port();
+        // As providers do: the end of an answer does not wait for the acknowledgement of what came before.
+        let listener =
+            listener.tap_io(|connection| connection.set_nodelay(true).expect("a connection can be set"));
         tokio::spawn(async move { axum::serve(listener, router).await.expect("the recorder serves") });
         Self { exchanges, url: format!("http://{NODE}:{port}/v1") }
     }

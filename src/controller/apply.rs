@@ -10,7 +10,7 @@ use kube::{Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::build::{AgentImage, Children, StoredAttempt, children};
+use super::build::{AgentImage, Children, Rights, StoredAttempt, children, rights};
 use super::error::{ApplyError, Foreign, RequestError};
 use super::observed::Observed;
 use super::plan::{Plan, PodOutcome};
@@ -59,24 +59,32 @@ pub(super) async fn apply(
         },
         None => observed.attempt.clone(),
     };
-    let wrote = plan.attempt.is_some();
-    let (Some(parts), Some(attempt)) = (&plan.pod, &attempt) else {
-        return Ok(Applied { attempt, pod: PodOutcome::Unasked, wrote });
-    };
-    let stored = StoredAttempt::of(attempt).ok_or_else(|| ApplyError::Incomplete {
+    if plan.pod.is_none() && !plan.rights {
+        return Ok(Applied { attempt, pod: PodOutcome::Unasked, wrote: plan.attempt.is_some() });
+    }
+    let stored = attempt.as_deref().and_then(StoredAttempt::of);
+    let stored = stored.ok_or_else(|| ApplyError::Incomplete {
         kind: "AgentAttempt",
         name: observed.id.attempt_name(),
         field: "metadata.uid",
     })?;
-    let children = children(&stored, parts, agent);
-    let pod = match create_children(client, namespace, stored.uid, children).await {
+    let made = match &plan.pod {
+        Some(parts) => create_children(client, namespace, stored.uid, children(&stored, parts, agent)).await,
+        None => {
+            let rights = create_rights(client, namespace, stored.uid, &rights(&stored)).await;
+            rights.map(|()| PodOutcome::Unasked)
+        }
+    };
+    let pod = match made {
         Ok(pod) => pod,
         Err(ApplyError::Foreign(foreign)) => PodOutcome::InTheWay(foreign),
         Err(error) => return Err(error),
     };
-    Ok(Applied { attempt: Some(attempt.clone()), pod, wrote: true })
+    Ok(Applied { attempt, pod, wrote: true })
 }
 
+/// Makes what the pod needs, then the pod, and its rights meanwhile: a RoleBinding that follows its Role at once
+/// takes the API server 100 ms, and the agent needs it only when its container runs.
 async fn create_children(
     client: &Client,
     namespace: &str,
@@ -84,33 +92,43 @@ async fn create_children(
     children: Children,
 ) -> Result<PodOutcome, ApplyError> {
     // Taken apart by name: a new child does not compile until it has its place in the order.
-    let Children { patch, transcript, service_account, role, role_binding, pod } = children;
+    let Children { patch, transcript, service_account, rights, pod } = children;
     let optional = async {
         match &transcript {
             Some(transcript) => create(client, namespace, owner, transcript).await.map(|_| ()),
             None => Ok(()),
         }
     };
-    // A RoleBinding can only name a Role that is there.
-    let rights = async {
-        create(client, namespace, owner, &role).await?;
-        create(client, namespace, owner, &role_binding).await
+    let pod = async {
+        tokio::try_join!(
+            create(client, namespace, owner, &patch),
+            optional,
+            create(client, namespace, owner, &service_account),
+        )?;
+        match create(client, namespace, owner, &pod).await {
+            Ok(Created::Now) => Ok(PodOutcome::Made),
+            Ok(Created::Before) => Ok(PodOutcome::There),
+            Err(error) => match refused(&error) {
+                Some(refusal) => Ok(PodOutcome::Refused(refusal)),
+                None => Err(error),
+            },
+        }
     };
-    tokio::try_join!(
-        create(client, namespace, owner, &patch),
-        optional,
-        create(client, namespace, owner, &service_account),
-        rights,
-    )?;
-    // Last, so that a pod that is there has all it needs: nothing above is ever made again for it.
-    match create(client, namespace, owner, &pod).await {
-        Ok(Created::Now) => Ok(PodOutcome::Made),
-        Ok(Created::Before) => Ok(PodOutcome::There),
-        Err(error) => match refused(&error) {
-            Some(refusal) => Ok(PodOutcome::Refused(refusal)),
-            None => Err(error),
-        },
-    }
+    // Both to their end: where only the rights failed, the next pass finds the pod and sees to them.
+    let (pod, made) = tokio::join!(pod, create_rights(client, namespace, owner, &rights));
+    made?;
+    pod
+}
+
+/// A RoleBinding can only name a Role that is there.
+async fn create_rights(
+    client: &Client,
+    namespace: &str,
+    owner: &str,
+    Rights { role, role_binding }: &Rights,
+) -> Result<(), ApplyError> {
+    create(client, namespace, owner, role).await?;
+    create(client, namespace, owner, role_binding).await.map(|_| ())
 }
 
 fn refused(error: &ApplyError) -> Option<super::refusal::Refusal> {

@@ -49,6 +49,9 @@ pub struct Plan {
     pub obsolete: Option<(String, String)>,
     /// What the pod is made of, when it is to be made.
     pub pod: Option<Box<PodParts>>,
+    /// Whether it must be seen to that the rights of a pod that is there are there too: a pass that broke off may have
+    /// made the one without the other.
+    pub rights: bool,
     /// What the senders of messages are told, after everything above.
     pub answers: Vec<Answer>,
     /// Whether the plan rests on something not being there.
@@ -64,7 +67,7 @@ impl Plan {
             Situation::Deleted
             | Situation::Finished
             | Situation::Waiting { .. }
-            | Situation::Working { .. } => self.presumes,
+            | Situation::Working { .. } => self.presumes || self.rights,
         }
     }
 }
@@ -94,7 +97,8 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
             }
             let inbox::Inbox { entries, answers, presumes } = inbox::deliver(observed);
             let attempt = build::attempt::amended(attempt, observed.task.spec.suspend, entries);
-            Plan { attempt: attempt.map(Box::new), answers, presumes, ..nothing(situation) }
+            let rights = !observed.pod_was_made();
+            Plan { attempt: attempt.map(Box::new), rights, answers, presumes, ..nothing(situation) }
         }
         _ if observed.pod_was_made() => {
             let situation = ended(
@@ -258,7 +262,15 @@ fn ended(reason: Reason, message: String) -> Situation {
 }
 
 fn nothing(situation: Situation) -> Plan {
-    Plan { situation, attempt: None, obsolete: None, pod: None, answers: Vec::new(), presumes: false }
+    Plan {
+        situation,
+        attempt: None,
+        obsolete: None,
+        pod: None,
+        rights: false,
+        answers: Vec::new(),
+        presumes: false,
+    }
 }
 
 fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {

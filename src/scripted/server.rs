@@ -17,6 +17,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
+    serve::ListenerExt as _,
 };
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -74,6 +75,11 @@ pub async fn serve(
         shutdown.await;
         drop(stopping);
     };
+    // Events are small writes: with Nagle's algorithm all but the first wait for the client's delayed acknowledgement.
+    let listener = listener.tap_io(|connection| {
+        // A connection that refuses it is slow, and nothing worse.
+        let _ = connection.set_nodelay(true);
+    });
     let serving = axum::serve(listener, router).with_graceful_shutdown(signal);
     tokio::select! {
         ended = serving.into_future() => ended,

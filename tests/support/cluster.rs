@@ -27,7 +27,7 @@ pub(crate) async fn admin() -> Client {
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .expect("the kubeconfig can be used");
-    let client = Client::try_from(config).expect("a client can be built");
+    let client = podwright::apiserver::connect(&config).expect("a client can be built");
     client.apiserver_version().await.expect("the test cluster answers; run `make cluster-up`");
     client
 }

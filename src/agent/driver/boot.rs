@@ -3,16 +3,16 @@
 use std::env;
 use std::io;
 
-use kube::{Client, Config};
+use kube::Config;
 use tokio::sync::watch;
 
 use super::cluster::{ClusterError, KubeCluster};
 use super::orders::{self, Orders};
 use super::{Assignment, Directories, Drive, DriveError, Stopped, drive};
 use crate::api::attempt::AgentAttempt;
-use crate::names;
 use crate::sandbox::PodDial;
 use crate::workspace::{Git, GitError};
+use crate::{apiserver, names};
 
 /// Why an agent did not bring its attempt to an end.
 #[derive(Debug, thiserror::Error)]
@@ -48,10 +48,8 @@ pub async fn run(directories: Directories) -> Result<Stopped, BootError> {
     let pod = variable("PODWRIGHT_POD_NAME")?;
     let namespace = variable("PODWRIGHT_POD_NAMESPACE")?;
     let pod_uid = variable("PODWRIGHT_POD_UID")?;
-    let mut config = Config::incluster()?;
-    // kube would repeat a POST and the opening of an exec stream.
-    config.default_retry = false;
-    let client = Client::try_from(config).map_err(|error| BootError::Client(Box::new(error)))?;
+    let client =
+        apiserver::connect(&Config::incluster()?).map_err(|error| BootError::Client(Box::new(error)))?;
     let finder = KubeCluster::new(client, namespace.clone(), pod.clone());
     let Claim { attempt, attempt_uid, epoch } = claim(&finder, &pod, &pod_uid).await?;
     let object = claimed(&finder, &attempt, &attempt_uid).await?;

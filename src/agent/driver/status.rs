@@ -36,6 +36,10 @@ const PAUSE: Duration = Duration::from_secs(15);
 const LONG_PAUSE: Duration = Duration::from_secs(60);
 const SETTLED: Duration = Duration::from_secs(600);
 
+/// How long an agent that prepares keeps silent at first: most have begun to work by then, and that is the first thing
+/// that people and the controller act on.
+const FIRST_WORD: Duration = Duration::from_secs(1);
+
 /// Between two tries of a write that the API server did not take.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -264,15 +268,17 @@ async fn write_reports<C: Cluster>(
     let born = Instant::now();
     let mut last_write: Option<Instant> = None;
     while reports.changed().await.is_ok() {
-        if let Some(last) = last_write {
-            let pause = if born.elapsed() < SETTLED { PAUSE } else { LONG_PAUSE };
-            let done = *written.borrow();
-            tokio::select! {
-                () = sleep_until(last + pause) => {}
-                urgent = reports.wait_for(|report| report.urgent > done) => {
-                    if urgent.is_err() {
-                        return;
-                    }
+        let pause = if born.elapsed() < SETTLED { PAUSE } else { LONG_PAUSE };
+        let free = last_write.map_or(born + FIRST_WORD, |last| last + pause);
+        let done = *written.borrow();
+        let is_due = |report: &Report| {
+            report.urgent > done && (last_write.is_some() || report.status.phase != Some(Phase::Preparing))
+        };
+        tokio::select! {
+            () = sleep_until(free) => {}
+            due = reports.wait_for(is_due) => {
+                if due.is_err() {
+                    return;
                 }
             }
         }

@@ -60,11 +60,18 @@ pub struct Children {
     /// Who the agent is.
     pub service_account: ServiceAccount,
     /// What it may do.
-    pub role: Role,
-    /// That it may.
-    pub role_binding: RoleBinding,
+    pub rights: Rights,
     /// Where it and the sandbox run.
     pub pod: Pod,
+}
+
+/// What an agent may do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rights {
+    /// What may be done.
+    pub role: Role,
+    /// That the agent may.
+    pub role_binding: RoleBinding,
 }
 
 impl<'a> StoredAttempt<'a> {
@@ -96,10 +103,15 @@ pub fn children(attempt: &StoredAttempt<'_>, parts: &PodParts, agent: &AgentImag
         patch: artifacts::patch(attempt),
         transcript: artifacts::transcript(attempt),
         service_account: service_account::service_account(attempt),
-        role: role::role(attempt),
-        role_binding: role_binding::role_binding(attempt),
+        rights: rights(attempt),
         pod: pod::pod(attempt, parts, agent),
     }
+}
+
+/// Builds the rights of an attempt's agent.
+#[must_use]
+pub fn rights(attempt: &StoredAttempt<'_>) -> Rights {
+    Rights { role: role::role(attempt), role_binding: role_binding::role_binding(attempt) }
 }
 
 fn metadata(attempt: &StoredAttempt<'_>, name: String) -> ObjectMeta {

@@ -61,14 +61,14 @@ fn the_pod() {
 
 #[test]
 fn the_rights() {
-    insta::assert_snapshot!("role", yaml(&built().role));
-    insta::assert_snapshot!("role_in_full", yaml(&built_in_full().role));
-    insta::assert_snapshot!("role_binding", yaml(&built().role_binding));
+    insta::assert_snapshot!("role", yaml(&built().rights.role));
+    insta::assert_snapshot!("role_in_full", yaml(&built_in_full().rights.role));
+    insta::assert_snapshot!("role_binding", yaml(&built().rights.role_binding));
 }
 
 #[test]
 fn every_rule_names_its_objects() {
-    for rule in built_in_full().role.rules.unwrap() {
+    for rule in built_in_full().rights.role.rules.unwrap() {
         assert!(!rule.resource_names.unwrap().is_empty(), "{:?}", rule.resources);
     }
 }
@@ -89,7 +89,7 @@ fn what_an_environment_says_never_takes_the_place_of_ours() {
 
 #[test]
 fn all_children_belong_to_the_attempt() {
-    let Children { patch, transcript, service_account, role, role_binding, pod } = built();
+    let Children { patch, transcript, service_account, rights: Rights { role, role_binding }, pod } = built();
     let all = [
         patch.metadata,
         transcript.unwrap().metadata,
