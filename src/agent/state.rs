@@ -56,8 +56,10 @@ pub struct State {
     pub inbox_seq: i64,
     /// UIDs of accepted inputs.
     accepted: Vec<String>,
-    /// Prompts that no turn answers yet, oldest first.
+    /// Prompts that are in no turn yet, oldest first.
     pub prompts: VecDeque<InputAccepted>,
+    /// Whether a person asked for the end.
+    pub cancelled: bool,
     /// The thread, once it is open.
     pub thread: Option<Thread>,
     /// How the attempt ends, once that is decided.
@@ -77,6 +79,7 @@ impl Default for State {
             inbox_seq: 0,
             accepted: Vec::new(),
             prompts: VecDeque::new(),
+            cancelled: false,
             thread: None,
             outcome: None,
             published: false,
@@ -129,6 +132,7 @@ impl State {
             }
             Record::ThreadOpened(opened) => self.open(entry, opened),
             Record::TurnStarted(_)
+            | Record::TurnSteered(_)
             | Record::TurnEnded(_)
             | Record::ItemAppended(_)
             | Record::ModelIntent(_)
@@ -156,7 +160,7 @@ impl State {
             // The task's own prompt comes first, whatever was said while the workspace was made ready.
             InputKind::Prompt if input.seq == 0 => self.prompts.push_front(input.clone()),
             InputKind::Prompt => self.prompts.push_back(input.clone()),
-            InputKind::Cancel => {}
+            InputKind::Cancel => self.cancelled = true,
         }
     }
 
@@ -173,6 +177,9 @@ impl State {
             Record::TurnStarted(started) => {
                 self.idle = Duration::ZERO;
                 self.prompts.retain(|prompt| prompt.uid != started.input_uid);
+            }
+            Record::TurnSteered(steered) => {
+                self.prompts.retain(|prompt| prompt.uid != steered.input_uid);
             }
             Record::ModelIntent(intent) => {
                 self.spent.requests += 1;

@@ -31,6 +31,8 @@ pub struct Thread {
     pub last_end: Option<ModelEnd>,
     /// Calls that the newest request of this turn led to.
     pub step_calls: usize,
+    /// Whether something was said since the newest request of this turn, which the next one has to bring.
+    pub steered: bool,
     /// Calls without output in history, in the order of history.
     pub calls: Vec<OpenCall>,
     /// Commands that go on in the background, by the number that the model knows.
@@ -78,6 +80,7 @@ impl Thread {
             request: None,
             last_end: None,
             step_calls: 0,
+            steered: false,
             calls: Vec::new(),
             sessions: BTreeMap::new(),
             plan: Vec::new(),
@@ -104,8 +107,15 @@ impl Thread {
                 self.answer.clear();
                 started.items.iter().try_for_each(|item| self.append(item.clone()))?;
             }
+            Record::TurnSteered(steered) => {
+                self.steered = true;
+                // What was said before answers nothing of it.
+                self.answer.clear();
+                steered.items.iter().try_for_each(|item| self.append(item.clone()))?;
+            }
             Record::TurnEnded(ended) => {
                 self.in_turn = false;
+                self.steered = false;
                 if !ended.last_message.is_empty() {
                     self.last_message.clone_from(&ended.last_message);
                 }
@@ -114,6 +124,7 @@ impl Thread {
             Record::ModelIntent(intent) => {
                 self.request = Some(intent.clone());
                 self.step_calls = 0;
+                self.steered = false;
                 self.exited.clear();
             }
             Record::ModelEnded(ended) => {

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod stage;
+mod steering;
 #[path = "../support/supervisor.rs"]
 mod supervisor;
 mod tasks;

@@ -11,6 +11,7 @@
 //! | `model` | steps: requests, responses, retries |
 //! | `calls` | which calls run when, outputs in order, recovery |
 //! | `activity` | what goes on, in words |
+//! | `turn` | what people say, and how it enters the thread |
 //! | `ending` | turns' ends, limits, the attempt's end |
 
 mod activity;
@@ -19,6 +20,7 @@ pub mod effect;
 mod ending;
 pub mod input;
 mod model;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,9 +32,7 @@ pub use self::input::{CallResult, Input, Moment, Prepared, SessionChange, Signal
 use super::budget::{self, Limit};
 use super::events::Event;
 use super::journal::Barrier;
-use super::journal::record::{
-    Entry, EpochStarted, InputAccepted, InputKind, Record, TimePassed, TurnStarted,
-};
+use super::journal::record::{Entry, EpochStarted, Record, TimePassed};
 use super::recover;
 use super::state::State;
 use super::thread::Thread;
@@ -40,7 +40,6 @@ use crate::api::attempt::{Outcome, Phase};
 use crate::api::reasons::Reason;
 use crate::api::task::Limits;
 use crate::llm::retry::RetryPolicy;
-use crate::llm::{ContentPart, Message, Role};
 
 /// Processes that may die one after the other without getting anything done. A fault that kills three of
 /// them will kill the next as well.
@@ -262,32 +261,14 @@ impl Machine {
         effects.push(Effect::Barrier(Barrier::Opened));
     }
 
-    fn message(&mut self, message: InputAccepted, effects: &mut Vec<Effect>) {
-        // Nothing answers a message any more once the end is decided. It is left unacknowledged, and whoever
-        // delivers messages tells its sender so.
-        if matches!(self.stage, Stage::Finishing | Stage::Done) {
-            return;
-        }
-        let is_known = self.state.has_accepted(&message.uid);
-        // One that was delivered again under a higher number is acknowledged by that number too.
-        if is_known && message.seq <= self.state.inbox_seq {
-            return;
-        }
-        let kind = message.kind;
-        self.append(message, effects);
-        effects.push(Effect::Barrier(Barrier::Accepted));
-        if is_known {
-            return;
-        }
-        match kind {
-            InputKind::Prompt => self.idle = false,
-            InputKind::Cancel => self.end(cancelled(), effects),
-        }
-    }
-
     /// Does the next thing that can be done without waiting.
     fn advance(&mut self, effects: &mut Vec<Effect>) -> Progress {
         if matches!(self.stage, Stage::New | Stage::Finishing | Stage::Done) {
+            return Progress::Wait;
+        }
+        // Here and not where it is said: a process that died between the two must not forget it.
+        if self.state.cancelled {
+            self.end(cancelled(), effects);
             return Progress::Wait;
         }
         if budget::active_left(&self.config.limits, &self.state.spent).is_zero() {
@@ -304,16 +285,6 @@ impl Machine {
         } else {
             self.rest(effects)
         }
-    }
-
-    fn start_turn(&mut self, prompt: InputAccepted, effects: &mut Vec<Effect>) {
-        let Some(thread) = &self.state.thread else { return };
-        let content = vec![ContentPart::Text { text: prompt.text }];
-        let message = Message { role: Role::User, content };
-        let item = thread.opened.wire.message(message, &thread.opened.capabilities);
-        self.idle = false;
-        self.append(TurnStarted { input_uid: prompt.uid, items: vec![item] }, effects);
-        effects.push(Effect::Emit(Event::TurnStarted {}));
     }
 
     fn advance_turn(&mut self, effects: &mut Vec<Effect>) -> Progress {

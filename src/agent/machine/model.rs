@@ -87,7 +87,11 @@ impl Machine {
         match &thread.last_end {
             None | Some(ModelEnd::Broken { .. }) => self.ask(Retries::default(), false, effects),
             Some(ModelEnd::Completed { end_turn, .. }) => {
-                if thread.step_calls > 0 || *end_turn == Some(false) {
+                let goes_on = thread.step_calls > 0 || *end_turn == Some(false) || thread.steered;
+                if let Some(prompt) = self.state.prompts.front().cloned() {
+                    self.steer(prompt, effects);
+                    Progress::Again
+                } else if goes_on {
                     self.ask(Retries::default(), false, effects)
                 } else {
                     self.end_turn(TurnStatus::Completed, effects);

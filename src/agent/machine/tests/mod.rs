@@ -3,4 +3,5 @@
 mod crashes;
 mod interleavings;
 mod scripts;
+mod turns;
 mod world;

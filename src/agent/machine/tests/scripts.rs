@@ -8,11 +8,10 @@ use podwright_sandboxd::protocol::{Digest, EndedBy, Exit, ExitRecord, FileState,
 use serde_json::json;
 
 use super::world::{
-    World, boot, broken, call, command, config, intent, message, patch, prepared, result, words,
+    World, boot, broken, call, command, config, intent, message, patch, prepared, reason, result, words,
 };
-use crate::agent::journal::record::{InputAccepted, InputKind, SessionCursor, SessionOpened};
+use crate::agent::journal::record::{InputKind, SessionCursor, SessionOpened};
 use crate::agent::machine::{CallResult, Config, SessionChange, Signal};
-use crate::agent::state::State;
 use crate::api::attempt::{Outcome, Phase};
 use crate::api::reasons::Reason;
 use crate::api::task::Limits;
@@ -122,17 +121,6 @@ fn end_turn_false_asks_again_and_an_empty_reply_ends_well() {
 }
 
 #[test]
-fn a_cancel_closes_every_call_and_drops_the_request() {
-    let mut world = World::asked(config());
-    world.item(command("c1", "sleep 100"));
-    world.item(patch("c2"));
-    world.now += Duration::from_secs(2);
-    world.say("cancel", Signal::Message(message(1, InputKind::Cancel, "")));
-    world.ended(2, "too late");
-    assert_snapshot!(world.told());
-}
-
-#[test]
 fn limits_are_checked_before_the_spending() {
     let limits = Limits { steps: 1, ..Limits::default() };
     let mut world = World::asked(Config { limits, ..config() });
@@ -174,27 +162,6 @@ fn active_time_ends_a_command_and_does_not_pass_while_suspended() {
     assert_eq!(world.machine.wake_at(), Some(world.now + Duration::from_secs(1)));
     world.wait(1);
     assert_eq!(reason(&world), Some(Reason::DeadlineExceeded));
-    assert_snapshot!(world.told());
-}
-
-#[test]
-fn a_prompt_begins_a_further_turn_while_the_pod_waits() {
-    let mut world = World::asked(Config { keep: Duration::from_secs(60), ..config() });
-    world.say("prompt", Signal::Message(message(1, InputKind::Prompt, "and then this")));
-    world.item(words("First."));
-    world.completed(None);
-    world.say("again", Signal::Message(message(1, InputKind::Prompt, "and then this")));
-    world.item(words("Second."));
-    world.completed(None);
-    assert_eq!(world.machine.phase(), Phase::Idle);
-    world.wait(59);
-    world.say("prompt", Signal::Message(message(2, InputKind::Prompt, "and this")));
-    assert_eq!(world.machine.phase(), Phase::Running);
-    world.item(words("Third."));
-    world.completed(None);
-    world.wait(60);
-    assert_eq!(reason(&world), Some(Reason::Completed));
-    assert_eq!(world.machine.state().inbox_seq, 2);
     assert_snapshot!(world.told());
 }
 
@@ -255,40 +222,6 @@ fn what_goes_on_is_said_in_words() {
     assert_eq!(doing(&world), "waiting before the model is asked again");
     world.say("cancel", Signal::Message(message(1, InputKind::Cancel, "")));
     assert_eq!(doing(&world), "gathering the results");
-}
-
-#[test]
-fn what_is_said_after_the_end_was_decided_is_not_taken_in() {
-    let mut world = World::asked(config());
-    world.say("in time", Signal::Message(message(1, InputKind::Cancel, "")));
-    let records = world.journal.len();
-    world.say("too late", Signal::Message(message(2, InputKind::Prompt, "and this")));
-    world.say("too late", Signal::Message(message(3, InputKind::Cancel, "")));
-    // The process that finishes in its stead takes in as little.
-    world.restart("the agent dies");
-    world.say("too late", Signal::Message(message(2, InputKind::Prompt, "and this")));
-    world.say("published", Signal::Published);
-    world.say("too late", Signal::Message(message(2, InputKind::Prompt, "and this")));
-    let state = world.machine.state();
-    assert_eq!((state.inbox_seq, state.prompts.len()), (1, 0));
-    let names: Vec<_> = world.journal[records..].iter().map(|entry| entry.record.name()).collect();
-    assert_eq!(names, ["epoch.started", "finish.done"]);
-}
-
-#[test]
-fn a_message_that_is_delivered_again_is_acknowledged_by_its_new_number() {
-    let mut world = World::asked(config());
-    let delivered = |seq| {
-        let uid = "uid-1".into();
-        Signal::Message(InputAccepted { uid, ..message(seq, InputKind::Prompt, "and then this") })
-    };
-    for (seq, acknowledged) in [(1, 1), (1, 1), (4, 4), (2, 4)] {
-        world.tell(delivered(seq));
-        assert_eq!(world.machine.state().inbox_seq, acknowledged, "delivered as {seq}");
-        assert_eq!(world.machine.state().prompts.len(), 1, "it is one message");
-    }
-    let state = State::fold(&world.journal).unwrap();
-    assert_eq!((state.inbox_seq, state.prompts.len()), (4, 1));
 }
 
 #[test]
@@ -393,10 +326,6 @@ fn a_failed_preparation_ends_the_attempt() {
     world.say("failed", Signal::Failed(outcome));
     world.say("late", prepared());
     assert_snapshot!(world.told());
-}
-
-fn reason(world: &World) -> Option<Reason> {
-    world.machine.state().outcome.as_ref().map(|outcome| outcome.reason)
 }
 
 fn file(content: &[u8]) -> FileState {

@@ -17,6 +17,7 @@ use crate::agent::machine::{
 };
 use crate::agent::recover::World as Found;
 use crate::agent::state::State;
+use crate::api::reasons::Reason;
 use crate::api::task::Limits;
 use crate::llm::retry::RetryPolicy;
 use crate::llm::{
@@ -160,6 +161,11 @@ impl World {
     }
 }
 
+/// How the attempt ends, once that is decided.
+pub(super) fn reason(world: &World) -> Option<Reason> {
+    world.machine.state().outcome.as_ref().map(|outcome| outcome.reason)
+}
+
 pub(super) fn result(ordinal: u64, output: &str, session: Option<SessionChange>) -> CallResult {
     CallResult { ordinal, outcome: CallOutcome::Ok, output: output.into(), exit: None, session }
 }
@@ -294,6 +300,7 @@ fn recorded(record: &Record) -> String {
         }
         Record::CallIntent(intent) => format!(" {} as op {}", intent.ordinal, intent.op),
         Record::CallEnded(ended) => format!(" {} {:?}: {:?}", ended.ordinal, ended.outcome, ended.output),
+        Record::TurnSteered(steered) => format!(" by {}", steered.input_uid),
         Record::TurnEnded(ended) => format!(" {:?}: {}", ended.status, ended.last_message),
         Record::InputAccepted(input) => format!(" {:?} {}", input.kind, input.text),
         Record::FinishIntent(finish) => format!(" {:?}", finish.outcome.reason),
