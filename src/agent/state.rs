@@ -38,6 +38,16 @@ pub enum FoldError {
     },
 }
 
+/// A time in which the model cannot be used. It begins when a request has failed as often as the provider's retries
+/// allow, and ends with the first whole response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// How long it has been waited out: neither active time nor time of a suspended agent.
+    pub waited: Duration,
+    /// The newest failure.
+    pub message: String,
+}
+
 /// The state of an attempt.
 #[derive(Clone, Debug)]
 pub struct State {
@@ -51,6 +61,8 @@ pub struct State {
     pub spent: Spent,
     /// How long the pod has waited for a message since the last turn.
     pub idle: Duration,
+    /// The outage of the model that is being waited out.
+    pub outage: Option<Outage>,
     /// The highest number of the inbox that was taken in. Numbers are taken in order, so every lower one was as
     /// well, and no higher one.
     pub inbox_seq: i64,
@@ -76,6 +88,7 @@ impl Default for State {
             fruitless_starts: 0,
             spent: Spent::default(),
             idle: Duration::ZERO,
+            outage: None,
             inbox_seq: 0,
             accepted: Vec::new(),
             prompts: VecDeque::new(),
@@ -108,6 +121,9 @@ impl State {
         self.next_seq = entry.seq + 1;
         self.epoch = entry.epoch;
         self.spent.active = self.spent.active.max(Duration::from_millis(entry.active_ms));
+        if let Some(outage) = &mut self.outage {
+            outage.waited = outage.waited.max(Duration::from_millis(entry.outage_ms));
+        }
         match &entry.record {
             Record::EpochStarted(_) => {
                 self.fruitless_starts += 1;
@@ -190,6 +206,14 @@ impl State {
             }
             Record::ModelEnded(ended) => {
                 self.spent.usage += ended.usage;
+                match &ended.end {
+                    ModelEnd::Unavailable { message, .. } => {
+                        let waited = self.outage.take().map_or(Duration::ZERO, |outage| outage.waited);
+                        self.outage = Some(Outage { waited, message: message.clone() });
+                    }
+                    ModelEnd::Completed { .. } => self.outage = None,
+                    ModelEnd::Retry { .. } | ModelEnd::Failed { .. } | ModelEnd::Broken { .. } => {}
+                }
                 if !is_broken_by_restart(ended) {
                     self.fruitless_starts = 0;
                 }

@@ -84,13 +84,30 @@ async fn an_endpoint_that_cannot_be_used() {
         ("closed", Reason::ModelFailed, "10.244.0.1:9"),
     ];
     for (name, _, _) in &cases {
-        world.create_task(name, "app", &json!({"model": {"providerName": name}})).await;
+        let model = json!({"providerName": name, "outageSeconds": 3});
+        world.create_task(name, "app", &json!({"model": model})).await;
     }
     for (name, reason, word) in cases {
         let (_, got, message) = succeeded(&world.ended(name).await);
         assert_eq!(got, reason.as_str(), "{name}: {message}");
         assert!(message.contains(word), "{name}: {word:?} is missing in: {message}");
     }
+    assert_eq!(world.event("down", "ModelUnavailable").await.type_.as_deref(), Some("Warning"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_model_that_comes_back_is_waited_for() {
+    // Four requests of the provider's retries, then single ones after 1, 2, 4 and 8 s.
+    let script = "scenarios: [{name: back, replies: [{repeat: 8, http: {status: 503}}, {output: [{text: Done.}]}]}]";
+    let world = world("outage", script).await;
+    world.create_task("patient", "app", &json!({})).await;
+    world.reason("patient", Reason::ModelUnavailable).await;
+    let task = world.ended("patient").await;
+    assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
+    let status = task.status.expect("a status");
+    let available = conditions::find(&status.conditions, conditions::MODEL_AVAILABLE).expect("it was out");
+    assert_eq!(available.status, "True");
     world.end().await;
 }
 

@@ -35,6 +35,8 @@ pub struct Entry {
     pub step: u64,
     /// Active time spent by then, in milliseconds: a restart goes on from here.
     pub active_ms: u64,
+    /// How long the model has been waited for since the outage began, in milliseconds; 0 without one.
+    pub outage_ms: u64,
     /// The fact.
     pub record: Record,
 }

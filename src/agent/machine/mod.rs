@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`input`], [`effect`] | what it is told, what it wants done |
 //! | `model` | steps: requests, responses, retries |
+//! | `outage` | waiting for a model that cannot be used |
 //! | `calls` | which calls run when, outputs in order, recovery |
 //! | `activity` | what goes on, in words |
 //! | `turn` | what people say, and how it enters the thread |
@@ -20,6 +21,7 @@ pub mod effect;
 mod ending;
 pub mod input;
 mod model;
+mod outage;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -57,6 +59,8 @@ pub struct Config {
     pub keep: Duration,
     /// How often a failing request is repeated.
     pub retry: RetryPolicy,
+    /// How long a model that cannot be used is waited for.
+    pub outage: Duration,
 }
 
 /// The machine.
@@ -68,6 +72,10 @@ pub struct Machine {
     at: Moment,
     /// Whether the time since the last input is active time.
     active: bool,
+    /// Whether the time since the last input was spent waiting for the model.
+    parked: bool,
+    /// How long the request under way has been waited for with the turn parked.
+    probing: Duration,
     suspended: bool,
     /// Whether the next request is held back by `suspended`.
     held: bool,
@@ -120,6 +128,8 @@ impl Machine {
             stage: Stage::New,
             at: Moment { wall: jiff::Timestamp::UNIX_EPOCH, monotonic: Duration::ZERO },
             active: false,
+            parked: false,
+            probing: Duration::ZERO,
             suspended: false,
             held: false,
             boot: None,
@@ -142,6 +152,7 @@ impl Machine {
         match self.stage {
             Stage::New | Stage::Preparing => Phase::Preparing,
             Stage::Working if self.idle => Phase::Idle,
+            Stage::Surveying | Stage::Working if self.is_parked() => Phase::Parked,
             Stage::Surveying | Stage::Working | Stage::Finishing => Phase::Running,
             Stage::Done => Phase::Ended,
         }
@@ -170,6 +181,9 @@ impl Machine {
         if self.idle {
             self.state.idle += passed;
         }
+        if self.parked {
+            self.wait_parked(passed);
+        }
         self.at = input.at;
         self.take(input.signal, effects);
         while let Progress::Again = self.advance(effects) {}
@@ -177,9 +191,9 @@ impl Machine {
             self.end(internal_error(&fault), effects);
         }
         self.active = self.is_active();
+        self.parked = self.is_parked();
         if self.spends_time() && self.at.monotonic.saturating_sub(self.recorded) >= TIME_RECORD {
-            let idle_ms = u64::try_from(self.state.idle.as_millis()).unwrap_or(u64::MAX);
-            self.append(TimePassed { idle_ms }, effects);
+            self.append(TimePassed { idle_ms: millis(self.state.idle) }, effects);
         }
     }
 
@@ -310,7 +324,8 @@ impl Machine {
             epoch: self.state.epoch,
             turn: self.thread().map_or(0, |thread| thread.turn),
             step: self.state.spent.steps,
-            active_ms: u64::try_from(self.state.spent.active.as_millis()).unwrap_or(u64::MAX),
+            active_ms: millis(self.state.spent.active),
+            outage_ms: millis(self.outage_waited()),
             record: record.into(),
         };
         match self.state.apply(&entry) {
@@ -328,17 +343,22 @@ impl Machine {
 
     /// Whether time passes that a limit counts.
     fn spends_time(&self) -> bool {
-        self.active || self.idle
+        self.active || self.idle || self.parked
     }
 
     /// Active is what is neither waiting for people nor for a provider that asked to wait.
     fn is_active(&self) -> bool {
         match self.stage {
-            Stage::Preparing | Stage::Surveying => true,
-            Stage::Working => !self.idle && !self.held && self.retry_at.is_none(),
+            Stage::Preparing => true,
+            Stage::Surveying => !self.is_parked(),
+            Stage::Working => !self.idle && !self.held && self.retry_at.is_none() && !self.is_parked(),
             Stage::New | Stage::Finishing | Stage::Done => false,
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn cancelled() -> Outcome {

@@ -45,6 +45,10 @@ pub struct AgentAttemptStatus {
     #[schemars(length(max = 256))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub doing: String,
+    /// Why the model can't be used, in the phase Parked: the provider's newest failure, at most 1 KiB.
+    #[schemars(length(max = 1024))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub model_failure: String,
     /// The agent's newest words, at most 4 KiB. Before its first ones, what goes on.
     #[schemars(length(max = 4096))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -76,6 +80,8 @@ pub enum Phase {
     Preparing,
     /// The agent works.
     Running,
+    /// The turn waits for a model that can't be used for now; modelFailure says why.
+    Parked,
     /// The agent has answered and waits for a further message.
     Idle,
     /// The agent is done; outcome says how.

@@ -16,7 +16,8 @@ pub struct AgentTaskStatus {
     pub observed_generation: i64,
 
     /// Succeeded is Unknown while there is work, then True or False for good; its reason says more.
-    /// Reconciling is True until the end. Stalled is True when the task failed.
+    /// Reconciling is True until the end. Stalled is True when the task failed. ModelAvailable is False while the model
+    /// can't be used; it is missing on a task whose model was never out.
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -61,6 +61,7 @@ fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> Jo
         headers: provider.headers.clone(),
         ca_bundle: provider.ca_bundle.as_ref().map(|source| source.config_map_key_ref.clone()),
         retry: provider.retry.clone(),
+        outage_seconds: task.spec.model.outage_seconds,
         reasoning_effort: task.spec.model.reasoning_effort,
         capabilities,
     }

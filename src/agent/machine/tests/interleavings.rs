@@ -8,7 +8,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::world::{World, boot, broken, call, command, config, intent, message, patch, result, words};
+use super::world::{
+    World, boot, broken, call, command, config, intent, message, overloaded, patch, result, words,
+};
 use crate::agent::journal::record::{InputKind, Record};
 use crate::agent::machine::{Config, Effect, Signal};
 use crate::agent::state::State;
@@ -91,7 +93,7 @@ fn happen(world: &mut World, outside: &mut Outside, (what, which): (u8, u8)) {
         }
         7 if outside.asking => {
             outside.asking = false;
-            world.fails(broken());
+            world.fails(if which % 4 == 0 { overloaded() } else { broken() });
         }
         8 => {
             if let Some(ordinal) = pick(&mut outside.computing) {
@@ -149,6 +151,12 @@ fn check(world: &World, outside: &Outside) {
     assert_eq!(folded.prompts, live.prompts);
     let lost = live.spent.active - folded.spent.active;
     assert!(lost < Duration::from_secs(30), "{lost:?} would be lost");
+    let waited = |state: &State| state.outage.as_ref().map(|outage| outage.waited);
+    let lost = waited(live).unwrap_or_default() - waited(&folded).unwrap_or_default();
+    assert!(
+        lost < Duration::from_secs(30) && waited(live).is_some() == waited(&folded).is_some(),
+        "{lost:?}"
+    );
     assert_eq!(folded.inbox_seq, live.inbox_seq);
     assert_eq!(folded.spent.usage, live.spent.usage);
     let (folded, live) = (folded.thread.unwrap(), live.thread.as_ref().unwrap());

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod interleavings;
+mod outages;
 mod scripts;
 mod turns;
 mod world;

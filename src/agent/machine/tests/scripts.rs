@@ -73,7 +73,7 @@ fn a_broken_stream_keeps_what_is_whole_and_asks_again_after_its_calls() {
 
 #[test]
 fn the_retry_budgets_end_in_model_failed() {
-    let mut world = World::asked(config());
+    let mut world = World::asked(Config { outage: Duration::ZERO, ..config() });
     for _ in 0..6 {
         world.fails(broken());
         world.wait(60);

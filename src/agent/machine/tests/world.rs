@@ -37,7 +37,12 @@ pub(super) struct World {
 }
 
 pub(super) fn config() -> Config {
-    Config { limits: Limits::default(), keep: Duration::ZERO, retry: RetryPolicy::default() }
+    Config {
+        limits: Limits::default(),
+        keep: Duration::ZERO,
+        retry: RetryPolicy::default(),
+        outage: Duration::from_secs(100),
+    }
 }
 
 pub(super) fn boot(number: u8) -> BootId {
@@ -238,6 +243,16 @@ pub(super) fn broken() -> ModelError {
     })
 }
 
+/// The provider has no capacity: an outage at once.
+pub(super) fn overloaded() -> ModelError {
+    ModelError::Retryable(Retryable {
+        layer: RetryLayer::Stream,
+        cause: RetryCause::Overloaded,
+        server_delay: None,
+        message: "no capacity".into(),
+    })
+}
+
 /// An item as it came over the wire.
 fn received(item: Item) -> ThreadItem {
     let json = match &item {
@@ -292,6 +307,7 @@ fn recorded(record: &Record) -> String {
             let how = match &ended.end {
                 ModelEnd::Completed { .. } => "completed".to_owned(),
                 ModelEnd::Retry { after_ms, .. } => format!("again in {after_ms} ms"),
+                ModelEnd::Unavailable { after_ms, .. } => format!("unavailable, again in {after_ms} ms"),
                 ModelEnd::Failed { outcome } => format!("failed: {:?}", outcome.reason),
                 ModelEnd::Broken { cause } => format!("broken: {cause:?}"),
             };
