@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use podwright_sandboxd::protocol::Exit;
+
+use super::journal::record::{CallEnded, CallOutcome};
 use crate::api::attempt::Outcome;
 use crate::api::reasons::Reason;
 use crate::api::task::Limits;
@@ -18,6 +21,8 @@ pub struct Spent {
     pub usage: Usage,
     /// Commands started.
     pub commands: u64,
+    /// Calls that failed since the last one that succeeded.
+    pub failures: u64,
     /// Active time.
     pub active: Duration,
 }
@@ -33,8 +38,22 @@ pub enum Limit {
     OutputTokens,
     /// `limits.commands`
     Commands,
+    /// `limits.consecutiveFailures`
+    ConsecutiveFailures,
     /// `limits.activeSeconds`
     ActiveSeconds,
+}
+
+impl Spent {
+    /// Counts the end of a call. What goes on, what was cut off and what nobody knows is neither failure nor success.
+    pub fn call_ended(&mut self, ended: &CallEnded, is_patch: bool) {
+        match (ended.outcome, &ended.exit) {
+            (CallOutcome::Ok, Some(record)) if record.exit == Exit::Code(0) => self.failures = 0,
+            (CallOutcome::Ok, None) if is_patch => self.failures = 0,
+            (CallOutcome::Ok, Some(_)) | (CallOutcome::Error, _) => self.failures += 1,
+            (CallOutcome::Ok, None) | (CallOutcome::Interrupted | CallOutcome::Unknown, _) => {}
+        }
+    }
 }
 
 impl Limit {
@@ -45,6 +64,7 @@ impl Limit {
             Self::UncachedInputTokens => "uncachedInputTokens",
             Self::OutputTokens => "outputTokens",
             Self::Commands => "commands",
+            Self::ConsecutiveFailures => "consecutiveFailures",
             Self::ActiveSeconds => "activeSeconds",
         }
     }
@@ -56,6 +76,7 @@ impl Limit {
             Self::UncachedInputTokens => (Reason::BudgetExceeded, limits.uncached_input_tokens),
             Self::OutputTokens => (Reason::BudgetExceeded, limits.output_tokens),
             Self::Commands => (Reason::BudgetExceeded, limits.commands),
+            Self::ConsecutiveFailures => (Reason::BudgetExceeded, limits.consecutive_failures),
             Self::ActiveSeconds => (Reason::DeadlineExceeded, limits.active_seconds),
         };
         let field = self.field();
@@ -68,12 +89,23 @@ impl Limit {
     }
 }
 
-/// The bound that forbids another step, if any does. Estimates of broken responses count like exact
-/// numbers, so a budget is overspent by at most the request that crosses it.
+/// The bound that forbids another step, if any does.
 pub fn forbids_step(limits: &Limits, spent: &Spent) -> Option<Limit> {
     if spent.steps >= unsigned(limits.steps) {
         Some(Limit::Steps)
-    } else if spent.usage.uncached_input_tokens() >= unsigned(limits.uncached_input_tokens) {
+    } else if spent.failures >= unsigned(limits.consecutive_failures) {
+        Some(Limit::ConsecutiveFailures)
+    } else {
+        None
+    }
+}
+
+/// The bound that forbids another request, be it a new step's or a repeated one, if any does. Estimates of broken
+/// responses count like exact numbers. `unsent` is an estimate of the input tokens that no request has held yet: at
+/// least these will not come from a cache. So a budget is overspent by at most the request that crosses it.
+pub fn forbids_request(limits: &Limits, spent: &Spent, unsent: u64) -> Option<Limit> {
+    let (input, bound) = (spent.usage.uncached_input_tokens(), unsigned(limits.uncached_input_tokens));
+    if input >= bound || input.saturating_add(unsent) > bound {
         Some(Limit::UncachedInputTokens)
     } else if spent.usage.output_tokens >= unsigned(limits.output_tokens) {
         Some(Limit::OutputTokens)
@@ -99,6 +131,8 @@ fn unsigned(bound: i64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use podwright_sandboxd::protocol::{Digest, EndedBy, ExitRecord, Span};
+
     use super::*;
 
     fn spent(change: impl FnOnce(&mut Spent)) -> Spent {
@@ -114,25 +148,72 @@ mod tests {
             uncached_input_tokens: 100,
             output_tokens: 50,
             commands: 2,
+            consecutive_failures: 4,
             active_seconds: 60,
             ..Limits::default()
         };
         let step = |change: fn(&mut Spent)| forbids_step(&limits, &spent(change));
         assert_eq!(step(|s| s.steps = 2), None);
         assert_eq!(step(|s| s.steps = 3), Some(Limit::Steps));
-        assert_eq!(step(|s| s.usage.input_tokens = 100), Some(Limit::UncachedInputTokens));
+        assert_eq!(step(|s| s.failures = 3), None);
+        assert_eq!(step(|s| s.failures = 4), Some(Limit::ConsecutiveFailures));
+        let request = |unsent, change: fn(&mut Spent)| forbids_request(&limits, &spent(change), unsent);
+        assert_eq!(request(0, |s| s.usage.input_tokens = 99), None);
+        assert_eq!(request(0, |s| s.usage.input_tokens = 100), Some(Limit::UncachedInputTokens));
+        assert_eq!(request(40, |s| s.usage.input_tokens = 60), None);
+        assert_eq!(request(41, |s| s.usage.input_tokens = 60), Some(Limit::UncachedInputTokens));
         assert_eq!(
-            step(|s| {
+            request(0, |s| {
                 s.usage.input_tokens = 1000;
                 s.usage.cached_input_tokens = 901;
             }),
             None
         );
-        assert_eq!(step(|s| s.usage.output_tokens = 50), Some(Limit::OutputTokens));
+        assert_eq!(request(0, |s| s.usage.output_tokens = 50), Some(Limit::OutputTokens));
         assert_eq!(forbids_command(&limits, &spent(|s| s.commands = 1)), None);
         assert_eq!(forbids_command(&limits, &spent(|s| s.commands = 2)), Some(Limit::Commands));
         let late = spent(|s| s.active = Duration::from_secs(61));
         assert_eq!(active_left(&limits, &late), Duration::ZERO);
+    }
+
+    #[test]
+    fn only_what_surely_failed_counts_as_failed_and_a_success_begins_anew() {
+        let exited = |exit| {
+            let span = Span { start: 0, end: 0, sha256: Digest::of(b"") };
+            Some(ExitRecord {
+                exit,
+                ended_by: EndedBy::Itself,
+                started_at_ms: 0,
+                duration_ms: 1,
+                bytes: 0,
+                sha256: Digest::of(b""),
+                head: span,
+                tail: span,
+            })
+        };
+        let failed = [
+            (CallOutcome::Ok, exited(Exit::Code(1)), false),
+            (CallOutcome::Ok, exited(Exit::Signal(9)), false),
+            (CallOutcome::Ok, exited(Exit::Lost), false),
+            (CallOutcome::Error, None, false),
+            (CallOutcome::Error, None, true),
+        ];
+        let neither = [
+            (CallOutcome::Ok, None, false),
+            (CallOutcome::Interrupted, None, true),
+            (CallOutcome::Unknown, None, false),
+        ];
+        let succeeded = [(CallOutcome::Ok, exited(Exit::Code(0)), false), (CallOutcome::Ok, None, true)];
+        for (cases, failures) in [(&failed[..], 8), (&neither[..], 7), (&succeeded[..], 0)] {
+            for (outcome, exit, is_patch) in cases {
+                let (outcome, exit) = (*outcome, exit.clone());
+                let mut spent = spent(|spent| spent.failures = 7);
+                let ended =
+                    CallEnded { ordinal: 0, op: None, outcome, process: None, exit, output: String::new() };
+                spent.call_ended(&ended, *is_patch);
+                assert_eq!(spent.failures, failures, "{ended:?}");
+            }
+        }
     }
 
     #[test]

@@ -225,7 +225,10 @@ impl State {
             {
                 self.spent.commands += 1;
             }
-            Record::CallEnded(_) => self.fruitless_starts = 0,
+            Record::CallEnded(ended) => {
+                self.fruitless_starts = 0;
+                self.spent.call_ended(ended, thread.is_patch(ended.ordinal));
+            }
             Record::CallIntent(_)
             | Record::TurnEnded(_)
             | Record::ItemAppended(_)

@@ -48,6 +48,8 @@ pub struct Thread {
     pub exited: Vec<u64>,
     /// Number of the next operation.
     pub next_op: u64,
+    /// Bytes of what was appended since the newest request and did not come from the model.
+    unsent_bytes: u64,
 }
 
 /// A call without output in history.
@@ -88,6 +90,7 @@ impl Thread {
             answer: String::new(),
             exited: Vec::new(),
             next_op: 1,
+            unsent_bytes: 0,
         };
         opened.prefix.iter().try_for_each(|item| thread.append(item.clone()))?;
         Ok(thread)
@@ -125,6 +128,7 @@ impl Thread {
                 self.request = Some(intent.clone());
                 self.step_calls = 0;
                 self.steered = false;
+                self.unsent_bytes = 0;
                 self.exited.clear();
             }
             Record::ModelEnded(ended) => {
@@ -184,6 +188,18 @@ impl Thread {
         self.calls.iter().any(|call| call.ordinal == ordinal && call.intent.is_some())
     }
 
+    /// Whether a call left to change files.
+    pub fn is_patch(&self, ordinal: u64) -> bool {
+        let intents = self.calls.iter().filter(|call| call.ordinal == ordinal);
+        intents.filter_map(|call| call.intent.as_ref()).any(|intent| intent.patch.is_some())
+    }
+
+    /// Tokens, at four bytes each, of what came from us and was in no request yet. What came from the model is left out,
+    /// since a provider may have it in its cache.
+    pub fn unsent_tokens(&self) -> u64 {
+        self.unsent_bytes.div_ceil(4)
+    }
+
     /// The call item of an open call.
     pub fn call_item(&self, call: &OpenCall) -> Option<&Item> {
         self.history.get(usize::try_from(call.ordinal).ok()?)
@@ -193,7 +209,13 @@ impl Thread {
         let is_call = item.item.is_call();
         let is_output = matches!(item.item, Item::FunctionCallOutput(_) | Item::CustomCallOutput(_));
         let words = assistant_words(&item.item);
-        let ordinal = self.history.append(item)? as u64;
+        let is_ours =
+            is_output || matches!(&item.item, Item::Message(message) if message.role != Role::Assistant);
+        let place = self.history.append(item)?;
+        let ordinal = place as u64;
+        if is_ours {
+            self.unsent_bytes += self.history.bytes_from(place);
+        }
         if is_call {
             self.step_calls += 1;
             self.answer.clear();

@@ -126,6 +126,7 @@ pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
             output_tokens: signed(spent.usage.output_tokens),
             reasoning_tokens: signed(spent.usage.reasoning_tokens),
             commands: signed(spent.commands),
+            consecutive_failures: signed(spent.failures),
             estimated: spent.usage.estimated,
         }),
         active_seconds: signed(spent.active.as_secs()),

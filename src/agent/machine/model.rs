@@ -135,10 +135,12 @@ impl Machine {
     }
 
     fn ask(&mut self, retries: Retries, reread_credential: bool, effects: &mut Vec<Effect>) -> Progress {
-        // A repetition belongs to a step that was paid for; it is bounded by the retry policy.
-        if retries == Retries::default()
-            && let Some(limit) = budget::forbids_step(&self.config.limits, &self.state.spent)
-        {
+        let Some(thread) = self.thread() else { return Progress::Wait };
+        let (limits, spent) = (&self.config.limits, &self.state.spent);
+        // A repetition belongs to a step that was counted already.
+        let repeats = retries != Retries::default() || thread.repeats_broken_request();
+        let step = if repeats { None } else { budget::forbids_step(limits, spent) };
+        if let Some(limit) = step.or_else(|| budget::forbids_request(limits, spent, thread.unsent_tokens())) {
             return self.trip(limit, effects);
         }
         self.retry_at = None;

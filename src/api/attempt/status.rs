@@ -151,6 +151,9 @@ pub struct Usage {
     /// Commands run in the sandbox.
     #[serde(default)]
     pub commands: i64,
+    /// Calls that failed in a row, up to now.
+    #[serde(default)]
+    pub consecutive_failures: i64,
     /// Whether some of the tokens are estimates, because a response broke off before its usage came.
     #[serde(default)]
     pub estimated: bool,

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod interleavings;
+mod limits;
 mod outages;
 mod scripts;
 mod turns;

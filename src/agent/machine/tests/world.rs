@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use podwright_sandboxd::protocol::{BootId, Digest, FileState};
+use podwright_sandboxd::protocol::{BootId, Digest, EndedBy, Exit, ExitRecord, FileState, Span};
 use serde_json::{Value, json};
 
 use crate::agent::journal::record::{
@@ -324,4 +324,19 @@ fn recorded(record: &Record) -> String {
         _ => String::new(),
     };
     format!("{name}{details}")
+}
+
+/// How a process ended.
+pub(super) fn exit(code: u8) -> ExitRecord {
+    let span = Span { start: 0, end: 0, sha256: Digest::of(b"") };
+    ExitRecord {
+        exit: Exit::Code(code),
+        ended_by: EndedBy::Itself,
+        started_at_ms: 0,
+        duration_ms: 1,
+        bytes: 0,
+        sha256: Digest::of(b""),
+        head: span,
+        tail: span,
+    }
 }
