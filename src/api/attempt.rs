@@ -11,6 +11,7 @@ pub use self::status::{
 };
 use super::environment::{EnvVar, NetworkMode, Setup, TranscriptPolicy};
 use super::message::MessageKind;
+use super::money::Prices;
 use super::provider::{Capabilities, Header, ModelApi, ProviderRetry};
 use super::task::{ConfigMapKeyRef, Idle, Limits, ReasoningEffort, Repository, default_outage_seconds};
 
@@ -165,6 +166,9 @@ pub struct JobModel {
     /// What the endpoint can do.
     #[serde(default)]
     pub capabilities: Capabilities,
+    /// What a million tokens cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<Prices>,
 }
 
 /// A message to the agent.

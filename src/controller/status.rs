@@ -69,6 +69,7 @@ pub fn next(
         resolved: resolved(observed, stored.resolved, attempt, had_pod),
         attempts: attempt.and_then(|attempt| summary(attempt, report, ending)).into_iter().collect(),
         usage: report.and_then(|report| report.usage.clone()),
+        cost: report.and_then(|report| report.cost),
         active_seconds: report.map(|report| report.active_seconds),
         start_time: stored.start_time.or(Some(Time(now))),
         completion_time: ending.map(|_| Time(now)),

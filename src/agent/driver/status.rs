@@ -129,6 +129,7 @@ pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
             consecutive_failures: signed(spent.failures),
             estimated: spent.usage.estimated,
         }),
+        cost: machine.cost(),
         active_seconds: signed(spent.active.as_secs()),
         workspace: Some(WorkspaceStatus {
             base_commit: base_commit.clone(),

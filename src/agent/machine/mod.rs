@@ -39,6 +39,7 @@ use super::recover;
 use super::state::State;
 use super::thread::Thread;
 use crate::api::attempt::{Outcome, Phase};
+use crate::api::money::{Money, Prices};
 use crate::api::reasons::Reason;
 use crate::api::task::Limits;
 use crate::llm::retry::RetryPolicy;
@@ -59,6 +60,8 @@ pub struct Config {
     pub keep: Duration,
     /// How often a failing request is repeated.
     pub retry: RetryPolicy,
+    /// What a million tokens cost.
+    pub prices: Option<Prices>,
     /// How long a model that cannot be used is waited for.
     pub outage: Duration,
 }
@@ -156,6 +159,11 @@ impl Machine {
             Stage::Surveying | Stage::Working | Stage::Finishing => Phase::Running,
             Stage::Done => Phase::Ended,
         }
+    }
+
+    /// What the tokens have cost so far.
+    pub fn cost(&self) -> Option<Money> {
+        self.config.prices.map(|prices| budget::cost(&prices, &self.state.spent.usage))
     }
 
     /// Whether the agent stands still because it was suspended.

@@ -140,7 +140,9 @@ impl Machine {
         // A repetition belongs to a step that was counted already.
         let repeats = retries != Retries::default() || thread.repeats_broken_request();
         let step = if repeats { None } else { budget::forbids_step(limits, spent) };
-        if let Some(limit) = step.or_else(|| budget::forbids_request(limits, spent, thread.unsent_tokens())) {
+        let unsent = thread.unsent_tokens();
+        let request = || budget::forbids_request(limits, spent, self.config.prices.as_ref(), unsent);
+        if let Some(limit) = step.or_else(request) {
             return self.trip(limit, effects);
         }
         self.retry_at = None;

@@ -5,6 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::money::Money;
 use crate::api::reasons;
 
 /// What an attempt is doing. Written by the attempt's agent alone.
@@ -56,6 +57,9 @@ pub struct AgentAttemptStatus {
     /// Tokens and requests so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What the tokens have cost so far, by the prices of the ModelProvider. Missing without prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Money>,
     /// Active seconds so far.
     #[serde(default)]
     pub active_seconds: i64,

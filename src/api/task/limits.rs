@@ -3,6 +3,8 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::money::Money;
+
 /// Bounds on one task. Waiting (for a quota, a reference, a suspended task) is not active time.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -21,6 +23,11 @@ pub struct Limits {
     #[schemars(range(min = 1, max = 1000000000))]
     #[serde(default = "default_output_tokens")]
     pub output_tokens: i64,
+
+    /// Money for the tokens, as a decimal string in the currency of the ModelProvider's prices, for example "5.00". The
+    /// model needs prices for it. Unset: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Money>,
 
     /// Commands run in the sandbox.
     #[schemars(range(min = 1, max = 1000000))]
@@ -55,6 +62,7 @@ impl Default for Limits {
             steps: default_steps(),
             uncached_input_tokens: default_uncached_input_tokens(),
             output_tokens: default_output_tokens(),
+            cost: None,
             commands: default_commands(),
             consecutive_failures: default_consecutive_failures(),
             active_seconds: default_active_seconds(),

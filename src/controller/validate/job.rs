@@ -51,7 +51,7 @@ fn job_environment(spec: &AgentEnvironmentSpec) -> JobEnvironment {
 }
 
 fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> JobModel {
-    let Model { name, capabilities } = model;
+    let Model { name, capabilities, prices } = model;
     JobModel {
         provider_name: task.spec.model.provider_name.clone(),
         name,
@@ -64,6 +64,7 @@ fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> Jo
         outage_seconds: task.spec.model.outage_seconds,
         reasoning_effort: task.spec.model.reasoning_effort,
         capabilities,
+        prices,
     }
 }
 

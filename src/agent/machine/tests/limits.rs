@@ -9,6 +9,7 @@ use super::world::{World, broken, command, config, exit, message, reason, result
 use crate::agent::journal::record::InputKind;
 use crate::agent::machine::{CallResult, Config, Signal};
 use crate::api::attempt::Phase;
+use crate::api::money::{Money, Prices};
 use crate::api::reasons::Reason;
 use crate::api::task::Limits;
 
@@ -34,6 +35,24 @@ fn limits_are_checked_before_the_spending() {
     world.completed(None);
     world.ended(2, "x");
     assert_eq!(reason(&world), Some(Reason::BudgetExceeded));
+}
+
+#[test]
+fn money_is_counted_and_limited_by_the_prices() {
+    // A response is 60 new, 40 cached and 10 output tokens: 60 * 10 + 40 * 1 + 10 * 100 millionths.
+    let prices = Prices {
+        input: Money::from_micros(10_000_000),
+        cached_input: Some(Money::from_micros(1_000_000)),
+        cache_write_input: None,
+        output: Money::from_micros(100_000_000),
+    };
+    let limits = Limits { cost: Some(Money::from_micros(3_000)), ..Limits::default() };
+    let mut world = World::asked(Config { limits, prices: Some(prices), ..config() });
+    world.completed(Some(false));
+    assert_eq!((reason(&world), world.machine.cost()), (None, Some(Money::from_micros(1_640))));
+    world.completed(Some(false));
+    assert_eq!(reason(&world), Some(Reason::BudgetExceeded));
+    assert_eq!(world.machine.cost(), Some(Money::from_micros(3_280)));
 }
 
 #[test]

@@ -41,6 +41,7 @@ pub(super) fn config() -> Config {
         limits: Limits::default(),
         keep: Duration::ZERO,
         retry: RetryPolicy::default(),
+        prices: None,
         outage: Duration::from_secs(100),
     }
 }
