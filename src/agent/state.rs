@@ -38,6 +38,16 @@ pub enum FoldError {
     },
 }
 
+/// A time in which the model cannot be used. It begins when a request has failed as often as the provider's retries
+/// allow, and ends with the first whole response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// How long it has been waited out: neither active time nor time of a suspended agent.
+    pub waited: Duration,
+    /// The newest failure.
+    pub message: String,
+}
+
 /// The state of an attempt.
 #[derive(Clone, Debug)]
 pub struct State {
@@ -51,13 +61,17 @@ pub struct State {
     pub spent: Spent,
     /// How long the pod has waited for a message since the last turn.
     pub idle: Duration,
+    /// The outage of the model that is being waited out.
+    pub outage: Option<Outage>,
     /// The highest number of the inbox that was taken in. Numbers are taken in order, so every lower one was as
     /// well, and no higher one.
     pub inbox_seq: i64,
     /// UIDs of accepted inputs.
     accepted: Vec<String>,
-    /// Prompts that no turn answers yet, oldest first.
+    /// Prompts that are in no turn yet, oldest first.
     pub prompts: VecDeque<InputAccepted>,
+    /// Whether a person asked for the end.
+    pub cancelled: bool,
     /// The thread, once it is open.
     pub thread: Option<Thread>,
     /// How the attempt ends, once that is decided.
@@ -74,9 +88,11 @@ impl Default for State {
             fruitless_starts: 0,
             spent: Spent::default(),
             idle: Duration::ZERO,
+            outage: None,
             inbox_seq: 0,
             accepted: Vec::new(),
             prompts: VecDeque::new(),
+            cancelled: false,
             thread: None,
             outcome: None,
             published: false,
@@ -105,6 +121,9 @@ impl State {
         self.next_seq = entry.seq + 1;
         self.epoch = entry.epoch;
         self.spent.active = self.spent.active.max(Duration::from_millis(entry.active_ms));
+        if let Some(outage) = &mut self.outage {
+            outage.waited = outage.waited.max(Duration::from_millis(entry.outage_ms));
+        }
         match &entry.record {
             Record::EpochStarted(_) => {
                 self.fruitless_starts += 1;
@@ -129,6 +148,7 @@ impl State {
             }
             Record::ThreadOpened(opened) => self.open(entry, opened),
             Record::TurnStarted(_)
+            | Record::TurnSteered(_)
             | Record::TurnEnded(_)
             | Record::ItemAppended(_)
             | Record::ModelIntent(_)
@@ -156,7 +176,7 @@ impl State {
             // The task's own prompt comes first, whatever was said while the workspace was made ready.
             InputKind::Prompt if input.seq == 0 => self.prompts.push_front(input.clone()),
             InputKind::Prompt => self.prompts.push_back(input.clone()),
-            InputKind::Cancel => {}
+            InputKind::Cancel => self.cancelled = true,
         }
     }
 
@@ -174,6 +194,9 @@ impl State {
                 self.idle = Duration::ZERO;
                 self.prompts.retain(|prompt| prompt.uid != started.input_uid);
             }
+            Record::TurnSteered(steered) => {
+                self.prompts.retain(|prompt| prompt.uid != steered.input_uid);
+            }
             Record::ModelIntent(intent) => {
                 self.spent.requests += 1;
                 // A repetition belongs to the step that it repeats.
@@ -183,6 +206,14 @@ impl State {
             }
             Record::ModelEnded(ended) => {
                 self.spent.usage += ended.usage;
+                match &ended.end {
+                    ModelEnd::Unavailable { message, .. } => {
+                        let waited = self.outage.take().map_or(Duration::ZERO, |outage| outage.waited);
+                        self.outage = Some(Outage { waited, message: message.clone() });
+                    }
+                    ModelEnd::Completed { .. } => self.outage = None,
+                    ModelEnd::Retry { .. } | ModelEnd::Failed { .. } | ModelEnd::Broken { .. } => {}
+                }
                 if !is_broken_by_restart(ended) {
                     self.fruitless_starts = 0;
                 }
@@ -194,7 +225,10 @@ impl State {
             {
                 self.spent.commands += 1;
             }
-            Record::CallEnded(_) => self.fruitless_starts = 0,
+            Record::CallEnded(ended) => {
+                self.fruitless_starts = 0;
+                self.spent.call_ended(ended, thread.is_patch(ended.ordinal));
+            }
             Record::CallIntent(_)
             | Record::TurnEnded(_)
             | Record::ItemAppended(_)

@@ -31,6 +31,8 @@ pub struct Thread {
     pub last_end: Option<ModelEnd>,
     /// Calls that the newest request of this turn led to.
     pub step_calls: usize,
+    /// Whether something was said since the newest request of this turn, which the next one has to bring.
+    pub steered: bool,
     /// Calls without output in history, in the order of history.
     pub calls: Vec<OpenCall>,
     /// Commands that go on in the background, by the number that the model knows.
@@ -46,6 +48,8 @@ pub struct Thread {
     pub exited: Vec<u64>,
     /// Number of the next operation.
     pub next_op: u64,
+    /// Bytes of what was appended since the newest request and did not come from the model.
+    unsent_bytes: u64,
 }
 
 /// A call without output in history.
@@ -78,6 +82,7 @@ impl Thread {
             request: None,
             last_end: None,
             step_calls: 0,
+            steered: false,
             calls: Vec::new(),
             sessions: BTreeMap::new(),
             plan: Vec::new(),
@@ -85,6 +90,7 @@ impl Thread {
             answer: String::new(),
             exited: Vec::new(),
             next_op: 1,
+            unsent_bytes: 0,
         };
         opened.prefix.iter().try_for_each(|item| thread.append(item.clone()))?;
         Ok(thread)
@@ -104,8 +110,15 @@ impl Thread {
                 self.answer.clear();
                 started.items.iter().try_for_each(|item| self.append(item.clone()))?;
             }
+            Record::TurnSteered(steered) => {
+                self.steered = true;
+                // What was said before answers nothing of it.
+                self.answer.clear();
+                steered.items.iter().try_for_each(|item| self.append(item.clone()))?;
+            }
             Record::TurnEnded(ended) => {
                 self.in_turn = false;
+                self.steered = false;
                 if !ended.last_message.is_empty() {
                     self.last_message.clone_from(&ended.last_message);
                 }
@@ -114,6 +127,8 @@ impl Thread {
             Record::ModelIntent(intent) => {
                 self.request = Some(intent.clone());
                 self.step_calls = 0;
+                self.steered = false;
+                self.unsent_bytes = 0;
                 self.exited.clear();
             }
             Record::ModelEnded(ended) => {
@@ -173,6 +188,18 @@ impl Thread {
         self.calls.iter().any(|call| call.ordinal == ordinal && call.intent.is_some())
     }
 
+    /// Whether a call left to change files.
+    pub fn is_patch(&self, ordinal: u64) -> bool {
+        let intents = self.calls.iter().filter(|call| call.ordinal == ordinal);
+        intents.filter_map(|call| call.intent.as_ref()).any(|intent| intent.patch.is_some())
+    }
+
+    /// Tokens, at four bytes each, of what came from us and was in no request yet. What came from the model is left out,
+    /// since a provider may have it in its cache.
+    pub fn unsent_tokens(&self) -> u64 {
+        self.unsent_bytes.div_ceil(4)
+    }
+
     /// The call item of an open call.
     pub fn call_item(&self, call: &OpenCall) -> Option<&Item> {
         self.history.get(usize::try_from(call.ordinal).ok()?)
@@ -182,7 +209,13 @@ impl Thread {
         let is_call = item.item.is_call();
         let is_output = matches!(item.item, Item::FunctionCallOutput(_) | Item::CustomCallOutput(_));
         let words = assistant_words(&item.item);
-        let ordinal = self.history.append(item)? as u64;
+        let is_ours =
+            is_output || matches!(&item.item, Item::Message(message) if message.role != Role::Assistant);
+        let place = self.history.append(item)?;
+        let ordinal = place as u64;
+        if is_ours {
+            self.unsent_bytes += self.history.bytes_from(place);
+        }
         if is_call {
             self.step_calls += 1;
             self.answer.clear();

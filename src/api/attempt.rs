@@ -11,8 +11,9 @@ pub use self::status::{
 };
 use super::environment::{EnvVar, NetworkMode, Setup, TranscriptPolicy};
 use super::message::MessageKind;
+use super::money::Prices;
 use super::provider::{Capabilities, Header, ModelApi, ProviderRetry};
-use super::task::{ConfigMapKeyRef, Idle, Limits, ReasoningEffort, Repository};
+use super::task::{ConfigMapKeyRef, Idle, Limits, ReasoningEffort, Repository, default_outage_seconds};
 
 /// AgentAttempt is one independent run of an AgentTask. Podwright makes it; do not create one yourself.
 /// Its spec is the job with every reference resolved, its status is written by the attempt's agent.
@@ -155,12 +156,19 @@ pub struct JobModel {
     /// How often and how long a failing request is repeated.
     #[serde(default)]
     pub retry: ProviderRetry,
+    /// Seconds for which a model that can't be used is waited for.
+    #[schemars(range(min = 0, max = 86400))]
+    #[serde(default = "default_outage_seconds")]
+    pub outage_seconds: i64,
     /// How much the model is asked to reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<ReasoningEffort>,
     /// What the endpoint can do.
     #[serde(default)]
     pub capabilities: Capabilities,
+    /// What a million tokens cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<Prices>,
 }
 
 /// A message to the agent.

@@ -13,6 +13,9 @@ pub const RECONCILING: &str = "Reconciling";
 /// True together with Succeeded=False, so that generic tools see the failure.
 pub const STALLED: &str = "Stalled";
 
+/// Whether the model can be used, as of its newest answer. Missing on a task whose model was never out.
+pub const MODEL_AVAILABLE: &str = "ModelAvailable";
+
 /// Whether the agent has taken an AgentMessage in.
 pub const ACCEPTED: &str = "Accepted";
 

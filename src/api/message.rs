@@ -48,8 +48,8 @@ pub struct AgentMessageSpec {
     #[schemars(range(min = 1, max = 1))]
     #[serde(default = "default_attempt")]
     pub attempt: i32,
-    /// What is asked: Prompt begins a further turn when the agent has answered (or right after, when it still
-    /// works), Cancel ends the task and keeps the patch so far.
+    /// What is asked: Prompt says something more, which begins a further turn when the agent has answered and joins
+    /// the present one after its current step when it still works; Cancel ends the task and keeps the patch so far.
     pub kind: MessageKind,
     /// The prompt. At most 16 KiB.
     #[schemars(length(max = 16384))]
@@ -60,7 +60,7 @@ pub struct AgentMessageSpec {
 /// What a message asks.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum MessageKind {
-    /// A further turn.
+    /// A further turn, or more words for the one that goes on.
     Prompt,
     /// The end of the task, with the patch so far.
     Cancel,

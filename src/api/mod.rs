@@ -12,6 +12,7 @@ pub mod conditions;
 pub mod crd;
 pub mod environment;
 pub mod message;
+pub mod money;
 pub mod provider;
 pub mod quantity;
 pub mod reasons;

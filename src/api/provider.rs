@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::environment::ConfigMapSource;
+use super::money::Prices;
 
 /// ModelProvider is an endpoint that serves language models, with the key for it. It is written by those who
 /// run the cluster; a task only names one.
@@ -118,6 +119,9 @@ pub struct Model {
     /// What the endpoint can do with it.
     #[serde(default)]
     pub capabilities: Capabilities,
+    /// What a million tokens cost. Tasks on a model without prices can have no limits.cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prices: Option<Prices>,
 }
 
 /// What an endpoint can do. A parameter whose capability is not set is never sent, because servers refuse

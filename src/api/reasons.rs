@@ -19,6 +19,8 @@ pub enum Reason {
     Running,
     /// The agent has answered; its pod waits for a further message.
     Idle,
+    /// The model can't be used for now; the agent waits for it.
+    ModelUnavailable,
     /// Held back by spec.suspend.
     Suspended,
     /// The work is done.
@@ -37,7 +39,7 @@ pub enum Reason {
     SandboxLost,
     /// The sandbox used more memory than its limit.
     OutOfMemory,
-    /// The model's endpoint kept failing.
+    /// The model's endpoint kept failing for longer than model.outageSeconds, or failed for good.
     ModelFailed,
     /// The model or its provider refused the request by policy.
     ModelRefused,
@@ -57,13 +59,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order in which the documentation lists them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Queued,
         Self::WaitingForReference,
         Self::Unschedulable,
         Self::Preparing,
         Self::Running,
         Self::Idle,
+        Self::ModelUnavailable,
         Self::Suspended,
         Self::Completed,
         Self::InvalidSpec,
@@ -93,6 +96,7 @@ impl Reason {
             Self::Preparing => "Preparing",
             Self::Running => "Running",
             Self::Idle => "Idle",
+            Self::ModelUnavailable => "ModelUnavailable",
             Self::Suspended => "Suspended",
             Self::Completed => "Completed",
             Self::InvalidSpec => "InvalidSpec",
@@ -123,6 +127,7 @@ impl Reason {
             | Self::Preparing
             | Self::Running
             | Self::Idle
+            | Self::ModelUnavailable
             | Self::Suspended => Verdict::Working,
             Self::Completed => Verdict::Succeeded,
             Self::InvalidSpec

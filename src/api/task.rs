@@ -195,11 +195,23 @@ pub struct ModelSelection {
     /// How much the model is asked to reason, where it supports that. Unset: the model's own default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<ReasoningEffort>,
+
+    /// Seconds for which the task waits for a model that can't be used (no connection, overload, rate limit, 5xx)
+    /// after the provider's own retries. This is no active time. After it the task ends with ModelFailed; with 0 it
+    /// does so at once.
+    #[schemars(range(min = 0, max = 86400))]
+    #[serde(default = "default_outage_seconds")]
+    pub outage_seconds: i64,
 }
 
 impl Default for ModelSelection {
     fn default() -> Self {
-        Self { provider_name: default_name(), name: None, reasoning_effort: None }
+        Self {
+            provider_name: default_name(),
+            name: None,
+            reasoning_effort: None,
+            outage_seconds: default_outage_seconds(),
+        }
     }
 }
 
@@ -251,6 +263,11 @@ impl Default for Retention {
 
 fn default_name() -> String {
     "default".into()
+}
+
+/// Half an hour: most providers are back by then.
+pub(super) fn default_outage_seconds() -> i64 {
+    1_800
 }
 
 fn default_repository_name() -> String {

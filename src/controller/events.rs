@@ -40,6 +40,9 @@ pub(super) fn called_for(
     next: &AgentTaskStatus,
 ) -> Option<Event> {
     match situation {
+        Situation::Working { reason: Reason::ModelUnavailable, message, .. } => {
+            begins_to_wait(stored, Reason::ModelUnavailable, message)
+        }
         Situation::Working { .. } => {
             // That `resolved` is there is the record that the pod was made.
             let had_pod = stored.is_some_and(|status| status.resolved.is_some());
@@ -60,15 +63,17 @@ pub(super) fn called_for(
             reason: reason @ (Reason::WaitingForReference | Reason::Queued),
             message,
             ..
-        } => {
-            let reason = reason.as_str();
-            let stored =
-                stored.and_then(|status| conditions::find(&status.conditions, conditions::SUCCEEDED));
-            let is_news = stored.is_none_or(|condition| condition.reason != reason);
-            is_news.then(|| event(EventType::Warning, reason, "Wait", message))
-        }
+        } => begins_to_wait(stored, *reason, message),
         Situation::Waiting { .. } | Situation::Start | Situation::Deleted | Situation::Finished => None,
     }
+}
+
+/// The event of a task that begins to wait; none when it did before.
+fn begins_to_wait(stored: Option<&AgentTaskStatus>, reason: Reason, message: &str) -> Option<Event> {
+    let reason = reason.as_str();
+    let stored = stored.and_then(|status| conditions::find(&status.conditions, conditions::SUCCEEDED));
+    let is_news = stored.is_none_or(|condition| condition.reason != reason);
+    is_news.then(|| event(EventType::Warning, reason, "Wait", message))
 }
 
 /// Publishes an event about a task. Failing to is only logged.

@@ -15,6 +15,7 @@ use super::observed::{ArtifactCheck, Observed};
 use super::pod_state::{self, PodState};
 use super::validate::{PodParts, Validity, validate};
 use crate::api::attempt::Phase;
+use crate::api::conditions::plain;
 use crate::api::reasons::{Reason, Verdict};
 use crate::api::{AgentAttempt, AgentAttemptStatus};
 
@@ -33,6 +34,9 @@ const CANCEL_PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
 /// How far past limits.activeSeconds an agent may be before it is taken for broken: it counts and ends by itself.
 const DEADLINE_PATIENCE: SignedDuration = SignedDuration::from_mins(10);
+
+/// The longest text of a provider's failure in a condition.
+const MAX_FAILURE: usize = 1024;
 
 /// What a task is doing between the making of its pod and the first report of its agent.
 const POD_STARTS: &str = "the pod starts";
@@ -184,7 +188,7 @@ fn with_pod(observed: &Observed, pod: &Pod, attempt: &AgentAttempt, now: Timesta
         }
         PodState::Well { until } => {
             let (reason, message) = at_work(observed.task.spec.suspend, report);
-            Situation::Working { reason, message: message.into(), until: earlier(until, own) }
+            Situation::Working { reason, message, until: earlier(until, own) }
         }
     }
 }
@@ -227,20 +231,28 @@ fn ends_by(cancellation: Cancellation) -> Option<Timestamp> {
 }
 
 /// What a task with a sound pod is doing.
-fn at_work(suspend: bool, report: Option<&AgentAttemptStatus>) -> (Reason, &'static str) {
-    let Some(report) = report else { return (Reason::Preparing, POD_STARTS) };
+fn at_work(suspend: bool, report: Option<&AgentAttemptStatus>) -> (Reason, String) {
+    let Some(report) = report else { return (Reason::Preparing, POD_STARTS.into()) };
     if suspend && report.suspended {
-        return (Reason::Suspended, "the agent has stopped; set spec.suspend to false to go on");
+        return (Reason::Suspended, "the agent has stopped; set spec.suspend to false to go on".into());
     }
     match report.phase {
         None | Some(Phase::Preparing) => {
-            (Reason::Preparing, "the repository is fetched and the environment is set up")
+            (Reason::Preparing, "the repository is fetched and the environment is set up".into())
         }
         // An agent that has ended is not seen here.
-        Some(Phase::Running | Phase::Ended) => (Reason::Running, "the agent works"),
-        Some(Phase::Idle) => {
-            (Reason::Idle, "the agent has answered and waits for a further AgentMessage of kind Prompt")
+        Some(Phase::Running | Phase::Ended) => (Reason::Running, "the agent works".into()),
+        Some(Phase::Parked) => {
+            let failure = plain(&report.model_failure, MAX_FAILURE);
+            (
+                Reason::ModelUnavailable,
+                format!("the model is waited for, up to model.outageSeconds: {failure}"),
+            )
         }
+        Some(Phase::Idle) => (
+            Reason::Idle,
+            "the agent has answered and waits for a further AgentMessage of kind Prompt".into(),
+        ),
     }
 }
 
@@ -249,7 +261,7 @@ fn deadline(pod: &Pod, attempt: &AgentAttempt, report: Option<&AgentAttemptStatu
     let limit = SignedDuration::from_secs(attempt.spec.job.limits.active_seconds) + DEADLINE_PATIENCE;
     let taken = pod_state::taken_at(pod)?;
     let Some(report) = report else { return taken.checked_add(limit).ok() };
-    if report.suspended || report.phase == Some(Phase::Idle) {
+    if report.suspended || matches!(report.phase, Some(Phase::Idle | Phase::Parked)) {
         return None;
     }
     let since = report.last_progress_time.as_ref().map_or(taken, |time| time.0);

@@ -3,7 +3,7 @@
 mod bound;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::build::attempt::generations;
 use super::observed::{ArtifactCheck, INDEX, Observed};
@@ -17,6 +17,9 @@ use crate::api::{AgentAttempt, AgentAttemptStatus, AgentTaskStatus};
 
 /// The longest text of the agent's newest words in the task's status; the AgentAttempt has more of it.
 const MAX_LAST_MESSAGE: usize = 80;
+
+/// Why the condition ModelAvailable is True again.
+const MODEL_ANSWERS: &str = "ModelAnswers";
 
 /// How much a new status differs from the stored one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +42,17 @@ pub fn next(
 ) -> AgentTaskStatus {
     let stored = observed.task.status.clone().unwrap_or_default();
     let generation = observed.task.metadata.generation;
-    let wanted = match situation {
+    let (reason, message) = match situation {
         Situation::Deleted => return stored,
         Situation::Finished => return seen(stored, generation),
         Situation::Waiting { reason, message, .. } | Situation::Working { reason, message, .. } => {
-            conditions(*reason, message)
+            (*reason, message.as_str())
         }
-        Situation::Start => conditions(Reason::Preparing, "the pod is made"),
-        Situation::Ended(ending) => conditions(ending.reason, &ending.message),
+        Situation::Start => (Reason::Preparing, "the pod is made"),
+        Situation::Ended(ending) => (ending.reason, ending.message.as_str()),
     };
+    let wanted =
+        conditions(reason, message).into_iter().chain(model_available(reason, message, &stored.conditions));
     let report = observed.report();
     let ending = match situation {
         Situation::Ended(ending) => Some(ending),
@@ -60,13 +65,11 @@ pub fn next(
     let had_pod = matches!(situation, Situation::Working { .. }) || observed.pod_was_made();
     let mut status = AgentTaskStatus {
         observed_generation: generation.unwrap_or(stored.observed_generation),
-        conditions: wanted
-            .into_iter()
-            .map(|wanted| wanted.merge(&stored.conditions, generation, now))
-            .collect(),
+        conditions: wanted.map(|wanted| wanted.merge(&stored.conditions, generation, now)).collect(),
         resolved: resolved(observed, stored.resolved, attempt, had_pod),
         attempts: attempt.and_then(|attempt| summary(attempt, report, ending)).into_iter().collect(),
         usage: report.and_then(|report| report.usage.clone()),
+        cost: report.and_then(|report| report.cost),
         active_seconds: report.map(|report| report.active_seconds),
         start_time: stored.start_time.or(Some(Time(now))),
         completion_time: ending.map(|_| Time(now)),
@@ -114,6 +117,25 @@ pub(super) fn conditions(reason: Reason, message: &str) -> [Wanted; 3] {
         brief(conditions::RECONCILING, holds(verdict == Verdict::Working)),
         brief(conditions::STALLED, holds(verdict == Verdict::Failed)),
     ]
+}
+
+/// Whether the model can be used, from the first time on that it could not. What neither proves nor disproves it leaves
+/// the condition as it is.
+fn model_available(reason: Reason, message: &str, stored: &[Condition]) -> Option<Wanted> {
+    let type_ = conditions::MODEL_AVAILABLE;
+    if reason == Reason::ModelUnavailable {
+        let (reason, message) = (reason.as_str(), message.to_owned());
+        return Some(Wanted { type_, status: ConditionStatus::False, reason, message });
+    }
+    let before = conditions::find(stored, type_)?;
+    let answers = matches!(reason, Reason::Running | Reason::Idle | Reason::Completed);
+    let is_out = before.status == ConditionStatus::False.as_str() && !answers;
+    Some(if is_out {
+        let (reason, message) = (Reason::ModelUnavailable.as_str(), before.message.clone());
+        Wanted { type_, status: ConditionStatus::False, reason, message }
+    } else {
+        Wanted { type_, status: ConditionStatus::True, reason: MODEL_ANSWERS, message: String::new() }
+    })
 }
 
 /// Filled once the task has its pod, and from then on never emptied: that it is there is also the record that

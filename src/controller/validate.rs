@@ -119,7 +119,9 @@ pub fn validate(task: &AgentTask, id: &TaskId, references: &References) -> Valid
     let model = match provider {
         Some(provider) => {
             check_provider(&task.spec.model.provider_name, &provider.spec, id, references, &mut problems);
-            choose_model(task, &provider.spec, &mut problems)
+            let model = choose_model(task, &provider.spec, &mut problems);
+            check_cost(task, model.as_ref(), &mut problems);
+            model
         }
         None => {
             problems.push(Problem::Missing(format!(
@@ -262,7 +264,9 @@ fn choose_model(
             )));
             None
         }
-        (Some(name), None) => Some(Model { name: name.clone(), capabilities: Capabilities::default() }),
+        (Some(name), None) => {
+            Some(Model { name: name.clone(), capabilities: Capabilities::default(), prices: None })
+        }
         (Some(name), Some(_)) => {
             let found = provider.models.iter().find(|model| model.name == *name).cloned();
             if found.is_none() {
@@ -275,6 +279,17 @@ fn choose_model(
             found
         }
     }
+}
+
+/// A limit that nobody can count would never be reached.
+fn check_cost(task: &AgentTask, model: Option<&Model>, problems: &mut Vec<Problem>) {
+    let Some(model) = model.filter(|model| task.spec.limits.cost.is_some() && model.prices.is_none()) else {
+        return;
+    };
+    problems.push(Problem::Wrong(format!(
+        "the task sets limits.cost, and ModelProvider {} has no prices for the model {}; add them to its entry in spec.models, or leave limits.cost out of a new task",
+        task.spec.model.provider_name, model.name
+    )));
 }
 
 fn is_reserved(key: &str) -> bool {

@@ -1,9 +1,12 @@
-//! When a failed request is sent again: one pure table for both retry budgets.
+//! When a failed request is sent again: one pure table for both retry budgets, and for outages.
 //!
 //! Two budgets are nested, as in the reference agent. The *request* budget covers answers that are no
 //! answer (transport failures, 5xx); when it is used up, that counts as one failure of the *stream*
 //! budget, which covers everything else that may pass. A server that only ever answers 500 is asked
 //! 6 x 5 = 30 times within about 24 s.
+//!
+//! What may still pass then is an *outage*: nobody sits in front of the agent to try again later, so it does that by
+//! itself, with single requests further and further apart, for as long as the task allows.
 
 use std::time::Duration;
 
@@ -21,6 +24,13 @@ const JITTER: f64 = 0.1;
 /// The longest wait that a server may ask for before the failure counts as an outage, which is waited
 /// out with the turn parked instead of with a request under way.
 pub const MAX_SERVER_DELAY: Duration = Duration::from_secs(300);
+
+/// The first wait of an outage; each further one doubles it.
+const OUTAGE_BASE: Duration = Duration::from_secs(1);
+
+/// The longest wait of an outage that the server did not ask for: a provider that is back is noticed within half a
+/// minute, and a hundred agents that wait for it ask it about three times a second.
+const MAX_OUTAGE_WAIT: Duration = Duration::from_secs(30);
 
 /// How often is asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +54,8 @@ pub struct Attempts {
     pub request: u32,
     /// Retries of the stream.
     pub stream: u32,
+    /// Single requests since the outage began; 0 outside of one.
+    pub outage: u32,
 }
 
 /// What to do about a failed request.
@@ -90,6 +102,12 @@ pub fn decide(policy: RetryPolicy, attempts: Attempts, error: ModelError, jitter
     {
         return outage(failure);
     }
+    let unauthorized = matches!(failure.cause, RetryCause::Unauthorized { .. });
+    // An outage is probed by single requests. Only a credential that was changed meanwhile has its retries, since the
+    // provider answers again.
+    if attempts.outage > 0 && !unauthorized {
+        return outage(failure);
+    }
     if failure.layer == RetryLayer::Request && attempts.request < policy.request_max {
         return Decision::Retry(Retry {
             after: failure.server_delay.unwrap_or_else(|| backoff(attempts.request, jitter)),
@@ -98,11 +116,10 @@ pub fn decide(policy: RetryPolicy, attempts: Attempts, error: ModelError, jitter
             reread_credential: false,
         });
     }
-    let unauthorized = matches!(failure.cause, RetryCause::Unauthorized { .. });
     if attempts.stream < policy.stream_max {
         return Decision::Retry(Retry {
             after: failure.server_delay.unwrap_or_else(|| backoff(attempts.stream, jitter)),
-            attempts: Attempts { request: 0, stream: attempts.stream + 1 },
+            attempts: Attempts { request: 0, stream: attempts.stream + 1, ..attempts },
             layer: RetryLayer::Stream,
             reread_credential: unauthorized,
         });
@@ -116,13 +133,31 @@ pub fn decide(policy: RetryPolicy, attempts: Attempts, error: ModelError, jitter
     outage(failure)
 }
 
+/// How long an outage is waited out before the next request; nothing when it is over the `limit`, of which `waited`
+/// is used up. The last request goes out when the limit is reached.
+pub fn wait_out(
+    attempts: Attempts,
+    server_delay: Option<Duration>,
+    waited: Duration,
+    limit: Duration,
+    jitter: f64,
+) -> Option<Duration> {
+    let left = limit.checked_sub(waited).filter(|left| !left.is_zero())?;
+    let own = exponential(OUTAGE_BASE, attempts.outage, jitter).min(MAX_OUTAGE_WAIT);
+    Some(own.max(server_delay.unwrap_or_default()).min(left))
+}
+
 fn outage(error: Retryable) -> Decision {
     Decision::Outage(Outage { server_delay: error.server_delay, error })
 }
 
 fn backoff(retries: u32, jitter: f64) -> Duration {
+    exponential(BASE, retries, jitter)
+}
+
+fn exponential(base: Duration, retries: u32, jitter: f64) -> Duration {
     let factor = 1.0 + JITTER * (2.0 * jitter.clamp(0.0, 1.0) - 1.0);
-    (BASE * 2u32.pow(retries.min(MAX_EXPONENT))).mul_f64(factor)
+    (base * 2u32.pow(retries.min(MAX_EXPONENT))).mul_f64(factor)
 }
 
 #[cfg(test)]

@@ -6,7 +6,10 @@
 // In an integration test Clippy takes everything outside the test functions for shipped code.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod limits;
+mod outages;
 mod stage;
+mod steering;
 #[path = "../support/supervisor.rs"]
 mod supervisor;
 mod tasks;

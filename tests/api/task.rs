@@ -103,6 +103,8 @@ async fn a_spec_that_cannot_work_is_refused_with_a_sentence() {
         ("fetch", repository(json!({"fetch": "Deep"})), "supported values"),
         ("depth", repository(json!({"depth": 0})), "greater than or equal to 1"),
         ("steps", json!({"limits": {"steps": 0}}), "greater than or equal to 1"),
+        ("money", json!({"limits": {"cost": "5 dollars"}}), "should match"),
+        ("patience", json!({"model": {"outageSeconds": -1}}), "greater than or equal to 0"),
         ("attempts are not built yet", json!({"attempts": {"count": 2}}), ""),
     ];
     for (case, more, words) in cases {

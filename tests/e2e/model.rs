@@ -1,6 +1,6 @@
 //! What models do, and what becomes of the task.
 
-use podwright::api::Reason;
+use podwright::api::{Reason, conditions};
 use serde_json::json;
 
 use crate::work::outputs;
@@ -84,13 +84,31 @@ async fn an_endpoint_that_cannot_be_used() {
         ("closed", Reason::ModelFailed, "10.244.0.1:9"),
     ];
     for (name, _, _) in &cases {
-        world.create_task(name, "app", &json!({"model": {"providerName": name}})).await;
+        let model = json!({"providerName": name, "outageSeconds": 3});
+        world.create_task(name, "app", &json!({"model": model})).await;
     }
     for (name, reason, word) in cases {
         let (_, got, message) = succeeded(&world.ended(name).await);
         assert_eq!(got, reason.as_str(), "{name}: {message}");
         assert!(message.contains(word), "{name}: {word:?} is missing in: {message}");
     }
+    assert_eq!(world.event("down", "ModelUnavailable").await.type_.as_deref(), Some("Warning"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_model_that_comes_back_is_waited_for() {
+    // Four requests of the provider's retries, then single ones after 1, 2, 4 and 8 s.
+    let script =
+        "scenarios: [{name: back, replies: [{repeat: 8, http: {status: 503}}, {output: [{text: Done.}]}]}]";
+    let world = world("outage", script).await;
+    world.create_task("patient", "app", &json!({})).await;
+    world.reason("patient", Reason::ModelUnavailable).await;
+    let task = world.ended("patient").await;
+    assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
+    let status = task.status.expect("a status");
+    let available = conditions::find(&status.conditions, conditions::MODEL_AVAILABLE).expect("it was out");
+    assert_eq!(available.status, "True");
     world.end().await;
 }
 
@@ -103,23 +121,33 @@ scenarios:
     cycle: true
     replies:
       - output: [{call: {tool: exec_command, arguments: {cmd: "date +%N >> a; sleep 2"}}}]
+  - name: failing
+    match: {prompt: Fail.}
+    cycle: true
+    replies:
+      - output: [{call: {tool: exec_command, arguments: {cmd: "date +%N >> a; exit 3"}}}]
   - name: endless
     cycle: true
     replies:
       - output: [{call: {tool: exec_command, arguments: {cmd: "date +%N >> a; head -c 100000 /dev/urandom | base64 > big"}}}]
-        usage: {inputTokens: 1000, outputTokens: 100}
+        usage: {inputTokens: 100000, outputTokens: 100}
 "#;
     let world = world("limits", script).await;
     let cases = [
         ("steps", json!({"steps": 3}), Reason::BudgetExceeded, "steps"),
         ("commands", json!({"commands": 2}), Reason::BudgetExceeded, "commands"),
-        ("input", json!({"uncachedInputTokens": 2500}), Reason::BudgetExceeded, "uncachedInputTokens"),
+        ("input", json!({"uncachedInputTokens": 250000}), Reason::BudgetExceeded, "uncachedInputTokens"),
         ("output", json!({"outputTokens": 250}), Reason::BudgetExceeded, "outputTokens"),
+        ("failures", json!({"consecutiveFailures": 3}), Reason::BudgetExceeded, "consecutiveFailures"),
         // Long enough for a first command on a busy machine: fetching the repository counts as well.
         ("time", json!({"activeSeconds": 25}), Reason::DeadlineExceeded, "activeSeconds"),
     ];
     for (name, limits, _, _) in &cases {
-        let prompt = if *name == "time" { "Take your time." } else { "Do it." };
+        let prompt = match *name {
+            "time" => "Take your time.",
+            "failures" => "Fail.",
+            _ => "Do it.",
+        };
         world.create_task(name, "app", &json!({"limits": limits, "prompt": prompt})).await;
     }
     for (name, _, reason, word) in cases {

@@ -391,5 +391,7 @@ fn config(job: &Job) -> Config {
             request_max: retries(job.model.retry.request_max),
             stream_max: retries(job.model.retry.stream_max),
         },
+        prices: job.model.prices,
+        outage: Duration::from_secs(job.model.outage_seconds.max(0).unsigned_abs()),
     }
 }

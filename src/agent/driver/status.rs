@@ -24,6 +24,7 @@ const MESSAGE_MAX: usize = 4096;
 const STEP_MAX: usize = 256;
 const DOING_MAX: usize = 256;
 const PLAN_MAX: usize = 32;
+const FAILURE_MAX: usize = 1024;
 
 /// Stands in the place of texts that the API server did not take.
 const ESSENTIAL: &str = "The agent's own words are left out, since the API server refused the status with them; see \
@@ -97,7 +98,7 @@ pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
     let phase = if facts.outcome.is_some() { Phase::Ended } else { machine.phase() };
     let doing = match phase {
         Phase::Ended => String::new(),
-        Phase::Preparing | Phase::Running | Phase::Idle => {
+        Phase::Preparing | Phase::Running | Phase::Parked | Phase::Idle => {
             plain(machine.doing().as_deref().unwrap_or(&facts.doing), DOING_MAX)
         }
     };
@@ -118,6 +119,7 @@ pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
         plan: thread.map(|thread| plan(&thread.plan)).unwrap_or_default(),
         log_tail: facts.log_tail.clone(),
         // Until the model has said something, what goes on stands for it.
+        model_failure: plain(machine.unavailable().unwrap_or_default(), FAILURE_MAX),
         last_message: spoken.map_or_else(|| doing.clone(), |words| plain(words, MESSAGE_MAX)),
         doing,
         usage: Some(Usage {
@@ -128,8 +130,10 @@ pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
             output_tokens: signed(spent.usage.output_tokens),
             reasoning_tokens: signed(spent.usage.reasoning_tokens),
             commands: signed(spent.commands),
+            consecutive_failures: signed(spent.failures),
             estimated: spent.usage.estimated,
         }),
+        cost: machine.cost(),
         active_seconds: signed(spent.active.as_secs()),
         workspace: Some(WorkspaceStatus {
             base_commit: base_commit.clone(),
@@ -153,6 +157,7 @@ fn essential(status: &AgentAttemptStatus) -> AgentAttemptStatus {
         log_tail: String::new(),
         last_message: ESSENTIAL.to_owned(),
         doing: String::new(),
+        model_failure: String::new(),
         patch: status.patch.as_ref().map(|patch| PatchSummary {
             inline: None,
             flags: Vec::new(),

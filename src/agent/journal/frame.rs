@@ -55,6 +55,8 @@ struct Envelope {
     turn: u32,
     step: u64,
     active_ms: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    outage_ms: u64,
     critical: bool,
     #[serde(rename = "type")]
     name: String,
@@ -74,6 +76,7 @@ pub fn to_json(entry: &Entry) -> Result<Value, serde_json::Error> {
         turn: entry.turn,
         step: entry.step,
         active_ms: entry.active_ms,
+        outage_ms: entry.outage_ms,
         critical: entry.record.is_critical(),
         name: entry.record.name().to_owned(),
         data: entry.record.to_data()?,
@@ -86,15 +89,22 @@ pub fn to_json(entry: &Entry) -> Result<Value, serde_json::Error> {
 /// [`FrameError::Content`] for another shape, [`FrameError::Version`] for a critical record of the future.
 pub fn from_json(json: Value) -> Result<Decoded, FrameError> {
     let envelope: Envelope = serde_json::from_value(json)?;
-    let Envelope { v, seq, at, epoch, turn, step, active_ms, critical, name, data } = envelope;
+    let Envelope { v, seq, at, epoch, turn, step, active_ms, outage_ms, critical, name, data } = envelope;
     if v > VERSION {
         return Err(FrameError::Version { name, version: v });
     }
     match Record::from_data(&name, data)? {
-        Some(record) => Ok(Decoded::Entry(Box::new(Entry { seq, at, epoch, turn, step, active_ms, record }))),
+        Some(record) => {
+            Ok(Decoded::Entry(Box::new(Entry { seq, at, epoch, turn, step, active_ms, outage_ms, record })))
+        }
         None if critical => Err(FrameError::Version { name, version: v }),
         None => Ok(Decoded::Skipped { seq }),
     }
+}
+
+/// Most journals know of no outage.
+fn is_zero(outage_ms: &u64) -> bool {
+    *outage_ms == 0
 }
 
 /// A JSON value as a line. JSON text holds no line feed, so a line is found again by its end alone.

@@ -35,6 +35,8 @@ pub struct Entry {
     pub step: u64,
     /// Active time spent by then, in milliseconds: a restart goes on from here.
     pub active_ms: u64,
+    /// How long the model has been waited for since the outage began, in milliseconds; 0 without one.
+    pub outage_ms: u64,
     /// The fact.
     pub record: Record,
 }
@@ -101,7 +103,7 @@ pub struct InputAccepted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum InputKind {
-    /// A turn.
+    /// A turn, or a further word in the one that goes on.
     Prompt,
     /// The end of the attempt.
     Cancel,
@@ -112,6 +114,16 @@ pub enum InputKind {
 #[serde(rename_all = "camelCase")]
 pub struct TurnStarted {
     /// The input that it answers.
+    pub input_uid: String,
+    /// What it adds to history. In this record, so that no crash separates the two.
+    pub items: Vec<ThreadItem>,
+}
+
+/// What was said during a turn joined it, after a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TurnSteered {
+    /// The input.
     pub input_uid: String,
     /// What it adds to history. In this record, so that no crash separates the two.
     pub items: Vec<ThreadItem>,
@@ -235,6 +247,8 @@ records! {
     InputAccepted = "input.accepted", critical: true;
     /// A turn began.
     TurnStarted = "turn.started", critical: true;
+    /// A turn was steered.
+    TurnSteered = "turn.steered", critical: true;
     /// A turn ended.
     TurnEnded = "turn.ended", critical: true;
     /// An item entered history.

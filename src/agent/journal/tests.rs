@@ -21,6 +21,7 @@ fn entry(seq: u64, record: impl Into<Record>) -> Entry {
         turn: 2,
         step: 3,
         active_ms: 40 + seq,
+        outage_ms: 0,
         record: record.into(),
     }
 }

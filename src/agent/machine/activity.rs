@@ -32,6 +32,9 @@ impl Machine {
                 more => format!("{words} (and {more} more)"),
             });
         }
+        if self.is_parked() {
+            return stands("waiting until the model can be used again");
+        }
         if self.retry_at.is_some() {
             return stands("waiting before the model is asked again");
         }

@@ -62,6 +62,7 @@ impl Machine {
         let in_turn = self.thread().is_some_and(|thread| thread.in_turn);
         if in_turn {
             let status = if outcome.reason == Reason::Cancelled {
+                self.leave_trace(effects);
                 TurnStatus::Interrupted
             } else {
                 TurnStatus::Failed

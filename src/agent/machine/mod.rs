@@ -9,8 +9,10 @@
 //! |---|---|
 //! | [`input`], [`effect`] | what it is told, what it wants done |
 //! | `model` | steps: requests, responses, retries |
+//! | `outage` | waiting for a model that cannot be used |
 //! | `calls` | which calls run when, outputs in order, recovery |
 //! | `activity` | what goes on, in words |
+//! | `turn` | what people say, and how it enters the thread |
 //! | `ending` | turns' ends, limits, the attempt's end |
 
 mod activity;
@@ -19,6 +21,8 @@ pub mod effect;
 mod ending;
 pub mod input;
 mod model;
+mod outage;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,17 +34,15 @@ pub use self::input::{CallResult, Input, Moment, Prepared, SessionChange, Signal
 use super::budget::{self, Limit};
 use super::events::Event;
 use super::journal::Barrier;
-use super::journal::record::{
-    Entry, EpochStarted, InputAccepted, InputKind, Record, TimePassed, TurnStarted,
-};
+use super::journal::record::{Entry, EpochStarted, Record, TimePassed};
 use super::recover;
 use super::state::State;
 use super::thread::Thread;
 use crate::api::attempt::{Outcome, Phase};
+use crate::api::money::{Money, Prices};
 use crate::api::reasons::Reason;
 use crate::api::task::Limits;
 use crate::llm::retry::RetryPolicy;
-use crate::llm::{ContentPart, Message, Role};
 
 /// Processes that may die one after the other without getting anything done. A fault that kills three of
 /// them will kill the next as well.
@@ -58,6 +60,10 @@ pub struct Config {
     pub keep: Duration,
     /// How often a failing request is repeated.
     pub retry: RetryPolicy,
+    /// What a million tokens cost.
+    pub prices: Option<Prices>,
+    /// How long a model that cannot be used is waited for.
+    pub outage: Duration,
 }
 
 /// The machine.
@@ -69,6 +75,10 @@ pub struct Machine {
     at: Moment,
     /// Whether the time since the last input is active time.
     active: bool,
+    /// Whether the time since the last input was spent waiting for the model.
+    parked: bool,
+    /// How long the request under way has been waited for with the turn parked.
+    probing: Duration,
     suspended: bool,
     /// Whether the next request is held back by `suspended`.
     held: bool,
@@ -121,6 +131,8 @@ impl Machine {
             stage: Stage::New,
             at: Moment { wall: jiff::Timestamp::UNIX_EPOCH, monotonic: Duration::ZERO },
             active: false,
+            parked: false,
+            probing: Duration::ZERO,
             suspended: false,
             held: false,
             boot: None,
@@ -143,9 +155,15 @@ impl Machine {
         match self.stage {
             Stage::New | Stage::Preparing => Phase::Preparing,
             Stage::Working if self.idle => Phase::Idle,
+            Stage::Surveying | Stage::Working if self.is_parked() => Phase::Parked,
             Stage::Surveying | Stage::Working | Stage::Finishing => Phase::Running,
             Stage::Done => Phase::Ended,
         }
+    }
+
+    /// What the tokens have cost so far.
+    pub fn cost(&self) -> Option<Money> {
+        self.config.prices.map(|prices| budget::cost(&prices, &self.state.spent.usage))
     }
 
     /// Whether the agent stands still because it was suspended.
@@ -165,11 +183,15 @@ impl Machine {
     /// Takes in what happened and says what to do about it, in order.
     pub fn step(&mut self, input: Input, effects: &mut Vec<Effect>) {
         let passed = input.at.monotonic.saturating_sub(self.at.monotonic);
+        let spent_time = self.spends_time();
         if self.active {
             self.state.spent.active += passed;
         }
         if self.idle {
             self.state.idle += passed;
+        }
+        if self.parked {
+            self.wait_parked(passed);
         }
         self.at = input.at;
         self.take(input.signal, effects);
@@ -178,9 +200,11 @@ impl Machine {
             self.end(internal_error(&fault), effects);
         }
         self.active = self.is_active();
-        if self.spends_time() && self.at.monotonic.saturating_sub(self.recorded) >= TIME_RECORD {
-            let idle_ms = u64::try_from(self.state.idle.as_millis()).unwrap_or(u64::MAX);
-            self.append(TimePassed { idle_ms }, effects);
+        self.parked = self.is_parked();
+        if (spent_time || self.spends_time())
+            && self.at.monotonic.saturating_sub(self.recorded) >= TIME_RECORD
+        {
+            self.append(TimePassed { idle_ms: millis(self.state.idle) }, effects);
         }
     }
 
@@ -262,32 +286,14 @@ impl Machine {
         effects.push(Effect::Barrier(Barrier::Opened));
     }
 
-    fn message(&mut self, message: InputAccepted, effects: &mut Vec<Effect>) {
-        // Nothing answers a message any more once the end is decided. It is left unacknowledged, and whoever
-        // delivers messages tells its sender so.
-        if matches!(self.stage, Stage::Finishing | Stage::Done) {
-            return;
-        }
-        let is_known = self.state.has_accepted(&message.uid);
-        // One that was delivered again under a higher number is acknowledged by that number too.
-        if is_known && message.seq <= self.state.inbox_seq {
-            return;
-        }
-        let kind = message.kind;
-        self.append(message, effects);
-        effects.push(Effect::Barrier(Barrier::Accepted));
-        if is_known {
-            return;
-        }
-        match kind {
-            InputKind::Prompt => self.idle = false,
-            InputKind::Cancel => self.end(cancelled(), effects),
-        }
-    }
-
     /// Does the next thing that can be done without waiting.
     fn advance(&mut self, effects: &mut Vec<Effect>) -> Progress {
         if matches!(self.stage, Stage::New | Stage::Finishing | Stage::Done) {
+            return Progress::Wait;
+        }
+        // Here and not where it is said: a process that died between the two must not forget it.
+        if self.state.cancelled {
+            self.end(cancelled(), effects);
             return Progress::Wait;
         }
         if budget::active_left(&self.config.limits, &self.state.spent).is_zero() {
@@ -304,16 +310,6 @@ impl Machine {
         } else {
             self.rest(effects)
         }
-    }
-
-    fn start_turn(&mut self, prompt: InputAccepted, effects: &mut Vec<Effect>) {
-        let Some(thread) = &self.state.thread else { return };
-        let content = vec![ContentPart::Text { text: prompt.text }];
-        let message = Message { role: Role::User, content };
-        let item = thread.opened.wire.message(message, &thread.opened.capabilities);
-        self.idle = false;
-        self.append(TurnStarted { input_uid: prompt.uid, items: vec![item] }, effects);
-        effects.push(Effect::Emit(Event::TurnStarted {}));
     }
 
     fn advance_turn(&mut self, effects: &mut Vec<Effect>) -> Progress {
@@ -339,7 +335,8 @@ impl Machine {
             epoch: self.state.epoch,
             turn: self.thread().map_or(0, |thread| thread.turn),
             step: self.state.spent.steps,
-            active_ms: u64::try_from(self.state.spent.active.as_millis()).unwrap_or(u64::MAX),
+            active_ms: millis(self.state.spent.active),
+            outage_ms: millis(self.outage_waited()),
             record: record.into(),
         };
         match self.state.apply(&entry) {
@@ -357,17 +354,22 @@ impl Machine {
 
     /// Whether time passes that a limit counts.
     fn spends_time(&self) -> bool {
-        self.active || self.idle
+        self.active || self.idle || self.parked
     }
 
     /// Active is what is neither waiting for people nor for a provider that asked to wait.
     fn is_active(&self) -> bool {
         match self.stage {
-            Stage::Preparing | Stage::Surveying => true,
-            Stage::Working => !self.idle && !self.held && self.retry_at.is_none(),
+            Stage::Preparing => true,
+            Stage::Surveying => !self.is_parked(),
+            Stage::Working => !self.idle && !self.held && self.retry_at.is_none() && !self.is_parked(),
             Stage::New | Stage::Finishing | Stage::Done => false,
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn cancelled() -> Outcome {

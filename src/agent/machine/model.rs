@@ -46,6 +46,8 @@ impl Machine {
         if self.asking(request).is_none() {
             return;
         }
+        // A request that is answered was work, also when nobody knew yet that it would be.
+        self.state.spent.active += std::mem::take(&mut self.probing);
         let Completed { response_id, usage, end_turn, items: _ } = completed;
         let end = ModelEnd::Completed { response_id, end_turn };
         self.append(ModelEnded { request, end, usage }, effects);
@@ -61,21 +63,24 @@ impl Machine {
         let Some(thread) = self.asking(request) else { return };
         let Some(intent) = &thread.request else { return };
         let usage = cost(&error, thread, intent);
-        let attempts = Attempts { request: intent.retries.request, stream: intent.retries.stream };
+        let Retries { request: again, stream, outage } = intent.retries;
+        let attempts = Attempts { request: again, stream, outage };
         let message = error.to_string();
         let end = match retry::decide(self.config.retry, attempts, error, jitter) {
             Decision::Retry(retry) => ModelEnd::Retry {
                 message,
                 after_ms: u64::try_from(retry.after.as_millis()).unwrap_or(u64::MAX),
-                retries: Retries { request: retry.attempts.request, stream: retry.attempts.stream },
+                retries: Retries {
+                    request: retry.attempts.request,
+                    stream: retry.attempts.stream,
+                    outage: retry.attempts.outage,
+                },
                 reread_credential: retry.reread_credential,
             },
-            Decision::Outage(outage) => ModelEnd::Failed {
-                outcome: Outcome { reason: Reason::ModelFailed, message: outage.error.message },
-            },
+            Decision::Outage(outage) => self.wait_out(attempts, outage, jitter),
             Decision::Fail(error) => ModelEnd::Failed { outcome: failure(&error) },
         };
-        if let ModelEnd::Retry { message, .. } = &end {
+        if let ModelEnd::Retry { message, .. } | ModelEnd::Unavailable { message, .. } = &end {
             effects.push(Effect::Emit(Event::Error { message: message.clone(), will_retry: true }));
         }
         self.append(ModelEnded { request, end, usage }, effects);
@@ -87,7 +92,11 @@ impl Machine {
         match &thread.last_end {
             None | Some(ModelEnd::Broken { .. }) => self.ask(Retries::default(), false, effects),
             Some(ModelEnd::Completed { end_turn, .. }) => {
-                if thread.step_calls > 0 || *end_turn == Some(false) {
+                let goes_on = thread.step_calls > 0 || *end_turn == Some(false) || thread.steered;
+                if let Some(prompt) = self.state.prompts.front().cloned() {
+                    self.steer(prompt, effects);
+                    Progress::Again
+                } else if goes_on {
                     self.ask(Retries::default(), false, effects)
                 } else {
                     self.end_turn(TurnStatus::Completed, effects);
@@ -95,14 +104,12 @@ impl Machine {
                 }
             }
             Some(ModelEnd::Retry { after_ms, retries, reread_credential, message: _ }) => {
-                let (after, retries, reread) =
-                    (Duration::from_millis(*after_ms), *retries, *reread_credential);
-                let now = self.at.monotonic;
-                let at = *self.retry_at.get_or_insert(now + after);
-                if now < at {
-                    return Progress::Wait;
-                }
-                self.ask(retries, reread, effects)
+                let after = Duration::from_millis(*after_ms);
+                self.ask_after(after, *retries, *reread_credential, effects)
+            }
+            Some(ModelEnd::Unavailable { after_ms, retries, message: _ }) => {
+                let after = Duration::from_millis(*after_ms).min(self.outage_left());
+                self.ask_after(after, *retries, false, effects)
             }
             Some(ModelEnd::Failed { outcome }) => {
                 let outcome = outcome.clone();
@@ -112,14 +119,34 @@ impl Machine {
         }
     }
 
+    fn ask_after(
+        &mut self,
+        after: Duration,
+        retries: Retries,
+        reread_credential: bool,
+        effects: &mut Vec<Effect>,
+    ) -> Progress {
+        let now = self.at.monotonic;
+        let at = *self.retry_at.get_or_insert(now + after);
+        if now < at {
+            return Progress::Wait;
+        }
+        self.ask(retries, reread_credential, effects)
+    }
+
     fn ask(&mut self, retries: Retries, reread_credential: bool, effects: &mut Vec<Effect>) -> Progress {
-        // A repetition belongs to a step that was paid for; it is bounded by the retry policy.
-        if retries == Retries::default()
-            && let Some(limit) = budget::forbids_step(&self.config.limits, &self.state.spent)
-        {
+        let Some(thread) = self.thread() else { return Progress::Wait };
+        let (limits, spent) = (&self.config.limits, &self.state.spent);
+        // A repetition belongs to a step that was counted already.
+        let repeats = retries != Retries::default() || thread.repeats_broken_request();
+        let step = if repeats { None } else { budget::forbids_step(limits, spent) };
+        let unsent = thread.unsent_tokens();
+        let request = || budget::forbids_request(limits, spent, self.config.prices.as_ref(), unsent);
+        if let Some(limit) = step.or_else(request) {
             return self.trip(limit, effects);
         }
         self.retry_at = None;
+        self.probing = Duration::ZERO;
         self.held = self.suspended;
         if self.held {
             return Progress::Wait;

@@ -6,7 +6,7 @@ use crate::api::reasons::Reason;
 
 fn entry(seq: u64, active_ms: u64, record: impl Into<Record>) -> Entry {
     let record = record.into();
-    Entry { seq, at: Timestamp::UNIX_EPOCH, epoch: 2, turn: 0, step: 0, active_ms, record }
+    Entry { seq, at: Timestamp::UNIX_EPOCH, epoch: 2, turn: 0, step: 0, active_ms, outage_ms: 0, record }
 }
 
 fn started() -> EpochStarted {

@@ -5,6 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::money::Money;
 use crate::api::reasons;
 
 /// What an attempt is doing. Written by the attempt's agent alone.
@@ -45,6 +46,10 @@ pub struct AgentAttemptStatus {
     #[schemars(length(max = 256))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub doing: String,
+    /// Why the model can't be used, in the phase Parked: the provider's newest failure, at most 1 KiB.
+    #[schemars(length(max = 1024))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub model_failure: String,
     /// The agent's newest words, at most 4 KiB. Before its first ones, what goes on.
     #[schemars(length(max = 4096))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -52,6 +57,9 @@ pub struct AgentAttemptStatus {
     /// Tokens and requests so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What the tokens have cost so far, by the prices of the ModelProvider. Missing without prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Money>,
     /// Active seconds so far.
     #[serde(default)]
     pub active_seconds: i64,
@@ -76,6 +84,8 @@ pub enum Phase {
     Preparing,
     /// The agent works.
     Running,
+    /// The turn waits for a model that can't be used for now; modelFailure says why.
+    Parked,
     /// The agent has answered and waits for a further message.
     Idle,
     /// The agent is done; outcome says how.
@@ -145,6 +155,9 @@ pub struct Usage {
     /// Commands run in the sandbox.
     #[serde(default)]
     pub commands: i64,
+    /// Calls that failed in a row, up to now.
+    #[serde(default)]
+    pub consecutive_failures: i64,
     /// Whether some of the tokens are estimates, because a response broke off before its usage came.
     #[serde(default)]
     pub estimated: bool,

@@ -3,6 +3,8 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::api::money::Money;
+
 /// Bounds on one task. Waiting (for a quota, a reference, a suspended task) is not active time.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -12,7 +14,7 @@ pub struct Limits {
     #[serde(default = "default_steps")]
     pub steps: i64,
 
-    /// Input tokens that the provider did not serve from its cache.
+    /// Input tokens that the provider did not serve from its cache. Before a request, what is new in it counts as well.
     #[schemars(range(min = 1, max = 1000000000))]
     #[serde(default = "default_uncached_input_tokens")]
     pub uncached_input_tokens: i64,
@@ -22,10 +24,21 @@ pub struct Limits {
     #[serde(default = "default_output_tokens")]
     pub output_tokens: i64,
 
+    /// Money for the tokens, as a decimal string in the currency of the ModelProvider's prices, for example "5.00". The
+    /// model needs prices for it. Unset: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Money>,
+
     /// Commands run in the sandbox.
     #[schemars(range(min = 1, max = 1000000))]
     #[serde(default = "default_commands")]
     pub commands: i64,
+
+    /// Calls of the agent that fail one after the other: a command that ends with another code than 0 or by a signal,
+    /// a patch that does not fit, a call that can't be made. One that succeeds begins the count anew.
+    #[schemars(range(min = 1, max = 100000))]
+    #[serde(default = "default_consecutive_failures")]
+    pub consecutive_failures: i64,
 
     /// Seconds of active time, from the start of the pod on.
     #[schemars(range(min = 1, max = 604800))]
@@ -49,7 +62,9 @@ impl Default for Limits {
             steps: default_steps(),
             uncached_input_tokens: default_uncached_input_tokens(),
             output_tokens: default_output_tokens(),
+            cost: None,
             commands: default_commands(),
+            consecutive_failures: default_consecutive_failures(),
             active_seconds: default_active_seconds(),
             command_seconds: default_command_seconds(),
             patch_bytes: default_patch_bytes(),
@@ -71,6 +86,11 @@ fn default_output_tokens() -> i64 {
 
 fn default_commands() -> i64 {
     2_000
+}
+
+/// No work fails that often in a row and then succeeds.
+fn default_consecutive_failures() -> i64 {
+    50
 }
 
 fn default_active_seconds() -> i64 {

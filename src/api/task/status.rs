@@ -5,6 +5,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::api::attempt::{PatchSummary, Phase, Usage};
+use crate::api::money::Money;
 use crate::api::reasons;
 
 /// What became of an AgentTask. Written by the controller alone; at most 32 KiB.
@@ -16,7 +17,8 @@ pub struct AgentTaskStatus {
     pub observed_generation: i64,
 
     /// Succeeded is Unknown while there is work, then True or False for good; its reason says more.
-    /// Reconciling is True until the end. Stalled is True when the task failed.
+    /// Reconciling is True until the end. Stalled is True when the task failed. ModelAvailable is False while the model
+    /// can't be used; it is missing on a task whose model was never out.
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -35,6 +37,11 @@ pub struct AgentTaskStatus {
     /// Tokens and requests so far, over all attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+
+    /// What the tokens have cost so far, over all attempts, by the prices of the ModelProvider and in their currency.
+    /// Missing without prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Money>,
 
     /// Active seconds so far: waiting of every kind left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -61,6 +61,16 @@ fn the_agents_phase_is_the_tasks_reason() {
 }
 
 #[test]
+fn a_parked_agent_waits_for_its_model_and_is_not_past_its_time() {
+    let mut parked = report("Parked");
+    parked["modelFailure"] = json!("http://model fails (HTTP 503).\u{1b}[2J");
+    let observed = at_work(parked);
+    assert_eq!(working(&observed, NOW + 100_000), (Reason::ModelUnavailable, None));
+    let Situation::Working { message, .. } = decided(&observed).situation else { panic!("it works") };
+    assert!(message.ends_with("http://model fails (HTTP 503).[2J"), "{message}");
+}
+
+#[test]
 fn a_report_of_another_epoch_is_not_believed() {
     let stale = json!({"phase": "Ended", "epoch": 0, "outcome": {"reason": "Completed", "message": "x"}});
     assert_eq!(working(&at_work(stale), NOW).0, Reason::Preparing);

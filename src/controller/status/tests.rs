@@ -76,6 +76,39 @@ fn figures_are_progress_and_reasons_are_milestones() {
 }
 
 #[test]
+fn whether_the_model_can_be_used_is_said_once_it_could_not() {
+    let observed = at_work(json!({"phase": "Running", "epoch": 1}));
+    let attempt = observed.attempt.clone();
+    let available = |stored: &AgentTaskStatus, situation: &Situation| {
+        let seen = task(|task| task["status"] = serde_json::to_value(stored).unwrap());
+        let observed = Observed { task: Arc::new(seen), ..observed.clone() };
+        next(&observed, situation, attempt.as_deref(), at(50))
+    };
+    let before = next(&observed, &working(Reason::Running), attempt.as_deref(), at(50));
+    assert_eq!(conditions::find(&before.conditions, "ModelAvailable"), None);
+    let out = available(&before, &working(Reason::ModelUnavailable));
+    assert_eq!(change(Some(&before), &out), Change::Milestone);
+    let condition = of(&out, "ModelAvailable");
+    assert_eq!(
+        (condition.status.as_str(), condition.reason.as_str(), condition.message.as_str()),
+        ("False", "ModelUnavailable", "why")
+    );
+    assert_eq!(of(&out, "Reconciling").status, "True");
+    for (situation, status) in [
+        (working(Reason::Running), "True"),
+        (ended(Reason::Completed), "True"),
+        (working(Reason::Suspended), "False"),
+        (ended(Reason::ModelFailed), "False"),
+        (ended(Reason::Cancelled), "False"),
+    ] {
+        let next = available(&out, &situation);
+        assert_eq!(of(&next, "ModelAvailable").status, status, "{situation:?}");
+    }
+    let back = available(&out, &working(Reason::Running));
+    assert_eq!(of(&available(&back, &ended(Reason::ModelFailed)), "ModelAvailable").status, "True");
+}
+
+#[test]
 fn an_unchecked_patch_is_not_passed_on() {
     let report =
         json!({"phase": "Ended", "epoch": 1, "lastMessage": "done", "patch": {"files": 1, "bytes": 3}});

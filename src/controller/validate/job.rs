@@ -51,7 +51,7 @@ fn job_environment(spec: &AgentEnvironmentSpec) -> JobEnvironment {
 }
 
 fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> JobModel {
-    let Model { name, capabilities } = model;
+    let Model { name, capabilities, prices } = model;
     JobModel {
         provider_name: task.spec.model.provider_name.clone(),
         name,
@@ -61,8 +61,10 @@ fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> Jo
         headers: provider.headers.clone(),
         ca_bundle: provider.ca_bundle.as_ref().map(|source| source.config_map_key_ref.clone()),
         retry: provider.retry.clone(),
+        outage_seconds: task.spec.model.outage_seconds,
         reasoning_effort: task.spec.model.reasoning_effort,
         capabilities,
+        prices,
     }
 }
 

@@ -43,6 +43,24 @@ fn a_job_has_everything_resolved() {
 }
 
 #[test]
+fn money_is_limited_only_where_there_are_prices() {
+    let task = |model: &str| {
+        task(|task| {
+            task["spec"]["limits"] = json!({"cost": "5"});
+            task["spec"]["model"] = json!({"name": model});
+        })
+    };
+    let provider = provider(|provider| {
+        provider["spec"]["models"][1]["prices"] = json!({"input": "2.00", "output": "8.00"});
+    });
+    let references = References { provider: Some(provider), ..references() };
+    assert_invalid(&judge(&task("first"), &references), "no prices for the model first");
+    let job = valid(&task("second"), &references).job;
+    assert_eq!(serde_json::to_value(&job.limits).unwrap()["cost"], "5.00");
+    assert_eq!(serde_json::to_value(job.model.prices).unwrap(), json!({"input": "2.00", "output": "8.00"}));
+}
+
+#[test]
 fn no_transcript_is_kept_where_none_is_wanted() {
     let environment = environment(|environment| environment["spec"]["transcript"] = json!("None"));
     let references = References { environment: Some(environment), ..references() };

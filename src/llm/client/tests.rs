@@ -215,7 +215,7 @@ async fn server_errors_are_survived_by_the_retry_table() {
             },
         }
     }
-    assert_eq!(attempts, Attempts { request: 1, stream: 1 });
+    assert_eq!(attempts, Attempts { request: 1, stream: 1, outage: 0 });
     assert_eq!(waited, Duration::from_millis(200 + 400 + 800 + 200 + 200));
 }
 

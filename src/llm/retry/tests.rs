@@ -110,6 +110,50 @@ fn a_policy_of_no_retries_gives_up_at_once() {
     assert!(matches!(decision, Decision::Outage(_)));
 }
 
+#[test]
+fn an_outage_is_probed_by_single_requests() {
+    let probe = Attempts { outage: 1, ..Attempts::default() };
+    for error in [server_error(), broken(), failure(RetryLayer::Stream, RetryCause::RateLimited)] {
+        let decision = decide(RetryPolicy::default(), probe, ModelError::Retryable(error), 0.5);
+        assert!(matches!(decision, Decision::Outage(_)));
+    }
+}
+
+#[test]
+fn a_credential_that_is_refused_after_an_outage_is_read_again_and_then_counts() {
+    let error = failure(RetryLayer::Stream, RetryCause::Unauthorized { status: 403 });
+    let mut attempts = Attempts { outage: 7, ..Attempts::default() };
+    for retries in 1..=5 {
+        let decision = decide(RetryPolicy::default(), attempts, ModelError::Retryable(error.clone()), 0.5);
+        let Decision::Retry(retry) = decision else { panic!("{decision:?}") };
+        assert!(retry.reread_credential);
+        attempts = retry.attempts;
+        assert_eq!(attempts, Attempts { request: 0, stream: retries, outage: 7 });
+    }
+    let decision = decide(RetryPolicy::default(), attempts, ModelError::Retryable(error), 0.5);
+    assert!(matches!(decision, Decision::Fail(ModelError::Misconfigured(_))));
+}
+
+#[test]
+fn the_waits_of_an_outage_double_up_to_half_a_minute_and_end_at_the_limit() {
+    let limit = Duration::from_secs(100);
+    let mut waited = Duration::ZERO;
+    let mut waits = Vec::new();
+    let mut attempts = Attempts::default();
+    while let Some(wait) = wait_out(attempts, None, waited, limit, 0.5) {
+        waits.push(wait.as_secs());
+        waited += wait;
+        attempts.outage += 1;
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 9]);
+    assert_eq!(waited, limit);
+    assert_eq!(wait_out(Attempts::default(), None, Duration::ZERO, Duration::ZERO, 0.5), None);
+    let asked = Some(Duration::from_secs(60));
+    assert_eq!(wait_out(attempts, asked, Duration::ZERO, limit, 0.5), asked);
+    let left = Some(Duration::from_secs(10));
+    assert_eq!(wait_out(attempts, asked, Duration::from_secs(90), limit, 0.5), left);
+}
+
 proptest! {
     #[test]
     fn jitter_stays_within_a_tenth(jitter in any::<f64>(), retries in 0u32..40) {

@@ -40,6 +40,9 @@ pub struct Retries {
     pub request: u32,
     /// Of the stream.
     pub stream: u32,
+    /// Of an outage.
+    #[serde(default)]
+    pub outage: u32,
 }
 
 /// A model request is over.
@@ -75,6 +78,15 @@ pub enum ModelEnd {
         retries: Retries,
         /// Whether the key is read again first.
         reread_credential: bool,
+    },
+    /// The provider cannot be used now; the turn waits until it can.
+    Unavailable {
+        /// What happened.
+        message: String,
+        /// How long is waited before the next request, in milliseconds.
+        after_ms: u64,
+        /// The counters from now on.
+        retries: Retries,
     },
     /// It failed for good.
     Failed {

@@ -5,15 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use podwright_sandboxd::protocol::{Digest, FileState};
 
-use super::world::{World, command, config, intent, patch, words};
-use crate::agent::journal::record::{CallIntent, CallOutcome, Entry, Record};
+use super::world::{World, command, config, intent, message, patch, words};
+use crate::agent::journal::record::{CallIntent, CallOutcome, Entry, InputKind, Record};
 use crate::agent::machine::{Effect, Signal};
 use crate::api::reasons::Reason;
+use crate::llm::Item;
 
 /// A task with two commands beside each other, a patch and a command after it.
 fn journal() -> Vec<Entry> {
     let mut world = World::asked(config());
     world.item(command("c1", "one"));
+    world.tell(Signal::Message(message(1, InputKind::Prompt, "and then this")));
     world.item(command("c1", "two"));
     world.item(patch("c1"));
     world.completed(None);
@@ -23,7 +25,7 @@ fn journal() -> Vec<Entry> {
     world.ended(4, "patched");
     world.item(command("c1", "three"));
     world.completed(None);
-    world.ended(8, "third");
+    world.ended(9, "third");
     world.item(words("Done."));
     world.completed(None);
     world.tell(Signal::Published);
@@ -118,6 +120,14 @@ fn after_every_record_the_next_process_goes_on_to_the_end() {
                     (Some(_), _) => assert!(again.is_some_and(|(_, op)| *op > intent.op), "{at}"),
                 }
             }
+            // What was accepted is in the thread, once.
+            let accepted =
+                prefix.iter().any(|entry| entry.record.name() == "input.accepted" && entry.turn > 0);
+            let items = world.machine.state().thread.as_ref().expect(&at).history.items();
+            let said = items.filter(
+                |item| matches!(&item.item, Item::Message(message) if message.text() == "and then this"),
+            );
+            assert_eq!(said.count(), usize::from(accepted), "{at}");
             // What ended before is not run again.
             for entry in prefix {
                 if let Record::CallEnded(ended) = &entry.record {

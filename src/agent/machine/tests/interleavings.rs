@@ -1,20 +1,22 @@
 //! Whatever comes in whatever order: every call gets one output, in the order of the calls; every request
 //! begins with the one before; and the journal tells the state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::world::{World, boot, broken, call, command, config, intent, message, patch, result, words};
-use crate::agent::journal::record::InputKind;
+use super::world::{
+    World, boot, broken, call, command, config, intent, message, overloaded, patch, result, words,
+};
+use crate::agent::journal::record::{InputKind, Record};
 use crate::agent::machine::{Config, Effect, Signal};
 use crate::agent::state::State;
 use crate::agent::tools::{CallClass, ToolCall};
 use crate::api::reasons::Reason;
-use crate::llm::{CallKind, Item};
+use crate::llm::{CallKind, Item, Role};
 
 /// What is under way outside, as the effects said.
 #[derive(Default)]
@@ -91,7 +93,7 @@ fn happen(world: &mut World, outside: &mut Outside, (what, which): (u8, u8)) {
         }
         7 if outside.asking => {
             outside.asking = false;
-            world.fails(broken());
+            world.fails(if which % 4 == 0 { overloaded() } else { broken() });
         }
         8 => {
             if let Some(ordinal) = pick(&mut outside.computing) {
@@ -109,6 +111,7 @@ fn happen(world: &mut World, outside: &mut Outside, (what, which): (u8, u8)) {
             }
         }
         11 => world.wait(u64::from(which)),
+        12 if which == 0 => world.tell(Signal::Message(message(500, InputKind::Cancel, ""))),
         12 => world.tell(Signal::Message(message(i64::from(which) + 1, InputKind::Prompt, "more"))),
         14 if !outside.running.is_empty() => {
             let ordinal = outside.running[0];
@@ -148,6 +151,12 @@ fn check(world: &World, outside: &Outside) {
     assert_eq!(folded.prompts, live.prompts);
     let lost = live.spent.active - folded.spent.active;
     assert!(lost < Duration::from_secs(30), "{lost:?} would be lost");
+    let waited = |state: &State| state.outage.as_ref().map(|outage| outage.waited);
+    let lost = waited(live).unwrap_or_default() - waited(&folded).unwrap_or_default();
+    assert!(
+        lost < Duration::from_secs(30) && waited(live).is_some() == waited(&folded).is_some(),
+        "{lost:?}"
+    );
     assert_eq!(folded.inbox_seq, live.inbox_seq);
     assert_eq!(folded.spent.usage, live.spent.usage);
     let (folded, live) = (folded.thread.unwrap(), live.thread.as_ref().unwrap());
@@ -162,6 +171,53 @@ fn check(world: &World, outside: &Outside) {
     }
 }
 
+/// Every call has exactly one output, in the order of the calls and before anything that the user says; told from the
+/// items alone. Gives how many calls are open.
+fn check_outputs(world: &World) -> usize {
+    let mut open = VecDeque::new();
+    for item in world.machine.state().thread.as_ref().unwrap().history.items() {
+        match &item.item {
+            Item::FunctionCall(call) => open.push_back((CallKind::Function, call.call_id.clone())),
+            Item::CustomCall(call) => open.push_back((CallKind::Custom, call.call_id.clone())),
+            Item::FunctionCallOutput(output) => {
+                assert_eq!(open.pop_front(), Some((CallKind::Function, output.call_id.clone())));
+            }
+            Item::CustomCallOutput(output) => {
+                assert_eq!(open.pop_front(), Some((CallKind::Custom, output.call_id.clone())));
+            }
+            Item::Message(message) if message.role == Role::User => assert!(open.is_empty(), "{open:?}"),
+            Item::Message(_) | Item::Reasoning(_) | Item::Opaque(_) => {}
+        }
+    }
+    let ended = world.journal.iter().filter_map(|entry| match &entry.record {
+        Record::CallEnded(ended) => Some(ended.ordinal),
+        _ => None,
+    });
+    let ended: Vec<u64> = ended.collect();
+    assert_eq!(ended.iter().collect::<BTreeSet<_>>().len(), ended.len(), "a call ends once: {ended:?}");
+    open.len()
+}
+
+/// What was said is in the thread once, in the order in which it was taken in, or waits.
+fn check_prompts(world: &World) {
+    let mut accepted = Vec::new();
+    let mut said = Vec::new();
+    for entry in &world.journal {
+        match &entry.record {
+            Record::InputAccepted(input)
+                if input.kind == InputKind::Prompt && !accepted.contains(&input.uid) =>
+            {
+                accepted.push(input.uid.clone());
+            }
+            Record::TurnStarted(started) => said.push(started.input_uid.clone()),
+            Record::TurnSteered(steered) => said.push(steered.input_uid.clone()),
+            _ => {}
+        }
+    }
+    said.extend(world.machine.state().prompts.iter().map(|prompt| prompt.uid.clone()));
+    assert_eq!(said, accepted);
+}
+
 proptest! {
     #[test]
     fn keep_pairing_order_and_prefix(happenings in prop::collection::vec(any::<(u8, u8)>(), 0..120)) {
@@ -171,6 +227,8 @@ proptest! {
         for happening in happenings {
             happen(&mut world, &mut outside, happening);
             check(&world, &outside);
+            check_outputs(&world);
+            check_prompts(&world);
             if outside.finishing {
                 break;
             }
@@ -178,7 +236,7 @@ proptest! {
         if !outside.finishing {
             world.tell(Signal::Message(message(1000, InputKind::Cancel, "")));
         }
-        // History took no output that answers another call, so it is enough that none is missing.
+        prop_assert_eq!(check_outputs(&world), 0);
         let thread = world.machine.state().thread.as_ref().unwrap();
         prop_assert!(thread.calls.is_empty());
         prop_assert!(thread.history.input().is_ok());

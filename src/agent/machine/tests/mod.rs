@@ -2,5 +2,8 @@
 
 mod crashes;
 mod interleavings;
+mod limits;
+mod outages;
 mod scripts;
+mod turns;
 mod world;

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use podwright_sandboxd::protocol::{Digest, EndedBy, Exit, ExitRecord, FileState, Span};
+use podwright_sandboxd::protocol::{Digest, FileState};
 use serde_json::json;
 
 use super::world::{
-    World, boot, broken, call, command, config, intent, message, patch, prepared, result, words,
+    World, boot, broken, call, command, config, exit, intent, message, patch, prepared, reason, result, words,
 };
-use crate::agent::journal::record::{InputAccepted, InputKind, SessionCursor, SessionOpened};
+use crate::agent::journal::record::{InputKind, SessionCursor, SessionOpened};
 use crate::agent::machine::{CallResult, Config, SessionChange, Signal};
-use crate::agent::state::State;
 use crate::api::attempt::{Outcome, Phase};
 use crate::api::reasons::Reason;
 use crate::api::task::Limits;
@@ -74,7 +73,7 @@ fn a_broken_stream_keeps_what_is_whole_and_asks_again_after_its_calls() {
 
 #[test]
 fn the_retry_budgets_end_in_model_failed() {
-    let mut world = World::asked(config());
+    let mut world = World::asked(Config { outage: Duration::ZERO, ..config() });
     for _ in 0..6 {
         world.fails(broken());
         world.wait(60);
@@ -122,115 +121,6 @@ fn end_turn_false_asks_again_and_an_empty_reply_ends_well() {
 }
 
 #[test]
-fn a_cancel_closes_every_call_and_drops_the_request() {
-    let mut world = World::asked(config());
-    world.item(command("c1", "sleep 100"));
-    world.item(patch("c2"));
-    world.now += Duration::from_secs(2);
-    world.say("cancel", Signal::Message(message(1, InputKind::Cancel, "")));
-    world.ended(2, "too late");
-    assert_snapshot!(world.told());
-}
-
-#[test]
-fn limits_are_checked_before_the_spending() {
-    let limits = Limits { steps: 1, ..Limits::default() };
-    let mut world = World::asked(Config { limits, ..config() });
-    world.item(command("c1", "ls"));
-    world.completed(None);
-    world.ended(2, "x");
-    assert_snapshot!(world.told());
-
-    let limits = Limits { commands: 1, ..Limits::default() };
-    let mut world = World::asked(Config { limits, ..config() });
-    world.item(command("c1", "ls"));
-    world.item(command("c2", "ls"));
-    assert_eq!(world.machine.state().spent.commands, 1);
-    assert_eq!(reason(&world), Some(Reason::BudgetExceeded));
-
-    let limits = Limits { uncached_input_tokens: 60, ..Limits::default() };
-    let mut world = World::asked(Config { limits, ..config() });
-    world.item(command("c1", "ls"));
-    world.completed(None);
-    world.ended(2, "x");
-    assert_eq!(reason(&world), Some(Reason::BudgetExceeded));
-}
-
-#[test]
-fn active_time_ends_a_command_and_does_not_pass_while_suspended() {
-    let limits = Limits { active_seconds: 100, ..Limits::default() };
-    let mut world = World::asked(Config { limits, ..config() });
-    world.item(command("c1", "make"));
-    world.completed(None);
-    world.wait(60);
-    world.say("suspend", Signal::Suspend(true));
-    assert!(!world.machine.is_suspended(), "the command still runs");
-    world.ended(2, "built");
-    assert!(world.machine.is_suspended());
-    world.wait(100_000);
-    world.say("go on", Signal::Suspend(false));
-    assert!(!world.machine.is_suspended());
-    world.wait(39);
-    assert_eq!(world.machine.wake_at(), Some(world.now + Duration::from_secs(1)));
-    world.wait(1);
-    assert_eq!(reason(&world), Some(Reason::DeadlineExceeded));
-    assert_snapshot!(world.told());
-}
-
-#[test]
-fn a_prompt_begins_a_further_turn_while_the_pod_waits() {
-    let mut world = World::asked(Config { keep: Duration::from_secs(60), ..config() });
-    world.say("prompt", Signal::Message(message(1, InputKind::Prompt, "and then this")));
-    world.item(words("First."));
-    world.completed(None);
-    world.say("again", Signal::Message(message(1, InputKind::Prompt, "and then this")));
-    world.item(words("Second."));
-    world.completed(None);
-    assert_eq!(world.machine.phase(), Phase::Idle);
-    world.wait(59);
-    world.say("prompt", Signal::Message(message(2, InputKind::Prompt, "and this")));
-    assert_eq!(world.machine.phase(), Phase::Running);
-    world.item(words("Third."));
-    world.completed(None);
-    world.wait(60);
-    assert_eq!(reason(&world), Some(Reason::Completed));
-    assert_eq!(world.machine.state().inbox_seq, 2);
-    assert_snapshot!(world.told());
-}
-
-#[test]
-fn a_crash_loses_at_most_half_a_minute_of_the_time_spent() {
-    let limits = Limits { active_seconds: 100, ..Limits::default() };
-    let mut world = World::asked(Config { limits, keep: Duration::from_secs(100), ..config() });
-    world.item(command("c1", "make"));
-    world.completed(None);
-    // The driver wakes the machine when it wants.
-    for _ in 0..2 {
-        world.now = world.machine.wake_at().unwrap();
-        world.tell(Signal::Woken);
-    }
-    world.now += Duration::from_secs(29);
-    world.restart("the agent dies in the middle of the command");
-    world.found(BTreeMap::new());
-    assert_eq!(world.machine.state().spent.active, Duration::from_secs(60));
-    world.ended(2, "built");
-    world.item(words("Done."));
-    world.completed(None);
-    assert_eq!(world.machine.phase(), Phase::Idle);
-    for _ in 0..3 {
-        world.now = world.machine.wake_at().unwrap();
-        world.tell(Signal::Woken);
-    }
-    world.restart("the agent dies while it waits for a message");
-    world.found(BTreeMap::new());
-    assert_eq!(world.machine.state().idle, Duration::from_secs(90));
-    assert_eq!(world.machine.wake_at(), Some(world.now + Duration::from_secs(10)));
-    world.say("prompt", Signal::Message(message(1, InputKind::Prompt, "and this")));
-    assert_eq!(world.machine.state().idle, Duration::ZERO, "the next wait is a new one");
-    assert_eq!(world.machine.state().spent.active, Duration::from_secs(60), "waiting is not active");
-}
-
-#[test]
 fn what_goes_on_is_said_in_words() {
     let mut world = World::new(config());
     world.start();
@@ -258,40 +148,6 @@ fn what_goes_on_is_said_in_words() {
 }
 
 #[test]
-fn what_is_said_after_the_end_was_decided_is_not_taken_in() {
-    let mut world = World::asked(config());
-    world.say("in time", Signal::Message(message(1, InputKind::Cancel, "")));
-    let records = world.journal.len();
-    world.say("too late", Signal::Message(message(2, InputKind::Prompt, "and this")));
-    world.say("too late", Signal::Message(message(3, InputKind::Cancel, "")));
-    // The process that finishes in its stead takes in as little.
-    world.restart("the agent dies");
-    world.say("too late", Signal::Message(message(2, InputKind::Prompt, "and this")));
-    world.say("published", Signal::Published);
-    world.say("too late", Signal::Message(message(2, InputKind::Prompt, "and this")));
-    let state = world.machine.state();
-    assert_eq!((state.inbox_seq, state.prompts.len()), (1, 0));
-    let names: Vec<_> = world.journal[records..].iter().map(|entry| entry.record.name()).collect();
-    assert_eq!(names, ["epoch.started", "finish.done"]);
-}
-
-#[test]
-fn a_message_that_is_delivered_again_is_acknowledged_by_its_new_number() {
-    let mut world = World::asked(config());
-    let delivered = |seq| {
-        let uid = "uid-1".into();
-        Signal::Message(InputAccepted { uid, ..message(seq, InputKind::Prompt, "and then this") })
-    };
-    for (seq, acknowledged) in [(1, 1), (1, 1), (4, 4), (2, 4)] {
-        world.tell(delivered(seq));
-        assert_eq!(world.machine.state().inbox_seq, acknowledged, "delivered as {seq}");
-        assert_eq!(world.machine.state().prompts.len(), 1, "it is one message");
-    }
-    let state = State::fold(&world.journal).unwrap();
-    assert_eq!((state.inbox_seq, state.prompts.len()), (4, 1));
-}
-
-#[test]
 fn a_session_is_known_until_its_end_was_told_and_then_acknowledged() {
     let mut world = World::asked(config());
     world.item(call("c1", "exec_command", json!({"cmd": "top", "tty": true})));
@@ -304,7 +160,7 @@ fn a_session_is_known_until_its_end_was_told_and_then_acknowledged() {
     world.item(call("c2", "write_stdin", json!({"session_id": 10_001, "chars": "q"})));
     world.completed(None);
     let closed = CallResult {
-        exit: Some((1, exit())),
+        exit: Some((1, exit(0))),
         ..result(4, "over", Some(SessionChange::Closed { session: 10_001 }))
     };
     world.say("it ends", Signal::CallEnded(closed));
@@ -395,24 +251,6 @@ fn a_failed_preparation_ends_the_attempt() {
     assert_snapshot!(world.told());
 }
 
-fn reason(world: &World) -> Option<Reason> {
-    world.machine.state().outcome.as_ref().map(|outcome| outcome.reason)
-}
-
 fn file(content: &[u8]) -> FileState {
     FileState::File { sha256: Digest::of(content), size: content.len() as u64, executable: false }
-}
-
-fn exit() -> ExitRecord {
-    let span = Span { start: 0, end: 0, sha256: Digest::of(b"") };
-    ExitRecord {
-        exit: Exit::Code(0),
-        ended_by: EndedBy::Itself,
-        started_at_ms: 0,
-        duration_ms: 1,
-        bytes: 0,
-        sha256: Digest::of(b""),
-        head: span,
-        tail: span,
-    }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use podwright_sandboxd::protocol::{BootId, Digest, FileState};
+use podwright_sandboxd::protocol::{BootId, Digest, EndedBy, Exit, ExitRecord, FileState, Span};
 use serde_json::{Value, json};
 
 use crate::agent::journal::record::{
@@ -17,6 +17,7 @@ use crate::agent::machine::{
 };
 use crate::agent::recover::World as Found;
 use crate::agent::state::State;
+use crate::api::reasons::Reason;
 use crate::api::task::Limits;
 use crate::llm::retry::RetryPolicy;
 use crate::llm::{
@@ -36,7 +37,13 @@ pub(super) struct World {
 }
 
 pub(super) fn config() -> Config {
-    Config { limits: Limits::default(), keep: Duration::ZERO, retry: RetryPolicy::default() }
+    Config {
+        limits: Limits::default(),
+        keep: Duration::ZERO,
+        retry: RetryPolicy::default(),
+        prices: None,
+        outage: Duration::from_secs(100),
+    }
 }
 
 pub(super) fn boot(number: u8) -> BootId {
@@ -160,6 +167,11 @@ impl World {
     }
 }
 
+/// How the attempt ends, once that is decided.
+pub(super) fn reason(world: &World) -> Option<Reason> {
+    world.machine.state().outcome.as_ref().map(|outcome| outcome.reason)
+}
+
 pub(super) fn result(ordinal: u64, output: &str, session: Option<SessionChange>) -> CallResult {
     CallResult { ordinal, outcome: CallOutcome::Ok, output: output.into(), exit: None, session }
 }
@@ -232,6 +244,16 @@ pub(super) fn broken() -> ModelError {
     })
 }
 
+/// The provider has no capacity: an outage at once.
+pub(super) fn overloaded() -> ModelError {
+    ModelError::Retryable(Retryable {
+        layer: RetryLayer::Stream,
+        cause: RetryCause::Overloaded,
+        server_delay: None,
+        message: "no capacity".into(),
+    })
+}
+
 /// An item as it came over the wire.
 fn received(item: Item) -> ThreadItem {
     let json = match &item {
@@ -279,6 +301,9 @@ fn recorded(record: &Record) -> String {
             Item::FunctionCallOutput(output) | Item::CustomCallOutput(output) => {
                 format!(" {} output of {}: {}", item.ordinal, output.call_id, item.item.wire.as_bytes().len())
             }
+            Item::Message(message) if message.role == Role::User => {
+                format!(" {} said: {:?}", item.ordinal, message.text())
+            }
             _ => format!(" {}", item.ordinal),
         },
         Record::ModelIntent(intent) => format!(" {} of {} items", intent.request, intent.items),
@@ -286,6 +311,7 @@ fn recorded(record: &Record) -> String {
             let how = match &ended.end {
                 ModelEnd::Completed { .. } => "completed".to_owned(),
                 ModelEnd::Retry { after_ms, .. } => format!("again in {after_ms} ms"),
+                ModelEnd::Unavailable { after_ms, .. } => format!("unavailable, again in {after_ms} ms"),
                 ModelEnd::Failed { outcome } => format!("failed: {:?}", outcome.reason),
                 ModelEnd::Broken { cause } => format!("broken: {cause:?}"),
             };
@@ -294,6 +320,7 @@ fn recorded(record: &Record) -> String {
         }
         Record::CallIntent(intent) => format!(" {} as op {}", intent.ordinal, intent.op),
         Record::CallEnded(ended) => format!(" {} {:?}: {:?}", ended.ordinal, ended.outcome, ended.output),
+        Record::TurnSteered(steered) => format!(" by {}", steered.input_uid),
         Record::TurnEnded(ended) => format!(" {:?}: {}", ended.status, ended.last_message),
         Record::InputAccepted(input) => format!(" {:?} {}", input.kind, input.text),
         Record::FinishIntent(finish) => format!(" {:?}", finish.outcome.reason),
@@ -301,4 +328,19 @@ fn recorded(record: &Record) -> String {
         _ => String::new(),
     };
     format!("{name}{details}")
+}
+
+/// How a process ended.
+pub(super) fn exit(code: u8) -> ExitRecord {
+    let span = Span { start: 0, end: 0, sha256: Digest::of(b"") };
+    ExitRecord {
+        exit: Exit::Code(code),
+        ended_by: EndedBy::Itself,
+        started_at_ms: 0,
+        duration_ms: 1,
+        bytes: 0,
+        sha256: Digest::of(b""),
+        head: span,
+        tail: span,
+    }
 }
