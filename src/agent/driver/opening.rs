@@ -19,13 +19,15 @@ use crate::api::provider::ModelApi;
 use crate::api::task::ReasoningEffort;
 use crate::llm::{Capabilities, Wire};
 use crate::sandbox::Sandbox;
+use crate::workspace::ReadError;
+use crate::workspace::reader::Content;
 
 /// Shells that are looked for, the first that is there runs the model's commands: models write for bash.
 /// The second place is for images in which `/bin` is no link.
 const SHELLS: [&str; 2] = ["usr/bin/bash", "bin/bash"];
 
 impl<C: Cluster> Preparation<C> {
-    /// Settles what stays as it is for the whole thread.
+    /// Settles what stays as it is for the whole thread, and says what people should know of how it began.
     ///
     /// # Errors
     /// How the attempt ends.
@@ -35,12 +37,13 @@ impl<C: Cluster> Preparation<C> {
         baseline_tree: String,
         shell: String,
         prompt: &str,
-    ) -> Result<ThreadOpened, Outcome> {
+    ) -> Result<(ThreadOpened, Vec<String>), Outcome> {
         let Assignment { job, attempt, attempt_uid, task_uid, .. } = &self.assignment;
         let (wire, capabilities) = (wire(&job.model), capabilities(&job.model));
         let tools = wire.tools(&definitions::codex(), &capabilities);
         let cwd = self.layout.worktree().to_string_lossy().into_owned();
-        let agents_md = self.agents_md(workspace, &cwd);
+        let mut warnings = Vec::new();
+        let agents_md = self.agents_md(workspace, &cwd, &mut warnings);
         let input = PromptInput {
             instructions: &job.instructions,
             permissions: Permissions {
@@ -61,7 +64,7 @@ impl<C: Cluster> Preparation<C> {
         // The prompt itself begins the first turn.
         messages.pop();
         let prefix = messages.into_iter().map(|message| wire.message(message, &capabilities)).collect();
-        Ok(ThreadOpened {
+        let opened = ThreadOpened {
             thread_id: attempt_uid.clone(),
             task_uid: task_uid.clone(),
             attempt: attempt.clone(),
@@ -76,24 +79,32 @@ impl<C: Cluster> Preparation<C> {
             tools: String::from_utf8(tools.bytes.to_vec()).map_err(|error| internal(&error))?,
             custom_as_function: tools.custom_as_function,
             prefix,
-        })
+        };
+        Ok((opened, warnings))
     }
 
-    fn agents_md(&self, workspace: &Workspace, cwd: &str) -> Option<AgentsMd> {
+    /// What the repository tells agents. What is there and cannot be taken as it is becomes a warning.
+    fn agents_md(&self, workspace: &Workspace, cwd: &str, warnings: &mut Vec<String>) -> Option<AgentsMd> {
         let reader = workspace.worktree.reader();
         let mount = self.layout.workspace();
-        let read = |path: &String| {
-            let relative = Path::new(path).strip_prefix(mount).ok()?;
-            // One byte more than counts tells whether something is missing.
-            let content = reader.read(relative, BUDGET + 1).ok()?;
-            let length = content.bytes.len() as u64;
-            Some(Found { path: path.clone(), content: content.bytes, length })
-        };
-        let found: Vec<Vec<Found>> = agents_md::candidates(cwd, cwd)
-            .iter()
-            .map(|names| names.iter().filter_map(read).collect())
-            .collect();
-        agents_md::assemble(&found)
+        let mut found = Vec::new();
+        for names in agents_md::candidates(cwd, cwd) {
+            let mut files = Vec::new();
+            for path in names {
+                let Ok(relative) = Path::new(&path).strip_prefix(mount) else { continue };
+                match reader.read(relative, BUDGET) {
+                    Ok(Content { bytes, truncated }) => {
+                        files.push(Found { path, content: bytes, truncated });
+                    }
+                    Err(ReadError::Missing) => {}
+                    Err(error) => warnings.push(agents_md::unread(&path, &error.to_string())),
+                }
+            }
+            found.push(files);
+        }
+        let agents_md = agents_md::assemble(&found);
+        warnings.extend(agents_md.iter().flat_map(|agents_md| agents_md.warnings.clone()));
+        agents_md
     }
 }
 

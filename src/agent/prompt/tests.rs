@@ -41,7 +41,7 @@ fn four_messages_in_a_fixed_order() {
     let found = vec![Found {
         path: "/workspace/main/AGENTS.md".into(),
         content: b"Run `make`.\n".into(),
-        length: 12,
+        truncated: false,
     }];
     let agents_md = assemble(&[found]);
     let messages = initial_messages(&input("Answer in French.", agents_md.as_ref()));
