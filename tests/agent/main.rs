@@ -11,3 +11,4 @@ mod stage;
 #[path = "../support/supervisor.rs"]
 mod supervisor;
 mod tasks;
+mod tools;
