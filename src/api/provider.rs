@@ -149,6 +149,9 @@ pub struct Capabilities {
     /// The parameter prompt_cache_key.
     #[serde(default)]
     pub prompt_cache_key: bool,
+    /// Images in messages and in the outputs of tools. Unset: the tool view_image is not offered.
+    #[serde(default)]
+    pub image_input: bool,
 }
 
 fn default_request_max() -> i32 {

@@ -3,6 +3,7 @@
 
 use podwright::api::attempt::AgentAttemptStatus;
 use podwright::api::reasons::Reason;
+use serde_json::{Value, json};
 
 use crate::stage::Stage;
 
@@ -101,4 +102,58 @@ scenarios:
 "#;
     let status = run(&Stage::new(script).await).await;
     assert_eq!(status.patch.unwrap().files, 1);
+}
+
+/// Looks at one picture after the other; says at last what it saw of them.
+fn look(newest: &Value) -> Vec<Value> {
+    const RED: &str =
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC";
+    let view = |id: &str, path: &str| json!({"type": "function_call", "call_id": id, "name": "view_image", "arguments": json!({"path": path}).to_string()});
+    let output = &newest["output"];
+    match newest["call_id"].as_str() {
+        None => {
+            let command =
+                format!("echo {RED} | base64 -d > red.png; ln -s red.png link.png; echo text > text.png");
+            let arguments = json!({"cmd": command}).to_string();
+            vec![
+                json!({"type": "function_call", "call_id": "make", "name": "exec_command", "arguments": arguments}),
+            ]
+        }
+        Some("make") => {
+            let paths = ["/etc/hostname", "link.png", "text.png", "none.png", "red.png"];
+            paths.iter().map(|path| view(path, path)).collect()
+        }
+        Some(_) => {
+            let seen = format!(
+                "{}",
+                *output
+                    == json!([{"type": "input_image", "image_url": format!("data:image/png;base64,{RED}")}])
+            );
+            vec![
+                json!({"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": seen}]}),
+            ]
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_of_the_workspace_is_shown_and_nothing_else() {
+    let mut stage = Stage::answering(look).await;
+    stage.job["model"]["capabilities"]["imageInput"] = json!(true);
+    let status = run(&stage).await;
+    assert_eq!(status.last_message, "true", "{}", stage.log.text());
+    let calls = stage.events().into_iter().filter(|event| event["item"]["type"] == "tool_call");
+    let mut told: Vec<String> =
+        calls.map(|event| event["item"]["output"].as_str().unwrap().to_owned()).collect();
+    told.sort();
+    let [picture, outside, link, missing, text] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(picture, "image/png, 1 by 1 points, 69 bytes");
+    for (told, path, why) in [
+        (outside, "/etc/hostname", "only files beneath"),
+        (link, "/app/link.png", "a link"),
+        (missing, "/app/none.png", "there is no such file"),
+        (text, "/app/text.png", "not a PNG"),
+    ] {
+        assert!(told.starts_with("unable to show") && told.contains(path) && told.contains(why), "{told}");
+    }
 }

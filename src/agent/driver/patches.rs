@@ -44,8 +44,8 @@ pub(super) struct Computed {
 
 impl Patches {
     /// Patches of the repository at `root`, beneath the mount point `mount`.
-    pub(super) fn new(sandbox: Sandbox, reader: Reader, root: String, mount: String) -> Self {
-        Self { sandbox, reader: Arc::new(reader), root, mount }
+    pub(super) fn new(sandbox: Sandbox, reader: Arc<Reader>, root: String, mount: String) -> Self {
+        Self { sandbox, reader, root, mount }
     }
 
     /// Reads the files of a patch and verifies it whole.

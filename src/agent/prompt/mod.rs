@@ -13,12 +13,17 @@ use super::agents_md::AgentsMd;
 use crate::api::environment::NetworkMode;
 use crate::llm::{ContentPart, Message, Role};
 
-/// How to work: the same for every task.
-pub const BASE_INSTRUCTIONS: &str = include_str!("base.md");
+/// How to work, with which tools, and how to end: the same for every task of a model.
+const WORK: &str = include_str!("base/work.md");
+const CODEX_TOOLS: &str = include_str!("base/tools_codex.md");
+const IMAGE_TOOL: &str = include_str!("base/tools_images.md");
+const REPORT: &str = include_str!("base/report.md");
 
 /// What the first messages are made of.
 #[derive(Clone, Debug)]
 pub struct PromptInput<'a> {
+    /// Whether the model takes images, and so has the tool for them.
+    pub images: bool,
     /// The task's developer instructions; empty for none.
     pub instructions: &'a str,
     /// What commands may do.
@@ -55,13 +60,19 @@ pub struct EnvironmentContext<'a> {
     pub date: Date,
 }
 
+/// The base instructions. `images`: whether the model takes images.
+pub fn base_instructions(images: bool) -> String {
+    let images = if images { IMAGE_TOOL } else { "" };
+    [WORK, CODEX_TOOLS, images, REPORT.trim_end()].concat()
+}
+
 /// The first messages, in order.
 pub fn initial_messages(input: &PromptInput<'_>) -> Vec<Message> {
     let cwd = input.environment.cwd;
     let instructions = Some(input.instructions).filter(|text| !text.trim().is_empty()).map(str::to_owned);
     let agents_md = input.agents_md.map(|agents_md| agents_md.block(cwd));
     vec![
-        message(Role::Developer, [BASE_INSTRUCTIONS.trim_end().to_owned()]),
+        message(Role::Developer, [base_instructions(input.images)]),
         message(Role::Developer, instructions.into_iter().chain([input.permissions.block()])),
         message(
             Role::User,

@@ -9,6 +9,7 @@ const PERMISSIONS: Permissions<'_> = Permissions {
 
 fn input<'a>(instructions: &'a str, agents_md: Option<&'a AgentsMd>) -> PromptInput<'a> {
     PromptInput {
+        images: false,
         instructions,
         permissions: PERMISSIONS,
         agents_md,
@@ -46,7 +47,7 @@ fn four_messages_in_a_fixed_order() {
     let agents_md = assemble(&[found]);
     let messages = initial_messages(&input("Answer in French.", agents_md.as_ref()));
     assert_eq!(messages[0].role, Role::Developer);
-    assert_eq!(messages[0].text(), BASE_INSTRUCTIONS.trim_end());
+    assert_eq!(messages[0].text(), base_instructions(false));
     insta::assert_snapshot!(shown(&messages), @r"
     [Developer]
     Answer in French.
@@ -99,12 +100,17 @@ fn the_prompt_is_passed_on_unchanged() {
 
 #[test]
 fn the_base_instructions_name_every_tool_and_no_other_product() {
-    for tool in crate::agent::tools::definitions::codex() {
-        let (crate::llm::ToolDefinition::Function { name, .. }
-        | crate::llm::ToolDefinition::Custom { name, .. }) = tool;
-        assert!(BASE_INSTRUCTIONS.contains(&format!("`{name}`")), "{name}");
-    }
-    for word in ["Codex", "OpenAI", "GPT"] {
-        assert!(!BASE_INSTRUCTIONS.contains(word), "{word}");
+    for images in [false, true] {
+        let base = base_instructions(images);
+        for tool in crate::agent::tools::definitions::codex(images) {
+            let (crate::llm::ToolDefinition::Function { name, .. }
+            | crate::llm::ToolDefinition::Custom { name, .. }) = tool;
+            assert!(base.contains(&format!("`{name}`")), "{name}");
+        }
+        assert_eq!(base.contains("`view_image`"), images);
+        assert!(!base.contains("\n\n\n") && !base.ends_with('\n'), "{base}");
+        for word in ["Codex", "OpenAI", "GPT"] {
+            assert!(!base.contains(word), "{word}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::apply_patch::GRAMMAR;
+use super::image::VIEW_IMAGE;
 use crate::llm::ToolDefinition;
 
 const EXEC_COMMAND: &str = "Runs a shell command in the sandbox and returns its output. A command that is still running \
@@ -17,13 +18,16 @@ const APPLY_PATCH: &str =
 const UPDATE_PLAN: &str = "Records the steps of the task and how far each one is, for the people who follow it. Every call \
      gives the whole list. At most one step is in progress at a time.";
 
+const SHOW_IMAGE: &str =
+    "Shows an image of the workspace: PNG, JPEG, GIF or WebP. Larger ones are scaled down.";
+
 const MAX_OUTPUT_TOKENS: &str =
     "Most tokens of output to return; what is beyond is cut from the middle. Default and maximum: 10000.";
 
 /// The tools for models that are trained on the Codex surface, sorted by name. The list is frozen: the same
-/// bytes go with every request of a thread.
-pub fn codex() -> Vec<ToolDefinition> {
-    vec![
+/// bytes go with every request of a thread. `images`: whether the model takes them.
+pub fn codex(images: bool) -> Vec<ToolDefinition> {
+    let mut tools = vec![
         ToolDefinition::Custom {
             name: "apply_patch".to_owned(),
             description: APPLY_PATCH.to_owned(),
@@ -86,6 +90,9 @@ pub fn codex() -> Vec<ToolDefinition> {
                 },
             }),
         ),
+    ];
+    tools.extend(images.then(view_image));
+    tools.push(
         function(
             "write_stdin",
             WRITE_STDIN,
@@ -105,7 +112,13 @@ pub fn codex() -> Vec<ToolDefinition> {
                 },
             }),
         ),
-    ]
+    );
+    tools
+}
+
+fn view_image() -> ToolDefinition {
+    let path = "The file, absolute or relative to the repository.";
+    function(VIEW_IMAGE, SHOW_IMAGE, &["path"], json!({"path": {"type": "string", "description": path}}))
 }
 
 fn function(name: &str, description: &str, required: &[&str], properties: Value) -> ToolDefinition {

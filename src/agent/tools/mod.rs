@@ -6,6 +6,7 @@
 pub mod apply_patch;
 pub mod definitions;
 pub mod exec;
+pub mod image;
 pub mod path;
 pub mod plan;
 pub mod truncate;
@@ -20,9 +21,10 @@ use serde::de::DeserializeOwned;
 
 use apply_patch::{BARE_PATCH, Patch, ShellForm, shell_form};
 use exec::{ExecCommand, WriteStdin};
+use image::{VIEW_IMAGE, ViewImage};
 use plan::PlanUpdate;
 
-use crate::llm::CallKind;
+use crate::llm::{CallKind, ContentPart};
 
 /// A call that can be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub enum ToolCall {
     ApplyPatch(ApplyPatch),
     /// Says what is done and what is to do.
     UpdatePlan(PlanUpdate),
+    /// Looks at a picture.
+    ViewImage(ViewImage),
 }
 
 /// A patch and where it came from.
@@ -68,6 +72,7 @@ impl ToolCall {
             (CallKind::Function, "exec_command") => Self::command(ExecCommand::parse(arguments)?),
             (CallKind::Function, "write_stdin") => WriteStdin::parse(arguments).map(Self::WriteStdin),
             (CallKind::Function, "update_plan") => parse_arguments(arguments).map(Self::UpdatePlan),
+            (CallKind::Function, VIEW_IMAGE) => parse_arguments(arguments).map(Self::ViewImage),
             (CallKind::Function, "apply_patch") => {
                 let ApplyPatchArguments { input } = parse_arguments(arguments)?;
                 ApplyPatch::parse(&input, None, false).map(Self::ApplyPatch)
@@ -75,7 +80,7 @@ impl ToolCall {
             (CallKind::Custom, "apply_patch") => {
                 ApplyPatch::parse(arguments, None, false).map(Self::ApplyPatch)
             }
-            (CallKind::Function, _) => Err(format!("unsupported call: {name}")),
+            (CallKind::Function, _) => Err(unsupported(name)),
             (CallKind::Custom, _) => Err(format!("unsupported custom tool call: {name}")),
         }
     }
@@ -83,7 +88,7 @@ impl ToolCall {
     /// Which calls may run beside this one.
     pub fn class(&self) -> CallClass {
         match self {
-            Self::ExecCommand(_) | Self::WriteStdin(_) => CallClass::Shared,
+            Self::ExecCommand(_) | Self::WriteStdin(_) | Self::ViewImage(_) => CallClass::Shared,
             Self::ApplyPatch(_) | Self::UpdatePlan(_) => CallClass::Exclusive,
         }
     }
@@ -127,6 +132,17 @@ impl ApplyPatch {
             Err(error) => Err(format!("apply_patch verification failed: {error}")),
         }
     }
+}
+
+/// What the model reads that calls a function which it was not offered.
+pub fn unsupported(name: &str) -> String {
+    format!("unsupported call: {name}")
+}
+
+/// What the output of a call is made of: its text, or the picture whose `data:` URL stands in the text's place.
+pub fn output_parts(name: &str, succeeded: bool, output: String) -> Vec<ContentPart> {
+    let is_picture = succeeded && name == VIEW_IMAGE;
+    vec![if is_picture { ContentPart::Image { url: output } } else { ContentPart::Text { text: output } }]
 }
 
 #[derive(Deserialize)]

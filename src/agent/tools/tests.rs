@@ -341,29 +341,42 @@ fn patches_that_are_none_are_answered() {
 }
 
 #[test]
+fn a_picture_is_an_image_in_the_output_and_its_failure_text() {
+    let view = call("view_image", r#"{"path": "a.png"}"#);
+    assert_eq!(view, Ok(ToolCall::ViewImage(ViewImage { path: "a.png".to_owned() })));
+    let parts = |name, ok| output_parts(name, ok, "data:x".to_owned());
+    assert_eq!(parts("view_image", true), [ContentPart::Image { url: "data:x".to_owned() }]);
+    for (name, ok) in [("view_image", false), ("exec_command", true)] {
+        assert_eq!(parts(name, ok), [ContentPart::Text { text: "data:x".to_owned() }]);
+    }
+}
+
+#[test]
 fn classes() {
     let class = |call: Result<ToolCall, String>| call.expect("a call").class();
     assert_eq!(class(call("exec_command", r#"{"cmd":""}"#)), CallClass::Shared);
     assert_eq!(class(call("write_stdin", r#"{"session_id":1}"#)), CallClass::Shared);
+    assert_eq!(class(call("view_image", r#"{"path":"a"}"#)), CallClass::Shared);
     assert_eq!(class(call("update_plan", r#"{"plan":[]}"#)), CallClass::Exclusive);
     assert_eq!(class(ToolCall::parse(CallKind::Custom, "apply_patch", PATCH)), CallClass::Exclusive);
 }
 
 #[test]
 fn definitions_are_sorted_and_closed() {
-    let definitions = definitions::codex();
+    let definitions = definitions::codex(true);
     let names: Vec<&str> = definitions
         .iter()
         .map(|(ToolDefinition::Function { name, .. } | ToolDefinition::Custom { name, .. })| name.as_str())
         .collect();
-    assert_eq!(names, ["apply_patch", "exec_command", "update_plan", "write_stdin"]);
+    assert_eq!(names, ["apply_patch", "exec_command", "update_plan", "view_image", "write_stdin"]);
     assert!(definitions.iter().any(|tool| matches!(tool, ToolDefinition::Custom { .. })));
     for definition in &definitions {
         if let ToolDefinition::Function { parameters, .. } = definition {
             closed_and_sorted(parameters);
         }
     }
-    assert_eq!(definitions, definitions::codex());
+    let without: Vec<_> = definitions::codex(false);
+    assert_eq!(without, [&definitions[..3], &definitions[4..]].concat());
 }
 
 fn closed_and_sorted(schema: &Value) {
@@ -382,7 +395,7 @@ fn closed_and_sorted(schema: &Value) {
 
 #[test]
 fn every_declared_argument_is_understood() {
-    for definition in definitions::codex() {
+    for definition in definitions::codex(true) {
         let ToolDefinition::Function { name, parameters, .. } = definition else { continue };
         let sample = |schema: &Value| match schema["type"].as_str() {
             Some("string") => json!("x"),
@@ -400,7 +413,7 @@ fn every_declared_argument_is_understood() {
 proptest! {
     #[test]
     fn no_call_makes_the_parser_panic(
-        name in "(exec_command|write_stdin|update_plan|apply_patch|[a-z_]{0,9})",
+        name in "(exec_command|write_stdin|update_plan|apply_patch|view_image|[a-z_]{0,9})",
         arguments in "\\PC{0,40}",
         custom in any::<bool>(),
     ) {

@@ -39,7 +39,9 @@ impl Outside {
                 Effect::StopModel => self.asking = false,
                 Effect::RunCall(run) => self.running.push(run.ordinal),
                 Effect::ComputePatch { ordinal, .. } => self.computing.push(ordinal),
-                Effect::ApplyPatch { ordinal, .. } => self.running.push(ordinal),
+                Effect::ApplyPatch { ordinal, .. } | Effect::ViewImage { ordinal, .. } => {
+                    self.running.push(ordinal);
+                }
                 Effect::StopCalls => {
                     self.running.clear();
                     self.computing.clear();

@@ -264,6 +264,7 @@ fn shown(effect: &Effect) -> String {
         Effect::RunCall(run) => format!("run {} as op {}", run.ordinal, run.op),
         Effect::ComputePatch { ordinal, .. } => format!("compute patch {ordinal}"),
         Effect::ApplyPatch { ordinal, op } => format!("apply patch {ordinal} as op {op}"),
+        Effect::ViewImage { ordinal, .. } => format!("view image {ordinal}"),
         Effect::StopCalls => "stop calls".into(),
         Effect::Acknowledge(ops) => format!("acknowledge {ops:?}"),
         Effect::ShowPatch => "show patch".into(),
