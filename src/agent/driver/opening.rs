@@ -1,5 +1,7 @@
 //! What a thread begins with: its model, its tools and its first messages.
 
+mod reading;
+
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -7,10 +9,10 @@ use jiff::tz::TimeZone;
 use podwright_sandboxd::confine::WRITABLE;
 use podwright_sandboxd::protocol::FileState;
 
+use self::reading::Reading;
 use super::Assignment;
 use super::cluster::Cluster;
 use super::prepare::{Preparation, Workspace, command_limit, internal, lost};
-use crate::agent::agents_md::{self, AgentsMd, BUDGET, Found};
 use crate::agent::journal::record::ThreadOpened;
 use crate::agent::prompt::{self, EnvironmentContext, Permissions, PromptInput};
 use crate::agent::tools::definitions;
@@ -18,8 +20,6 @@ use crate::api::attempt::Outcome;
 use crate::api::task::ReasoningEffort;
 use crate::llm::{Capabilities, Wire};
 use crate::sandbox::Sandbox;
-use crate::workspace::ReadError;
-use crate::workspace::reader::Content;
 
 /// Shells that are looked for, the first that is there runs the model's commands: models write for bash.
 /// The second place is for images in which `/bin` is no link.
@@ -41,8 +41,10 @@ impl<C: Cluster> Preparation<C> {
         let (wire, capabilities) = (Wire::from(job.model.api), Capabilities::from(&job.model.capabilities));
         let tools = wire.tools(&definitions::codex(capabilities.image_input), &capabilities);
         let cwd = self.layout.worktree().to_string_lossy().into_owned();
-        let mut warnings = Vec::new();
-        let agents_md = self.agents_md(workspace, &cwd, &mut warnings);
+        let (reader, mount) = (workspace.worktree.reader(), self.layout.workspace());
+        let mut reading = Reading { reader, mount, cwd: &cwd, warnings: Vec::new() };
+        let (agents_md, skills) = (reading.agents_md(), reading.skills());
+        let warnings = reading.warnings;
         let input = PromptInput {
             images: capabilities.image_input,
             instructions: &job.instructions,
@@ -52,6 +54,7 @@ impl<C: Cluster> Preparation<C> {
                 command_limit: command_limit(job),
             },
             agents_md: agents_md.as_ref(),
+            skills: &skills,
             environment: EnvironmentContext {
                 cwd: &cwd,
                 workspace_root: &cwd,
@@ -79,32 +82,9 @@ impl<C: Cluster> Preparation<C> {
             tools: String::from_utf8(tools.bytes.to_vec()).map_err(|error| internal(&error))?,
             custom_as_function: tools.custom_as_function,
             prefix,
+            skills,
         };
         Ok((opened, warnings))
-    }
-
-    /// What the repository tells agents. What is there and cannot be taken as it is becomes a warning.
-    fn agents_md(&self, workspace: &Workspace, cwd: &str, warnings: &mut Vec<String>) -> Option<AgentsMd> {
-        let reader = workspace.worktree.reader();
-        let mount = self.layout.workspace();
-        let mut found = Vec::new();
-        for names in agents_md::candidates(cwd, cwd) {
-            let mut files = Vec::new();
-            for path in names {
-                let Ok(relative) = Path::new(&path).strip_prefix(mount) else { continue };
-                match reader.read(relative, BUDGET) {
-                    Ok(Content { bytes, truncated }) => {
-                        files.push(Found { path, content: bytes, truncated });
-                    }
-                    Err(ReadError::Missing) => {}
-                    Err(error) => warnings.push(agents_md::unread(&path, &error.to_string())),
-                }
-            }
-            found.push(files);
-        }
-        let agents_md = agents_md::assemble(&found);
-        warnings.extend(agents_md.iter().flat_map(|agents_md| agents_md.warnings.clone()));
-        agents_md
     }
 }
 

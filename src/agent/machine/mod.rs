@@ -33,6 +33,7 @@ use super::journal::Barrier;
 use super::journal::record::{
     Entry, EpochStarted, InputAccepted, InputKind, Record, TimePassed, TurnStarted,
 };
+use super::prompt::skills;
 use super::recover;
 use super::state::State;
 use super::thread::Thread;
@@ -308,11 +309,13 @@ impl Machine {
 
     fn start_turn(&mut self, prompt: InputAccepted, effects: &mut Vec<Effect>) {
         let Some(thread) = &self.state.thread else { return };
-        let content = vec![ContentPart::Text { text: prompt.text }];
-        let message = Message { role: Role::User, content };
-        let item = thread.opened.wire.message(message, &thread.opened.capabilities);
+        let opened = &thread.opened;
+        let skills = skills::named_in(&prompt.text, &opened.skills);
+        let prompt_itself = vec![ContentPart::Text { text: prompt.text }];
+        let messages = [Message { role: Role::User, content: prompt_itself }].into_iter().chain(skills);
+        let items = messages.map(|message| opened.wire.message(message, &opened.capabilities)).collect();
         self.idle = false;
-        self.append(TurnStarted { input_uid: prompt.uid, items: vec![item] }, effects);
+        self.append(TurnStarted { input_uid: prompt.uid, items }, effects);
         effects.push(Effect::Emit(Event::TurnStarted {}));
     }
 

@@ -4,11 +4,14 @@
 //! longest beginning: base instructions; developer instructions and what is enforced; what the repository
 //! says and where the agent is; the task. Later changes are appended to the thread, never made here.
 
+pub mod skills;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::civil::Date;
 
+use self::skills::Skill;
 use super::agents_md::AgentsMd;
 use crate::api::environment::NetworkMode;
 use crate::llm::{ContentPart, Message, Role};
@@ -30,6 +33,8 @@ pub struct PromptInput<'a> {
     pub permissions: Permissions<'a>,
     /// What the repository tells agents.
     pub agents_md: Option<&'a AgentsMd>,
+    /// The skills that it brings along.
+    pub skills: &'a [Skill],
     /// Where the agent is.
     pub environment: EnvironmentContext<'a>,
     /// The task.
@@ -76,7 +81,10 @@ pub fn initial_messages(input: &PromptInput<'_>) -> Vec<Message> {
         message(Role::Developer, instructions.into_iter().chain([input.permissions.block()])),
         message(
             Role::User,
-            agents_md.into_iter().chain([input.environment.block(input.permissions.network)]),
+            agents_md
+                .into_iter()
+                .chain(skills::list(input.skills))
+                .chain([input.environment.block(input.permissions.network)]),
         ),
         message(Role::User, [input.prompt.to_owned()]),
     ]

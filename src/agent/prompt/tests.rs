@@ -13,6 +13,7 @@ fn input<'a>(instructions: &'a str, agents_md: Option<&'a AgentsMd>) -> PromptIn
         instructions,
         permissions: PERMISSIONS,
         agents_md,
+        skills: &[],
         environment: EnvironmentContext {
             cwd: "/workspace/main",
             workspace_root: "/workspace/main",
@@ -89,6 +90,20 @@ fn what_is_absent_leaves_no_part() {
     assert_eq!(parts, [1, 1, 1, 1]);
     assert!(messages[1].text().starts_with("<permissions instructions>\n"));
     assert!(messages[2].text().starts_with("<environment_context>\n"));
+}
+
+#[test]
+fn skills_stand_between_the_instructions_of_the_repository_and_the_place() {
+    let text = b"---\nname: mend\ndescription: How to mend.\n---\n";
+    let skills = [Skill::parse("/r/SKILL.md", text, false).expect("a skill")];
+    let found = Found { path: "/r/AGENTS.md".into(), content: b"x".into(), truncated: false };
+    let agents_md = assemble(&[vec![found]]);
+    let messages = initial_messages(&PromptInput { skills: &skills, ..input("", agents_md.as_ref()) });
+    let ContentPart::Text { text } = &messages[2].content[1] else { panic!("{messages:?}") };
+    assert!(
+        messages[2].content.len() == 3 && text.contains("- mend: How to mend. (file: /r/SKILL.md)"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -184,6 +184,7 @@ pub(super) fn prepared() -> Signal {
         tools: "[]".into(),
         custom_as_function: vec![],
         prefix,
+        skills: vec![],
     };
     let prompt = message(0, InputKind::Prompt, "do it");
     Signal::Prepared(Box::new(Prepared { opened, prompt, boot: boot(1) }))
