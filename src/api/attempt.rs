@@ -11,7 +11,7 @@ pub use self::status::{
 };
 use super::environment::{EnvVar, NetworkMode, Setup, TranscriptPolicy};
 use super::message::MessageKind;
-use super::provider::{Capabilities, Header, ModelApi, ProviderRetry};
+use super::provider::{Capabilities, Header, ModelApi, ProviderRetry, Surface};
 use super::task::{ConfigMapKeyRef, Idle, Limits, ReasoningEffort, Repository};
 
 /// AgentAttempt is one independent run of an AgentTask. Podwright makes it; do not create one yourself.
@@ -161,6 +161,9 @@ pub struct JobModel {
     /// What the endpoint can do.
     #[serde(default)]
     pub capabilities: Capabilities,
+    /// Which tools the model is offered.
+    #[serde(default)]
+    pub surface: Surface,
 }
 
 /// A message to the agent.

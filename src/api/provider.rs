@@ -118,6 +118,21 @@ pub struct Model {
     /// What the endpoint can do with it.
     #[serde(default)]
     pub capabilities: Capabilities,
+    /// Which tools the model is offered. Codex: exec_command, write_stdin, apply_patch and update_plan, in the
+    /// formats of Codex. Generic: shell, shell_input, str_replace, write_file and plan, for models that were not
+    /// trained on those.
+    #[serde(default)]
+    pub surface: Surface,
+}
+
+/// Which tools a model is offered, and the instructions that go with them.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Surface {
+    /// exec_command, write_stdin, apply_patch and update_plan, in the formats of Codex.
+    #[default]
+    Codex,
+    /// shell, shell_input, str_replace, write_file and plan, for models that were not trained on those.
+    Generic,
 }
 
 /// What an endpoint can do. A parameter whose capability is not set is never sent, because servers refuse

@@ -157,3 +157,41 @@ async fn a_picture_of_the_workspace_is_shown_and_nothing_else() {
         assert!(told.starts_with("unable to show") && told.contains(path) && told.contains(why), "{told}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_generic_surface_does_the_same_work() {
+    let script = r#"
+checks: {pairing: true, prefix: true}
+scenarios:
+  - name: generic
+    replies:
+      - expect: {tools: [plan, shell, shell_input, str_replace, write_file], instructions: {contains: "`str_replace`", excludes: apply_patch}}
+        output:
+          - call: {tool: plan, arguments: {steps: [{step: Mend, status: in_progress}]}}
+          - call: {tool: shell, arguments: {command: sh greet.sh}}
+          - call: {tool: shell, arguments: {command: "read line; echo got $line", terminal: true, wait_seconds: 1}}
+      - expect: {anyOutput: "exited with code 0\nOriginal token count: 2\nOutput:\nhullo\n", lastOutput: session ID}
+        capture: {session: 'session ID (\d+)'}
+        output:
+          - call: {tool: str_replace, arguments: {path: greet.sh, old_str: "echo hullo", new_str: "echo hello"}}
+          - call: {tool: str_replace, arguments: {path: greet.sh, old_str: "echo hullo", new_str: "echo hello"}}
+          - call: {tool: write_file, arguments: {path: notes/why.txt, content: "An e.\n"}}
+          - call: {tool: write_file, arguments: {path: ../other.txt, content: x}}
+          - call: {tool: shell_input, arguments: '{"session_id": {{session}}, "input": "that\n"}'}
+      - expect: {anyOutput: "Replaced 1 occurrence in greet.sh.", lastOutput: {contains: got that}}
+        output:
+          - call: {tool: shell_input, arguments: '{"session_id": {{session}}}'}
+      - expect: {lastOutput: There is no session, anyOutput: Created notes/why.txt}
+        output:
+          - call: {tool: shell, arguments: {command: "sh greet.sh; cat notes/why.txt; ls .."}}
+      - expect: {lastOutput: {contains: "Output:\nhello\nAn e.\n", excludes: other.txt}, anyOutput: "old_str does not occur"}
+        output:
+          - text: Done.
+"#;
+    let mut stage = Stage::new(script).await;
+    stage.job["model"]["surface"] = json!("Generic");
+    let status = run(&stage).await;
+    assert_eq!(status.plan.len(), 1);
+    let patch = status.patch.unwrap();
+    assert_eq!((patch.files, patch.insertions, patch.deletions), (2, 2, 1));
+}

@@ -39,13 +39,14 @@ impl<C: Cluster> Preparation<C> {
     ) -> Result<(ThreadOpened, Vec<String>), Outcome> {
         let Assignment { job, attempt, attempt_uid, task_uid, .. } = &self.assignment;
         let (wire, capabilities) = (Wire::from(job.model.api), Capabilities::from(&job.model.capabilities));
-        let tools = wire.tools(&definitions::codex(capabilities.image_input), &capabilities);
+        let tools = wire.tools(&definitions::of(job.model.surface, capabilities.image_input), &capabilities);
         let cwd = self.layout.worktree().to_string_lossy().into_owned();
         let (reader, mount) = (workspace.worktree.reader(), self.layout.workspace());
         let mut reading = Reading { reader, mount, cwd: &cwd, warnings: Vec::new() };
         let (agents_md, skills) = (reading.agents_md(), reading.skills());
         let warnings = reading.warnings;
         let input = PromptInput {
+            surface: job.model.surface,
             images: capabilities.image_input,
             instructions: &job.instructions,
             permissions: Permissions {

@@ -1,5 +1,7 @@
 use super::*;
 use crate::agent::agents_md::{Found, assemble};
+use crate::agent::tools::definitions;
+use crate::llm::ToolDefinition;
 
 const PERMISSIONS: Permissions<'_> = Permissions {
     writable_roots: &["/workspace", "/home/agent", "/tmp"],
@@ -9,6 +11,7 @@ const PERMISSIONS: Permissions<'_> = Permissions {
 
 fn input<'a>(instructions: &'a str, agents_md: Option<&'a AgentsMd>) -> PromptInput<'a> {
     PromptInput {
+        surface: Surface::Codex,
         images: false,
         instructions,
         permissions: PERMISSIONS,
@@ -48,7 +51,7 @@ fn four_messages_in_a_fixed_order() {
     let agents_md = assemble(&[found]);
     let messages = initial_messages(&input("Answer in French.", agents_md.as_ref()));
     assert_eq!(messages[0].role, Role::Developer);
-    assert_eq!(messages[0].text(), base_instructions(false));
+    assert_eq!(messages[0].text(), base_instructions(Surface::Codex, false));
     insta::assert_snapshot!(shown(&messages), @r"
     [Developer]
     Answer in French.
@@ -115,11 +118,17 @@ fn the_prompt_is_passed_on_unchanged() {
 
 #[test]
 fn the_base_instructions_name_every_tool_and_no_other_product() {
-    for images in [false, true] {
-        let base = base_instructions(images);
-        for tool in crate::agent::tools::definitions::codex(images) {
-            let (crate::llm::ToolDefinition::Function { name, .. }
-            | crate::llm::ToolDefinition::Custom { name, .. }) = tool;
+    let surfaces = [Surface::Codex, Surface::Generic];
+    for (surface, images) in surfaces.into_iter().flat_map(|surface| [(surface, false), (surface, true)]) {
+        let base = base_instructions(surface, images);
+        let permissions = PERMISSIONS.block(surface);
+        let others = surfaces.into_iter().filter(|other| *other != surface);
+        for tool in others.flat_map(|other| definitions::of(other, false)) {
+            let (ToolDefinition::Function { name, .. } | ToolDefinition::Custom { name, .. }) = tool;
+            assert!(!format!("{base}{permissions}").contains(&format!("`{name}`")), "{name}");
+        }
+        for tool in definitions::of(surface, images) {
+            let (ToolDefinition::Function { name, .. } | ToolDefinition::Custom { name, .. }) = tool;
             assert!(base.contains(&format!("`{name}`")), "{name}");
         }
         assert_eq!(base.contains("`view_image`"), images);

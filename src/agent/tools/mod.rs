@@ -5,7 +5,9 @@
 
 pub mod apply_patch;
 pub mod definitions;
+pub mod edit;
 pub mod exec;
+mod generic;
 pub mod image;
 pub mod path;
 pub mod plan;
@@ -19,11 +21,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use apply_patch::{BARE_PATCH, Patch, ShellForm, shell_form};
+use apply_patch::{BARE_PATCH, ShellForm, shell_form};
+use edit::Edit;
 use exec::{ExecCommand, WriteStdin};
 use image::{VIEW_IMAGE, ViewImage};
 use plan::PlanUpdate;
 
+use crate::api::provider::Surface;
 use crate::llm::{CallKind, ContentPart};
 
 /// A call that can be carried out.
@@ -41,11 +45,11 @@ pub enum ToolCall {
     ViewImage(ViewImage),
 }
 
-/// A patch and where it came from.
+/// An edit of files, mostly a patch, and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApplyPatch {
-    /// The patch.
-    pub patch: Patch,
+    /// The edit.
+    pub edit: Edit,
     /// The directory from which its paths count, relative to the turn's; that one when absent.
     pub workdir: Option<String>,
     /// It came as a command for `exec_command`.
@@ -62,7 +66,7 @@ pub enum CallClass {
 }
 
 impl ToolCall {
-    /// Parses a call. The input of a tool for free text is also taken from a function of one string `input`,
+    /// Parses a call, of whichever surface. The input of a tool for free text is also taken from a function of one string `input`,
     /// the form in which it is offered to models that take no free text.
     ///
     /// # Errors
@@ -80,7 +84,9 @@ impl ToolCall {
             (CallKind::Custom, "apply_patch") => {
                 ApplyPatch::parse(arguments, None, false).map(Self::ApplyPatch)
             }
-            (CallKind::Function, _) => Err(unsupported(name)),
+            (CallKind::Function, _) => {
+                generic::parse(name, arguments).unwrap_or_else(|| Err(unsupported(name)))
+            }
             (CallKind::Custom, _) => Err(format!("unsupported custom tool call: {name}")),
         }
     }
@@ -90,6 +96,15 @@ impl ToolCall {
         match self {
             Self::ExecCommand(_) | Self::WriteStdin(_) | Self::ViewImage(_) => CallClass::Shared,
             Self::ApplyPatch(_) | Self::UpdatePlan(_) => CallClass::Exclusive,
+        }
+    }
+
+    /// The surface in whose words its errors are told.
+    pub fn surface(&self) -> Surface {
+        match self {
+            Self::ExecCommand(command) => command.surface,
+            Self::WriteStdin(write) => write.surface,
+            Self::ApplyPatch(_) | Self::UpdatePlan(_) | Self::ViewImage(_) => Surface::Codex,
         }
     }
 
@@ -116,8 +131,8 @@ impl ApplyPatch {
         path::resolve(turn_cwd, self.workdir.as_deref().unwrap_or_default())
     }
 
-    /// The output for the model of a patch that was carried out, or failed to be: `text` is that of
-    /// [`apply_patch::Summary::success`] or [`apply_patch::failure`].
+    /// The output for the model of an edit that was carried out, or failed to be: `text` is that of
+    /// [`edit::Success::text`] or [`Edit::failure`].
     pub fn output(&self, text: &str, wall: Duration) -> String {
         if self.from_command {
             format!("Wall time: {:.4} seconds\nOutput:\n{text}", wall.as_secs_f64())
@@ -128,7 +143,7 @@ impl ApplyPatch {
 
     fn parse(text: &str, workdir: Option<String>, from_command: bool) -> Result<Self, String> {
         match apply_patch::parse(text) {
-            Ok(patch) => Ok(Self { patch, workdir, from_command }),
+            Ok(patch) => Ok(Self { edit: Edit::Patch(patch), workdir, from_command }),
             Err(error) => Err(format!("apply_patch verification failed: {error}")),
         }
     }

@@ -8,6 +8,8 @@ use super::truncate::Captured;
 use super::*;
 use crate::llm::ToolDefinition;
 
+mod surfaces;
+
 const PATCH: &str = "*** Begin Patch\n*** Add File: x\n+x\n*** End Patch";
 
 fn call(name: &str, arguments: &str) -> Result<ToolCall, String> {
@@ -126,6 +128,7 @@ fn a_command_and_its_defaults() {
             tty: false,
             yield_time: Duration::from_secs(10),
             max_output_tokens: 10_000,
+            surface: Surface::Codex,
         }
     );
     let nulls = json!({"cmd": "ls", "workdir": null, "shell": null, "login": null, "max_output_tokens": null,
@@ -341,17 +344,6 @@ fn patches_that_are_none_are_answered() {
 }
 
 #[test]
-fn a_picture_is_an_image_in_the_output_and_its_failure_text() {
-    let view = call("view_image", r#"{"path": "a.png"}"#);
-    assert_eq!(view, Ok(ToolCall::ViewImage(ViewImage { path: "a.png".to_owned() })));
-    let parts = |name, ok| output_parts(name, ok, "data:x".to_owned());
-    assert_eq!(parts("view_image", true), [ContentPart::Image { url: "data:x".to_owned() }]);
-    for (name, ok) in [("view_image", false), ("exec_command", true)] {
-        assert_eq!(parts(name, ok), [ContentPart::Text { text: "data:x".to_owned() }]);
-    }
-}
-
-#[test]
 fn classes() {
     let class = |call: Result<ToolCall, String>| call.expect("a call").class();
     assert_eq!(class(call("exec_command", r#"{"cmd":""}"#)), CallClass::Shared);
@@ -363,7 +355,7 @@ fn classes() {
 
 #[test]
 fn definitions_are_sorted_and_closed() {
-    let definitions = definitions::codex(true);
+    let definitions = definitions::of(Surface::Codex, true);
     let names: Vec<&str> = definitions
         .iter()
         .map(|(ToolDefinition::Function { name, .. } | ToolDefinition::Custom { name, .. })| name.as_str())
@@ -375,8 +367,18 @@ fn definitions_are_sorted_and_closed() {
             closed_and_sorted(parameters);
         }
     }
-    let without: Vec<_> = definitions::codex(false);
+    let without = definitions::of(Surface::Codex, false);
     assert_eq!(without, [&definitions[..3], &definitions[4..]].concat());
+
+    let generic = definitions::of(Surface::Generic, true);
+    let functions = generic.iter().map(|tool| match tool {
+        ToolDefinition::Function { name, parameters, .. } => (name.as_str(), parameters),
+        ToolDefinition::Custom { name, .. } => panic!("free text needs training: {name}"),
+    });
+    let (names, schemas): (Vec<_>, Vec<_>) = functions.unzip();
+    assert_eq!(names, ["plan", "shell", "shell_input", "str_replace", "view_image", "write_file"]);
+    schemas.into_iter().for_each(closed_and_sorted);
+    assert_eq!(definitions::of(Surface::Generic, false), [&generic[..4], &generic[5..]].concat());
 }
 
 fn closed_and_sorted(schema: &Value) {
@@ -395,7 +397,8 @@ fn closed_and_sorted(schema: &Value) {
 
 #[test]
 fn every_declared_argument_is_understood() {
-    for definition in definitions::codex(true) {
+    for definition in [Surface::Codex, Surface::Generic].into_iter().flat_map(|of| definitions::of(of, true))
+    {
         let ToolDefinition::Function { name, parameters, .. } = definition else { continue };
         let sample = |schema: &Value| match schema["type"].as_str() {
             Some("string") => json!("x"),
@@ -413,14 +416,14 @@ fn every_declared_argument_is_understood() {
 proptest! {
     #[test]
     fn no_call_makes_the_parser_panic(
-        name in "(exec_command|write_stdin|update_plan|apply_patch|view_image|[a-z_]{0,9})",
+        name in "(shell|str_replace|write_file|exec_command|write_stdin|update_plan|apply_patch|view_image|[a-z_]{0,9})",
         arguments in "\\PC{0,40}",
         custom in any::<bool>(),
     ) {
         let kind = if custom { CallKind::Custom } else { CallKind::Function };
         if let Ok(ToolCall::ApplyPatch(call)) = ToolCall::parse(kind, &name, &arguments) {
             let place = Place { root: "/workspace/main", cwd: "/workspace/main" };
-            let _ = call.patch.paths_to_read(place);
+            let _ = call.edit.paths_to_read(place);
         }
     }
 }

@@ -51,7 +51,7 @@ fn job_environment(spec: &AgentEnvironmentSpec) -> JobEnvironment {
 }
 
 fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> JobModel {
-    let Model { name, capabilities } = model;
+    let Model { name, capabilities, surface } = model;
     JobModel {
         provider_name: task.spec.model.provider_name.clone(),
         name,
@@ -63,6 +63,7 @@ fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> Jo
         retry: provider.retry.clone(),
         reasoning_effort: task.spec.model.reasoning_effort,
         capabilities,
+        surface,
     }
 }
 
