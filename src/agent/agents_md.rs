@@ -1,7 +1,9 @@
 //! AGENTS.md: what a repository tells agents that work in it.
 //!
 //! Which files count, which of them win, and how much of them is taken. Reading them is the caller's, by the
-//! workspace reader: they are written by whoever wrote the repository.
+//! workspace reader: they are written by whoever wrote the repository. There are no other names to fall back
+//! to, and no file outside the repository: what platform people and a task's author have to say is in the
+//! developer message.
 
 use super::tools::path::{beneath, resolve};
 
@@ -17,10 +19,10 @@ const NAMES: [&str; 2] = ["AGENTS.override.md", "AGENTS.md"];
 pub struct Found {
     /// Its absolute path.
     pub path: String,
-    /// Its content. [`BUDGET`] + 1 bytes of it are enough to know what counts.
+    /// Its beginning: [`BUDGET`] bytes of it are enough.
     pub content: Vec<u8>,
-    /// Its whole length in bytes.
-    pub length: u64,
+    /// Whether the file has more.
+    pub truncated: bool,
 }
 
 /// The instructions of a repository.
@@ -70,11 +72,10 @@ pub fn assemble(found: &[Vec<Found>]) -> Option<AgentsMd> {
             break;
         }
         let taken = file.content.get(..left).unwrap_or(&file.content);
-        if (taken.len() as u64) < file.length {
+        if file.truncated || taken.len() < file.content.len() {
             warnings.push(format!(
-                "Took {} of {} bytes of {}: the {BUDGET} bytes for project instructions are used up.",
+                "Took the first {} bytes of {} only: the {BUDGET} bytes for project instructions are used up.",
                 taken.len(),
-                file.length,
                 file.path
             ));
         }
@@ -82,6 +83,11 @@ pub fn assemble(found: &[Vec<Found>]) -> Option<AgentsMd> {
         texts.push(String::from_utf8_lossy(taken).into_owned());
     }
     (!texts.is_empty()).then(|| AgentsMd { text: texts.join("\n\n"), warnings })
+}
+
+/// The warning about a file that is there and was not read, and so counts as absent; `why` is the reader's word.
+pub fn unread(path: &str, why: &str) -> String {
+    format!("Left out {path} ({why}): instructions are taken from regular files only.")
 }
 
 impl AgentsMd {
@@ -101,7 +107,7 @@ mod tests {
 
     fn file(path: &str, content: impl AsRef<[u8]>) -> Found {
         let content = content.as_ref().to_vec();
-        Found { path: path.to_owned(), length: content.len() as u64, content }
+        Found { path: path.to_owned(), content, truncated: false }
     }
 
     #[test]
@@ -155,7 +161,7 @@ mod tests {
         assert_eq!(
             agents.warnings,
             [
-                "Took 3 of 8 bytes of /r/s/AGENTS.md: the 32768 bytes for project instructions are used up.",
+                "Took the first 3 bytes of /r/s/AGENTS.md only: the 32768 bytes for project instructions are used up.",
                 "Left out /r/s/x/AGENTS.md and files below it: the 32768 bytes for project instructions are used up.",
             ]
         );
@@ -168,12 +174,16 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_which_only_the_beginning_was_read_is_reported_with_its_length() {
+    fn a_file_of_which_only_the_beginning_was_read_is_reported() {
         let found =
-            [vec![Found { path: "/r/AGENTS.md".into(), content: vec![b'a'; BUDGET + 1], length: 1 << 30 }]];
+            [vec![Found { path: "/r/AGENTS.md".into(), content: vec![b'a'; BUDGET], truncated: true }]];
         let agents = assemble(&found).expect("instructions");
         assert_eq!(agents.text.len(), BUDGET);
-        assert_eq!(agents.warnings.len(), 1);
-        assert!(agents.warnings[0].contains("1073741824"), "{:?}", agents.warnings);
+        assert_eq!(
+            agents.warnings,
+            [
+                "Took the first 32768 bytes of /r/AGENTS.md only: the 32768 bytes for project instructions are used up."
+            ]
+        );
     }
 }

@@ -239,7 +239,13 @@ impl Thread {
         };
         match ToolCall::parse(CallKind::Function, &call.name, &call.arguments) {
             Ok(ToolCall::UpdatePlan(update)) => Some(update.plan),
-            Ok(ToolCall::ExecCommand(_) | ToolCall::WriteStdin(_) | ToolCall::ApplyPatch(_)) | Err(_) => None,
+            Ok(
+                ToolCall::ExecCommand(_)
+                | ToolCall::WriteStdin(_)
+                | ToolCall::ApplyPatch(_)
+                | ToolCall::ViewImage(_),
+            )
+            | Err(_) => None,
         }
     }
 

@@ -12,7 +12,7 @@ pub use self::status::{
 use super::environment::{EnvVar, NetworkMode, Setup, TranscriptPolicy};
 use super::message::MessageKind;
 use super::money::Prices;
-use super::provider::{Capabilities, Header, ModelApi, ProviderRetry};
+use super::provider::{Capabilities, Header, ModelApi, ProviderRetry, Surface};
 use super::task::{ConfigMapKeyRef, Idle, Limits, ReasoningEffort, Repository, default_outage_seconds};
 
 /// AgentAttempt is one independent run of an AgentTask. Podwright makes it; do not create one yourself.
@@ -169,6 +169,9 @@ pub struct JobModel {
     /// What a million tokens cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
+    /// Which tools the model is offered.
+    #[serde(default)]
+    pub surface: Surface,
 }
 
 /// A message to the agent.

@@ -119,9 +119,28 @@ pub struct Model {
     /// What the endpoint can do with it.
     #[serde(default)]
     pub capabilities: Capabilities,
+<<<<<<< ours
     /// What a million tokens cost. Tasks on a model without prices can have no limits.cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
+    /// Which tools the model is offered.
+=======
+    /// Which tools the model is offered. Codex: exec_command, write_stdin, apply_patch and update_plan, in the
+    /// formats of Codex. Generic: shell, shell_input, str_replace, write_file and plan, for models that were not
+    /// trained on those.
+>>>>>>> theirs
+    #[serde(default)]
+    pub surface: Surface,
+}
+
+/// Which tools a model is offered, and the instructions that go with them.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Surface {
+    /// exec_command, write_stdin, apply_patch and update_plan, in the formats of Codex.
+    #[default]
+    Codex,
+    /// shell, shell_input, str_replace, write_file and plan, for models that were not trained on those.
+    Generic,
 }
 
 /// What an endpoint can do. A parameter whose capability is not set is never sent, because servers refuse
@@ -153,6 +172,9 @@ pub struct Capabilities {
     /// The parameter prompt_cache_key.
     #[serde(default)]
     pub prompt_cache_key: bool,
+    /// Images in messages and in the outputs of tools. Unset: the tool view_image is not offered.
+    #[serde(default)]
+    pub image_input: bool,
 }
 
 fn default_request_max() -> i32 {

@@ -12,7 +12,7 @@ use self::repository::check_repository;
 use super::observed::{References, SecretFacts, TaskId};
 use crate::api::attempt::Job;
 use crate::api::environment::{LocalReference, PodSettings, ResourceRequirements};
-use crate::api::provider::{Capabilities, Model};
+use crate::api::provider::{Capabilities, Model, Surface};
 use crate::api::task::ConfigMapKeyRef;
 use crate::api::{AgentEnvironment, AgentTask, ModelProvider, ModelProviderSpec};
 
@@ -264,9 +264,12 @@ fn choose_model(
             )));
             None
         }
-        (Some(name), None) => {
-            Some(Model { name: name.clone(), capabilities: Capabilities::default(), prices: None })
-        }
+        (Some(name), None) => Some(Model {
+            name: name.clone(),
+            capabilities: Capabilities::default(),
+            prices: None,
+            surface: Surface::default(),
+        }),
         (Some(name), Some(_)) => {
             let found = provider.models.iter().find(|model| model.name == *name).cloned();
             if found.is_none() {

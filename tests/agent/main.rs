@@ -8,8 +8,10 @@
 
 mod limits;
 mod outages;
+mod prompts;
 mod stage;
 mod steering;
 #[path = "../support/supervisor.rs"]
 mod supervisor;
 mod tasks;
+mod tools;

@@ -342,7 +342,13 @@ fn started_by(thread: &Thread, session: &SessionOpened) -> Option<(String, ExecC
     };
     match ToolCall::parse(CallKind::Function, &call.name, &call.arguments) {
         Ok(ToolCall::ExecCommand(command)) => Some((call.call_id.clone(), command)),
-        Ok(ToolCall::WriteStdin(_) | ToolCall::ApplyPatch(_) | ToolCall::UpdatePlan(_)) | Err(_) => None,
+        Ok(
+            ToolCall::WriteStdin(_)
+            | ToolCall::ApplyPatch(_)
+            | ToolCall::UpdatePlan(_)
+            | ToolCall::ViewImage(_),
+        )
+        | Err(_) => None,
     }
 }
 

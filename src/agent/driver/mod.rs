@@ -10,13 +10,14 @@
 //! | [`cluster`], `orders`, `status` | the API server: Secrets, the attempt's spec, its status |
 //! | `prepare`, `setup`, `opening` | the way in: repository, setup script, first messages |
 //! | `disk`, `survey`, `finish` | the way back after a restart, and the way out |
-//! | `model`, `commands`, `patches` | what the machine's effects come to |
+//! | `model`, `commands`, `patches`, `images` | what the machine's effects come to |
 
 pub mod boot;
 pub mod cluster;
 mod commands;
 mod disk;
 mod finish;
+mod images;
 mod model;
 mod opening;
 mod orders;
@@ -47,6 +48,7 @@ pub use self::orders::Orders;
 
 use self::cluster::ClusterError;
 use self::commands::Commands;
+use self::images::Images;
 use self::model::Provider;
 use self::patches::{Computed, Patches, Waiting};
 use self::prepare::{Ready, Workspace};
@@ -193,6 +195,7 @@ struct Driver<C, D> {
     workspace: Option<Arc<Mutex<Workspace>>>,
     commands: Option<Commands>,
     patches: Option<Patches>,
+    images: Option<Images>,
     computed: Waiting,
     begun: Instant,
     exit: bool,
@@ -238,6 +241,7 @@ pub async fn drive<C: Cluster, D: Dial + Clone>(drive: Drive<C, D>) -> Result<St
         workspace: None,
         commands: None,
         patches: None,
+        images: None,
         computed: Waiting::new(),
         begun: Instant::now(),
         exit: false,

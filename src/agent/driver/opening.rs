@@ -1,5 +1,7 @@
 //! What a thread begins with: its model, its tools and its first messages.
 
+mod reading;
+
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -7,15 +9,14 @@ use jiff::tz::TimeZone;
 use podwright_sandboxd::confine::WRITABLE;
 use podwright_sandboxd::protocol::FileState;
 
+use self::reading::Reading;
 use super::Assignment;
 use super::cluster::Cluster;
 use super::prepare::{Preparation, Workspace, command_limit, internal, lost};
-use crate::agent::agents_md::{self, AgentsMd, BUDGET, Found};
 use crate::agent::journal::record::ThreadOpened;
 use crate::agent::prompt::{self, EnvironmentContext, Permissions, PromptInput};
 use crate::agent::tools::definitions;
-use crate::api::attempt::{JobModel, Outcome};
-use crate::api::provider::ModelApi;
+use crate::api::attempt::Outcome;
 use crate::api::task::ReasoningEffort;
 use crate::llm::{Capabilities, Wire};
 use crate::sandbox::Sandbox;
@@ -25,7 +26,7 @@ use crate::sandbox::Sandbox;
 const SHELLS: [&str; 2] = ["usr/bin/bash", "bin/bash"];
 
 impl<C: Cluster> Preparation<C> {
-    /// Settles what stays as it is for the whole thread.
+    /// Settles what stays as it is for the whole thread, and says what people should know of how it began.
     ///
     /// # Errors
     /// How the attempt ends.
@@ -35,13 +36,18 @@ impl<C: Cluster> Preparation<C> {
         baseline_tree: String,
         shell: String,
         prompt: &str,
-    ) -> Result<ThreadOpened, Outcome> {
+    ) -> Result<(ThreadOpened, Vec<String>), Outcome> {
         let Assignment { job, attempt, attempt_uid, task_uid, .. } = &self.assignment;
-        let (wire, capabilities) = (wire(&job.model), capabilities(&job.model));
-        let tools = wire.tools(&definitions::codex(), &capabilities);
+        let (wire, capabilities) = (Wire::from(job.model.api), Capabilities::from(&job.model.capabilities));
+        let tools = wire.tools(&definitions::of(job.model.surface, capabilities.image_input), &capabilities);
         let cwd = self.layout.worktree().to_string_lossy().into_owned();
-        let agents_md = self.agents_md(workspace, &cwd);
+        let (reader, mount) = (workspace.worktree.reader(), self.layout.workspace());
+        let mut reading = Reading { reader, mount, cwd: &cwd, warnings: Vec::new() };
+        let (agents_md, skills) = (reading.agents_md(), reading.skills());
+        let warnings = reading.warnings;
         let input = PromptInput {
+            surface: job.model.surface,
+            images: capabilities.image_input,
             instructions: &job.instructions,
             permissions: Permissions {
                 writable_roots: &WRITABLE,
@@ -49,6 +55,7 @@ impl<C: Cluster> Preparation<C> {
                 command_limit: command_limit(job),
             },
             agents_md: agents_md.as_ref(),
+            skills: &skills,
             environment: EnvironmentContext {
                 cwd: &cwd,
                 workspace_root: &cwd,
@@ -61,7 +68,7 @@ impl<C: Cluster> Preparation<C> {
         // The prompt itself begins the first turn.
         messages.pop();
         let prefix = messages.into_iter().map(|message| wire.message(message, &capabilities)).collect();
-        Ok(ThreadOpened {
+        let opened = ThreadOpened {
             thread_id: attempt_uid.clone(),
             task_uid: task_uid.clone(),
             attempt: attempt.clone(),
@@ -76,24 +83,9 @@ impl<C: Cluster> Preparation<C> {
             tools: String::from_utf8(tools.bytes.to_vec()).map_err(|error| internal(&error))?,
             custom_as_function: tools.custom_as_function,
             prefix,
-        })
-    }
-
-    fn agents_md(&self, workspace: &Workspace, cwd: &str) -> Option<AgentsMd> {
-        let reader = workspace.worktree.reader();
-        let mount = self.layout.workspace();
-        let read = |path: &String| {
-            let relative = Path::new(path).strip_prefix(mount).ok()?;
-            // One byte more than counts tells whether something is missing.
-            let content = reader.read(relative, BUDGET + 1).ok()?;
-            let length = content.bytes.len() as u64;
-            Some(Found { path: path.clone(), content: content.bytes, length })
+            skills,
         };
-        let found: Vec<Vec<Found>> = agents_md::candidates(cwd, cwd)
-            .iter()
-            .map(|names| names.iter().filter_map(read).collect())
-            .collect();
-        agents_md::assemble(&found)
+        Ok((opened, warnings))
     }
 }
 
@@ -106,27 +98,6 @@ pub(super) async fn shell(sandbox: &Sandbox) -> Result<String, Outcome> {
     let states = sandbox.fs_state("/", &paths).await.map_err(lost)?;
     let found = states.into_iter().find(|path| matches!(path.state, FileState::File { .. }));
     Ok(found.map_or_else(|| "/bin/sh".to_owned(), |path| format!("/{}", path.path)))
-}
-
-fn wire(model: &JobModel) -> Wire {
-    match model.api {
-        ModelApi::Responses => Wire::Responses,
-    }
-}
-
-fn capabilities(model: &JobModel) -> Capabilities {
-    let can = &model.capabilities;
-    Capabilities {
-        custom_tools: can.custom_tools,
-        parallel_tool_calls: can.parallel_tool_calls,
-        developer_role: can.developer_role,
-        encrypted_reasoning: can.encrypted_reasoning,
-        reasoning_replay: can.reasoning_replay,
-        reasoning: can.reasoning,
-        reasoning_summary: can.reasoning_summary,
-        prompt_cache_key: can.prompt_cache_key,
-        image_input: false,
-    }
 }
 
 fn effort(effort: Option<ReasoningEffort>) -> Option<String> {

@@ -12,9 +12,8 @@ use crate::agent::events::{Event, FileChange, FileChangeKind, ItemDetails, ItemS
 use crate::agent::journal::record::{CallOutcome, PatchIntent, PatchedFile};
 use crate::agent::machine::CallResult;
 use crate::agent::tools::ApplyPatch;
-use crate::agent::tools::apply_patch::{
-    self, FileBefore, FileChange as Change, FileImage as Image, Place, Summary,
-};
+use crate::agent::tools::apply_patch::{FileBefore, FileChange as Change, FileImage as Image, Place};
+use crate::agent::tools::edit::Success;
 use crate::sandbox::{Edit, NewFile, Sandbox, SandboxError};
 use crate::workspace::Reader;
 
@@ -37,15 +36,15 @@ pub(super) struct Computed {
     /// For the journal.
     pub(super) intent: PatchIntent,
     edits: Vec<Edit>,
-    summary: Summary,
+    success: Success,
     patch: ApplyPatch,
     begun: Instant,
 }
 
 impl Patches {
     /// Patches of the repository at `root`, beneath the mount point `mount`.
-    pub(super) fn new(sandbox: Sandbox, reader: Reader, root: String, mount: String) -> Self {
-        Self { sandbox, reader: Arc::new(reader), root, mount }
+    pub(super) fn new(sandbox: Sandbox, reader: Arc<Reader>, root: String, mount: String) -> Self {
+        Self { sandbox, reader, root, mount }
     }
 
     /// Reads the files of a patch and verifies it whole.
@@ -64,27 +63,25 @@ impl Patches {
             let result = ended(ordinal, CallOutcome::Error, output);
             (result, shown(ordinal, Vec::new(), ItemStatus::Failed))
         };
-        let paths = patch.patch.paths_to_read(place).map_err(|rejection| rejected(rejection.to_string()))?;
+        let paths = patch.edit.paths_to_read(place).map_err(rejected)?;
         let files = self.read(&paths).await.map_err(|error| {
-            rejected(
-                patch.output(&apply_patch::failure(&error.to_string(), begun.elapsed()), begun.elapsed()),
-            )
+            let wall = begun.elapsed();
+            rejected(patch.output(&patch.edit.failure(&error.to_string(), wall), wall))
         })?;
-        let changes =
-            patch.patch.changes(place, &files).map_err(|rejection| rejected(rejection.to_string()))?;
+        let (changes, success) = patch.edit.changes(place, &files).map_err(rejected)?;
         let wall = begun.elapsed();
-        let success = patch.output(&changes.summary.success(wall), wall);
-        if changes.files.is_empty() {
-            let result = ended(ordinal, CallOutcome::Ok, success);
+        let told = patch.output(&success.text(wall), wall);
+        if changes.is_empty() {
+            let result = ended(ordinal, CallOutcome::Ok, told);
             return Err((result, shown(ordinal, Vec::new(), ItemStatus::Completed)));
         }
         let intent = PatchIntent {
             root: self.root.clone(),
-            files: changes.files.iter().map(patched_file).collect(),
-            success,
+            files: changes.iter().map(patched_file).collect(),
+            success: told,
         };
-        let edits = changes.files.into_iter().map(edit).collect();
-        Ok(Computed { intent, edits, summary: changes.summary, patch, begun })
+        let edits = changes.into_iter().map(edit).collect();
+        Ok(Computed { intent, edits, success, patch, begun })
     }
 
     /// Applies a patch that was computed.
@@ -94,7 +91,7 @@ impl Patches {
         id: Option<OpId>,
         computed: Computed,
     ) -> (CallResult, Event) {
-        let Computed { intent, edits, summary, patch, begun } = computed;
+        let Computed { intent, edits, success, patch, begun } = computed;
         let applied = match id {
             Some(id) => self.sandbox.fs_apply(id, &self.root, &edits).await,
             None => Err(SandboxError::TooLarge("the operation's id is too long".to_owned())),
@@ -102,7 +99,7 @@ impl Patches {
         let wall: Duration = begun.elapsed();
         match applied {
             Ok(_) => {
-                let output = patch.output(&summary.success(wall), wall);
+                let output = patch.output(&success.text(wall), wall);
                 let changes = intent.files.iter().map(file_change).collect();
                 (ended(ordinal, CallOutcome::Ok, output), shown(ordinal, changes, ItemStatus::Completed))
             }
@@ -111,7 +108,7 @@ impl Patches {
                     SandboxError::Lost(_) | SandboxError::Restarted { .. } => CallOutcome::Unknown,
                     SandboxError::Refused(_) | SandboxError::TooLarge(_) => CallOutcome::Error,
                 };
-                let output = patch.output(&apply_patch::failure(&error.to_string(), wall), wall);
+                let output = patch.output(&patch.edit.failure(&error.to_string(), wall), wall);
                 (ended(ordinal, outcome, output), shown(ordinal, Vec::new(), ItemStatus::Failed))
             }
         }

@@ -7,6 +7,7 @@ use tokio::sync::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::commands::{CommandContext, Commands, Done};
+use super::images::Images;
 use super::patches::Patches;
 use super::prepare::{Announce, Preparation, Workspace, command_limit, variables};
 use super::{DriveError, Driver, LAST_WORD, Message, finish, status, survey};
@@ -14,6 +15,7 @@ use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem};
 use crate::agent::journal::Barrier;
 use crate::agent::machine::{Effect, RunCall, Signal};
 use crate::agent::recover::World;
+use crate::agent::tools::image::ViewImage;
 use crate::agent::tools::{ApplyPatch, ToolCall};
 use crate::api::attempt::{Outcome, Phase};
 use crate::api::reasons::Reason;
@@ -44,6 +46,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
                 | Effect::RunCall(_)
                 | Effect::ComputePatch { .. }
                 | Effect::ApplyPatch { .. }
+                | Effect::ViewImage { .. }
                 | Effect::StopCalls
                 | Effect::Acknowledge(_)
                 | Effect::ShowPatch
@@ -91,6 +94,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             Effect::RunCall(run) => self.run_call(run),
             Effect::ComputePatch { ordinal, patch } => self.compute_patch(ordinal, patch),
             Effect::ApplyPatch { ordinal, op } => self.apply_patch(ordinal, op),
+            Effect::ViewImage { ordinal, view } => self.view_image(ordinal, view),
             Effect::StopCalls => {
                 self.calls.abort_all();
                 self.computed.clear();
@@ -186,7 +190,8 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         let mount = self.layout.workspace();
         match Reader::open(mount) {
             Ok(reader) => {
-                let mount = mount.to_string_lossy().into_owned();
+                let (reader, mount) = (Arc::new(reader), mount.to_string_lossy().into_owned());
+                self.images = Some(Images::new(reader.clone(), cwd.clone(), mount.clone()));
                 self.patches = Some(Patches::new(sandbox.clone(), reader, cwd, mount));
             }
             Err(error) => tracing::error!(%error, "the workspace cannot be opened"),
@@ -206,7 +211,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
                 ToolCall::ExecCommand(command) => commands.exec(&run, command).await,
                 ToolCall::WriteStdin(write) => commands.write_stdin(&run, write).await,
                 // The machine sends these elsewhere.
-                ToolCall::ApplyPatch(_) | ToolCall::UpdatePlan(_) => return,
+                ToolCall::ApplyPatch(_) | ToolCall::UpdatePlan(_) | ToolCall::ViewImage(_) => return,
             };
             tell(&messages, done).await;
         });
@@ -235,6 +240,16 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         let messages = self.messages.clone();
         self.calls.spawn(async move {
             let (result, event) = patches.apply(ordinal, id, computed).await;
+            tell(&messages, Done::ended(result, Some(event))).await;
+        });
+    }
+
+    fn view_image(&mut self, ordinal: u64, view: ViewImage) {
+        self.open_tools();
+        let Some(images) = self.images.clone() else { return };
+        let messages = self.messages.clone();
+        self.calls.spawn(async move {
+            let (result, event) = images.view(ordinal, view).await;
             tell(&messages, Done::ended(result, Some(event))).await;
         });
     }

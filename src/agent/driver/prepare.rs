@@ -48,6 +48,11 @@ impl Announce {
         let _ = self.0.send(Message::Event(event)).await;
     }
 
+    /// Something that people should know and that stops nothing.
+    pub(super) async fn warning(&self, message: String) {
+        let _ = self.0.send(Message::Event(Event::Error { message, will_retry: false })).await;
+    }
+
     /// The commit that was fetched.
     pub(super) async fn base_commit(&self, commit: String) {
         let _ = self.0.send(Message::BaseCommit(commit)).await;
@@ -79,7 +84,10 @@ impl<C: Cluster> Preparation<C> {
         let profile = begin_agent_phase(&sandbox, &boot, &self.assignment.attempt_uid).await?;
         let snapshot = workspace.worktree.snapshot().await.map_err(|error| internal(&error))?;
         let shell = opening::shell(&sandbox).await?;
-        let opened = self.open(&workspace, snapshot.tree.to_string(), shell, &prompt)?;
+        let (opened, warnings) = self.open(&workspace, snapshot.tree.to_string(), shell, &prompt)?;
+        for warning in warnings {
+            self.announce.warning(warning).await;
+        }
         let uid = self.assignment.attempt_uid.clone();
         let prompt = InputAccepted { uid, seq: 0, kind: InputKind::Prompt, text: prompt };
         let prepared = Prepared { opened, prompt, boot };

@@ -14,6 +14,7 @@ pub use self::call::{
     SessionMoved, SessionOpened,
 };
 pub use self::model::{BrokenBy, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries};
+use crate::agent::prompt::skills::Skill;
 use crate::api::attempt::Outcome;
 use crate::llm::{Capabilities, ThreadItem, Wire};
 
@@ -83,6 +84,9 @@ pub struct ThreadOpened {
     pub custom_as_function: Vec<String>,
     /// What comes before the first prompt: base instructions, developer block, repository instructions.
     pub prefix: Vec<ThreadItem>,
+    /// The repository's skills, for the prompts that name them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skills: Vec<Skill>,
 }
 
 /// Somebody said something to the agent.

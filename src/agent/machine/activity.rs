@@ -59,6 +59,7 @@ fn in_words(thread: &Thread, call: &OpenCall) -> String {
         }
         Ok(ToolCall::WriteStdin(write)) => format!("following the session {}", write.session_id),
         Ok(ToolCall::ApplyPatch(_)) => "applying a patch".to_owned(),
+        Ok(ToolCall::ViewImage(_)) => "looking at an image".to_owned(),
         Ok(ToolCall::UpdatePlan(_)) | Err(_) => written.name,
     }
 }

@@ -19,9 +19,10 @@ use crate::agent::journal::record::{
 };
 use crate::agent::recover::{self, Recovery, World};
 use crate::agent::thread::{OpenCall, Thread};
+use crate::agent::tools::image::{self, IMAGES_MAX, VIEW_IMAGE};
 use crate::agent::tools::plan::{PLAN_UPDATED, PlanUpdate, StepStatus};
-use crate::agent::tools::{CallClass, ToolCall, exec};
-use crate::llm::{CallKind, CallOutput, Item, ThreadItem};
+use crate::agent::tools::{CallClass, ToolCall, exec, output_parts, unsupported};
+use crate::llm::{CallKind, CallOutput, ContentPart, Item, ThreadItem};
 
 /// A call as the model wrote it.
 #[derive(Clone)]
@@ -84,6 +85,13 @@ impl Machine {
                 self.running.insert(ordinal, self.at.monotonic);
                 effects.push(Effect::ComputePatch { ordinal, patch });
             }
+            ToolCall::ViewImage(view) => match self.refuses_image() {
+                None => {
+                    self.running.insert(ordinal, self.at.monotonic);
+                    effects.push(Effect::ViewImage { ordinal, view });
+                }
+                Some(output) => self.conclude(ordinal, CallOutcome::Error, output, effects),
+            },
             ToolCall::ExecCommand(_) | ToolCall::WriteStdin(_) if self.boot_over => return Progress::Wait,
             ToolCall::ExecCommand(_) => {
                 // One that never left was counted when it was about to.
@@ -97,6 +105,24 @@ impl Machine {
             ToolCall::WriteStdin(_) => self.run(ordinal, written, call, effects),
         }
         Progress::Again
+    }
+
+    /// Why no picture can be shown, in the words that the model reads.
+    fn refuses_image(&self) -> Option<String> {
+        let thread = self.thread()?;
+        if !thread.opened.capabilities.image_input {
+            return Some(unsupported(VIEW_IMAGE));
+        }
+        let shown = thread.history.items().filter(|item| holds_image(&item.item)).count();
+        // Those of this step whose outputs are not in history yet.
+        let coming = thread.calls.iter().filter(|call| {
+            let began = match &call.ended {
+                Some(ended) => ended.outcome == CallOutcome::Ok,
+                None => self.running.contains_key(&call.ordinal),
+            };
+            began && written(thread, call).is_some_and(|written| written.name == VIEW_IMAGE)
+        });
+        (shown + coming.count() >= IMAGES_MAX).then(image::too_many)
     }
 
     fn run(&mut self, ordinal: u64, written: Written, call: ToolCall, effects: &mut Vec<Effect>) {
@@ -267,10 +293,25 @@ pub(super) fn written(thread: &Thread, call: &OpenCall) -> Option<Written> {
 
 fn output_item(thread: &Thread, call: &OpenCall) -> Option<ThreadItem> {
     let ended = call.ended.as_ref()?;
-    let Written { kind, call_id, .. } = written(thread, call)?;
-    let output = CallOutput::text(call_id, ended.output.clone());
+    let Written { kind, call_id, name, .. } = written(thread, call)?;
+    let mut output = CallOutput::text(call_id, String::new());
+    output.content = output_parts(&name, ended.outcome == CallOutcome::Ok, ended.output.clone());
     let (wire, capabilities) = (thread.opened.wire, &thread.opened.capabilities);
     Some(wire.call_output(kind, output, capabilities))
+}
+
+fn holds_image(item: &Item) -> bool {
+    match item {
+        Item::FunctionCallOutput(output) => {
+            output.content.iter().any(|part| matches!(part, ContentPart::Image { .. }))
+        }
+        Item::Message(_)
+        | Item::Reasoning(_)
+        | Item::FunctionCall(_)
+        | Item::CustomCall(_)
+        | Item::CustomCallOutput(_)
+        | Item::Opaque(_) => false,
+    }
 }
 
 fn todo_list(plan: &PlanUpdate) -> ItemDetails {

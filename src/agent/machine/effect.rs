@@ -6,6 +6,7 @@ use crate::agent::events::Event;
 use crate::agent::journal::Barrier;
 use crate::agent::journal::record::Entry;
 use crate::agent::recover::Question;
+use crate::agent::tools::image::ViewImage;
 use crate::agent::tools::{ApplyPatch, ToolCall};
 use crate::api::attempt::Outcome;
 use crate::llm::PreparedRequest;
@@ -42,6 +43,14 @@ pub enum Effect {
         ordinal: u64,
         /// The operation's number.
         op: u64,
+    },
+    /// Read a picture and make it ready to be shown; answered by `CallEnded`. Nothing leaves for the sandbox, so
+    /// after a restart it is simply read again.
+    ViewImage {
+        /// Place of the call in history.
+        ordinal: u64,
+        /// The picture.
+        view: ViewImage,
     },
     /// Drop every call that is under way. The commands themselves are killed at the end.
     StopCalls,

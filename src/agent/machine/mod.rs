@@ -183,7 +183,6 @@ impl Machine {
     /// Takes in what happened and says what to do about it, in order.
     pub fn step(&mut self, input: Input, effects: &mut Vec<Effect>) {
         let passed = input.at.monotonic.saturating_sub(self.at.monotonic);
-        let spent_time = self.spends_time();
         if self.active {
             self.state.spent.active += passed;
         }
@@ -201,9 +200,7 @@ impl Machine {
         }
         self.active = self.is_active();
         self.parked = self.is_parked();
-        if (spent_time || self.spends_time())
-            && self.at.monotonic.saturating_sub(self.recorded) >= TIME_RECORD
-        {
+        if self.spends_time() && self.at.monotonic.saturating_sub(self.recorded) >= TIME_RECORD {
             self.append(TimePassed { idle_ms: millis(self.state.idle) }, effects);
         }
     }

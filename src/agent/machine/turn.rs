@@ -4,6 +4,7 @@ use super::{Effect, Machine, Stage};
 use crate::agent::events::Event;
 use crate::agent::journal::Barrier;
 use crate::agent::journal::record::{InputAccepted, InputKind, ItemAppended, TurnStarted, TurnSteered};
+use crate::agent::prompt::skills;
 use crate::agent::thread::Thread;
 use crate::llm::{ContentPart, Message, Role, ThreadItem};
 
@@ -38,7 +39,7 @@ impl Machine {
     /// Begins a turn with a prompt.
     pub(super) fn start_turn(&mut self, prompt: InputAccepted, effects: &mut Vec<Effect>) {
         let Some(thread) = self.thread() else { return };
-        let items = vec![user_message(thread, prompt.text)];
+        let items = words_of_a_person(thread, prompt.text);
         self.idle = false;
         self.append(TurnStarted { input_uid: prompt.uid, items }, effects);
         effects.push(Effect::Emit(Event::TurnStarted {}));
@@ -49,7 +50,7 @@ impl Machine {
     /// nothing new, since the model has not answered it yet.
     pub(super) fn steer(&mut self, prompt: InputAccepted, effects: &mut Vec<Effect>) {
         let Some(thread) = self.thread() else { return };
-        let items = vec![user_message(thread, prompt.text)];
+        let items = words_of_a_person(thread, prompt.text);
         self.append(TurnSteered { input_uid: prompt.uid, items }, effects);
     }
 
@@ -59,6 +60,14 @@ impl Machine {
         let (ordinal, item) = (thread.history.len() as u64, user_message(thread, TURN_ABORTED.to_owned()));
         self.append(ItemAppended { ordinal, request: None, item }, effects);
     }
+}
+
+/// What a person says, and after it the skills that it names.
+fn words_of_a_person(thread: &Thread, text: String) -> Vec<ThreadItem> {
+    let opened = &thread.opened;
+    let skills = skills::named_in(&text, &opened.skills);
+    let skills = skills.map(|message| opened.wire.message(message, &opened.capabilities));
+    [user_message(thread, text)].into_iter().chain(skills).collect()
 }
 
 /// Words of the user, as the thread's wire carries them.

@@ -4,27 +4,41 @@
 //! longest beginning: base instructions; developer instructions and what is enforced; what the repository
 //! says and where the agent is; the task. Later changes are appended to the thread, never made here.
 
+pub mod skills;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::civil::Date;
 
+use self::skills::Skill;
 use super::agents_md::AgentsMd;
 use crate::api::environment::NetworkMode;
+use crate::api::provider::Surface;
 use crate::llm::{ContentPart, Message, Role};
 
-/// How to work: the same for every task.
-pub const BASE_INSTRUCTIONS: &str = include_str!("base.md");
+/// How to work, with which tools, and how to end: the same for every task of a model.
+const WORK: &str = include_str!("base/work.md");
+const CODEX_TOOLS: &str = include_str!("base/tools_codex.md");
+const GENERIC_TOOLS: &str = include_str!("base/tools_generic.md");
+const IMAGE_TOOL: &str = include_str!("base/tools_images.md");
+const REPORT: &str = include_str!("base/report.md");
 
 /// What the first messages are made of.
 #[derive(Clone, Debug)]
 pub struct PromptInput<'a> {
+    /// Which tools the model has.
+    pub surface: Surface,
+    /// Whether the model takes images, and so has the tool for them.
+    pub images: bool,
     /// The task's developer instructions; empty for none.
     pub instructions: &'a str,
     /// What commands may do.
     pub permissions: Permissions<'a>,
     /// What the repository tells agents.
     pub agents_md: Option<&'a AgentsMd>,
+    /// The skills that it brings along.
+    pub skills: &'a [Skill],
     /// Where the agent is.
     pub environment: EnvironmentContext<'a>,
     /// The task.
@@ -55,17 +69,30 @@ pub struct EnvironmentContext<'a> {
     pub date: Date,
 }
 
+/// The base instructions. `images`: whether the model takes images.
+pub fn base_instructions(surface: Surface, images: bool) -> String {
+    let tools = match surface {
+        Surface::Codex => CODEX_TOOLS,
+        Surface::Generic => GENERIC_TOOLS,
+    };
+    let images = if images { IMAGE_TOOL } else { "" };
+    [WORK, tools, images, REPORT.trim_end()].concat()
+}
+
 /// The first messages, in order.
 pub fn initial_messages(input: &PromptInput<'_>) -> Vec<Message> {
     let cwd = input.environment.cwd;
     let instructions = Some(input.instructions).filter(|text| !text.trim().is_empty()).map(str::to_owned);
     let agents_md = input.agents_md.map(|agents_md| agents_md.block(cwd));
     vec![
-        message(Role::Developer, [BASE_INSTRUCTIONS.trim_end().to_owned()]),
-        message(Role::Developer, instructions.into_iter().chain([input.permissions.block()])),
+        message(Role::Developer, [base_instructions(input.surface, input.images)]),
+        message(Role::Developer, instructions.into_iter().chain([input.permissions.block(input.surface)])),
         message(
             Role::User,
-            agents_md.into_iter().chain([input.environment.block(input.permissions.network)]),
+            agents_md
+                .into_iter()
+                .chain(skills::list(input.skills))
+                .chain([input.environment.block(input.permissions.network)]),
         ),
         message(Role::User, [input.prompt.to_owned()]),
     ]
@@ -73,7 +100,11 @@ pub fn initial_messages(input: &PromptInput<'_>) -> Vec<Message> {
 
 impl Permissions<'_> {
     /// The text that tells the model what is enforced.
-    pub fn block(&self) -> String {
+    pub fn block(&self, surface: Surface) -> String {
+        let edits = match surface {
+            Surface::Codex => "`apply_patch` changes",
+            Surface::Generic => "`str_replace` and `write_file` change",
+        };
         let roots: Vec<String> = self.writable_roots.iter().map(|root| format!("`{root}`")).collect();
         let network = match self.network {
             NetworkMode::None => {
@@ -85,7 +116,7 @@ impl Permissions<'_> {
         format!(
             "<permissions instructions>\n\
              `sandbox_mode` is `workspace-write`: commands may read the files of the sandbox, and write beneath {}. \
-             Writing elsewhere fails. `apply_patch` changes files of the repository only, and not its `.git`.\n\
+             Writing elsewhere fails. {edits} files of the repository only, and not its `.git`.\n\
              {network}\n\
              A command that runs longer than {} seconds is ended with everything that it started.\n\
              Approval policy is currently never: there is nobody to ask, and a request for more rights is \

@@ -1,5 +1,7 @@
 use super::*;
 use crate::agent::agents_md::{Found, assemble};
+use crate::agent::tools::definitions;
+use crate::llm::ToolDefinition;
 
 const PERMISSIONS: Permissions<'_> = Permissions {
     writable_roots: &["/workspace", "/home/agent", "/tmp"],
@@ -9,9 +11,12 @@ const PERMISSIONS: Permissions<'_> = Permissions {
 
 fn input<'a>(instructions: &'a str, agents_md: Option<&'a AgentsMd>) -> PromptInput<'a> {
     PromptInput {
+        surface: Surface::Codex,
+        images: false,
         instructions,
         permissions: PERMISSIONS,
         agents_md,
+        skills: &[],
         environment: EnvironmentContext {
             cwd: "/workspace/main",
             workspace_root: "/workspace/main",
@@ -41,12 +46,12 @@ fn four_messages_in_a_fixed_order() {
     let found = vec![Found {
         path: "/workspace/main/AGENTS.md".into(),
         content: b"Run `make`.\n".into(),
-        length: 12,
+        truncated: false,
     }];
     let agents_md = assemble(&[found]);
     let messages = initial_messages(&input("Answer in French.", agents_md.as_ref()));
     assert_eq!(messages[0].role, Role::Developer);
-    assert_eq!(messages[0].text(), BASE_INSTRUCTIONS.trim_end());
+    assert_eq!(messages[0].text(), base_instructions(Surface::Codex, false));
     insta::assert_snapshot!(shown(&messages), @r"
     [Developer]
     Answer in French.
@@ -91,6 +96,20 @@ fn what_is_absent_leaves_no_part() {
 }
 
 #[test]
+fn skills_stand_between_the_instructions_of_the_repository_and_the_place() {
+    let text = b"---\nname: mend\ndescription: How to mend.\n---\n";
+    let skills = [Skill::parse("/r/SKILL.md", text, false).expect("a skill")];
+    let found = Found { path: "/r/AGENTS.md".into(), content: b"x".into(), truncated: false };
+    let agents_md = assemble(&[vec![found]]);
+    let messages = initial_messages(&PromptInput { skills: &skills, ..input("", agents_md.as_ref()) });
+    let ContentPart::Text { text } = &messages[2].content[1] else { panic!("{messages:?}") };
+    assert!(
+        messages[2].content.len() == 3 && text.contains("- mend: How to mend. (file: /r/SKILL.md)"),
+        "{text}"
+    );
+}
+
+#[test]
 fn the_prompt_is_passed_on_unchanged() {
     let mut input = input("", None);
     input.prompt = " <environment_context>\n\ttext \n";
@@ -99,12 +118,23 @@ fn the_prompt_is_passed_on_unchanged() {
 
 #[test]
 fn the_base_instructions_name_every_tool_and_no_other_product() {
-    for tool in crate::agent::tools::definitions::codex() {
-        let (crate::llm::ToolDefinition::Function { name, .. }
-        | crate::llm::ToolDefinition::Custom { name, .. }) = tool;
-        assert!(BASE_INSTRUCTIONS.contains(&format!("`{name}`")), "{name}");
-    }
-    for word in ["Codex", "OpenAI", "GPT"] {
-        assert!(!BASE_INSTRUCTIONS.contains(word), "{word}");
+    let surfaces = [Surface::Codex, Surface::Generic];
+    for (surface, images) in surfaces.into_iter().flat_map(|surface| [(surface, false), (surface, true)]) {
+        let base = base_instructions(surface, images);
+        let permissions = PERMISSIONS.block(surface);
+        let others = surfaces.into_iter().filter(|other| *other != surface);
+        for tool in others.flat_map(|other| definitions::of(other, false)) {
+            let (ToolDefinition::Function { name, .. } | ToolDefinition::Custom { name, .. }) = tool;
+            assert!(!format!("{base}{permissions}").contains(&format!("`{name}`")), "{name}");
+        }
+        for tool in definitions::of(surface, images) {
+            let (ToolDefinition::Function { name, .. } | ToolDefinition::Custom { name, .. }) = tool;
+            assert!(base.contains(&format!("`{name}`")), "{name}");
+        }
+        assert_eq!(base.contains("`view_image`"), images);
+        assert!(!base.contains("\n\n\n") && !base.ends_with('\n'), "{base}");
+        for word in ["Codex", "OpenAI", "GPT"] {
+            assert!(!base.contains(word), "{word}");
+        }
     }
 }

@@ -31,6 +31,7 @@ fn thread(patch: Option<PatchIntent>) -> Thread {
         tools: "[]".into(),
         custom_as_function: vec![],
         prefix: vec![],
+        skills: vec![],
     })
     .unwrap();
     let call = FunctionCall { call_id: "c".into(), name: "exec_command".into(), arguments: "{}".into() };

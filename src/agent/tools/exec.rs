@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::path::resolve;
 use super::truncate::{Captured, OUTPUT_TOKENS};
+use crate::api::provider::Surface;
 
 /// Shortest and longest wait before a running command's output is handed over.
 const YIELD: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
@@ -36,10 +37,12 @@ pub struct ExecCommand {
     pub login: bool,
     /// Whether it runs on a terminal. Without one its standard input is closed from the start.
     pub tty: bool,
-    /// How long to wait for its end before the output so far is handed over: 250 ms to 30 s.
+    /// How long to wait for its end before the output so far is handed over: 250 ms to 30 s on the Codex surface.
     pub yield_time: Duration,
     /// Most tokens of output.
     pub max_output_tokens: usize,
+    /// The surface that the call is of.
+    pub surface: Surface,
 }
 
 /// Characters for a running command, or a look at its output.
@@ -49,10 +52,13 @@ pub struct WriteStdin {
     pub session_id: i32,
     /// The characters; empty to look only.
     pub chars: String,
-    /// How long to wait before the output is handed over: 250 ms to 30 s, for a look 5 s to 300 s.
+    /// How long to wait before the output is handed over: 250 ms to 30 s, for a look 5 s to 300 s on the Codex
+    /// surface.
     pub yield_time: Duration,
     /// Most tokens of output.
     pub max_output_tokens: usize,
+    /// The surface that the call is of.
+    pub surface: Surface,
 }
 
 /// What a command's environment says about its place.
@@ -139,6 +145,29 @@ pub enum ExecError {
     TooManySessions(usize),
 }
 
+impl ExecError {
+    /// The text in the words of a surface: what names a tool or an argument differs.
+    pub fn text(&self, surface: Surface) -> String {
+        match (surface, self) {
+            (Surface::Codex, _) | (Surface::Generic, Self::SandboxRestarted | Self::OutcomeUnknown) => {
+                self.to_string()
+            }
+            (Surface::Generic, Self::Spawn(why)) => format!("The command could not be started: {why}"),
+            (Surface::Generic, Self::UnknownSession(session)) => {
+                format!("There is no session {session}, or its end was told before.")
+            }
+            (Surface::Generic, Self::StdinClosed) => {
+                "The command reads no input. Run it again with terminal set to be able to write to it."
+                    .to_owned()
+            }
+            (Surface::Generic, Self::TooManySessions(limit)) => format!(
+                "{limit} commands are running, which is the limit. Stop one, or wait for one with shell_input, before \
+                 you start another."
+            ),
+        }
+    }
+}
+
 impl ExecCommand {
     /// Parses the arguments of a call.
     ///
@@ -160,6 +189,7 @@ impl ExecCommand {
             tty: arguments.tty,
             yield_time: Duration::from_millis(arguments.yield_time_ms).clamp(YIELD.0, YIELD.1),
             max_output_tokens: arguments.max_output_tokens.unwrap_or(OUTPUT_TOKENS),
+            surface: Surface::Codex,
         })
     }
 
@@ -195,6 +225,7 @@ impl WriteStdin {
             chars,
             yield_time: asked.clamp(shortest, longest),
             max_output_tokens: arguments.max_output_tokens.unwrap_or(OUTPUT_TOKENS),
+            surface: Surface::Codex,
         })
     }
 }

@@ -5,7 +5,10 @@
 
 pub mod apply_patch;
 pub mod definitions;
+pub mod edit;
 pub mod exec;
+mod generic;
+pub mod image;
 pub mod path;
 pub mod plan;
 pub mod truncate;
@@ -18,11 +21,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use apply_patch::{BARE_PATCH, Patch, ShellForm, shell_form};
+use apply_patch::{BARE_PATCH, ShellForm, shell_form};
+use edit::Edit;
 use exec::{ExecCommand, WriteStdin};
+use image::{VIEW_IMAGE, ViewImage};
 use plan::PlanUpdate;
 
-use crate::llm::CallKind;
+use crate::api::provider::Surface;
+use crate::llm::{CallKind, ContentPart};
 
 /// A call that can be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,13 +41,15 @@ pub enum ToolCall {
     ApplyPatch(ApplyPatch),
     /// Says what is done and what is to do.
     UpdatePlan(PlanUpdate),
+    /// Looks at a picture.
+    ViewImage(ViewImage),
 }
 
-/// A patch and where it came from.
+/// An edit of files, mostly a patch, and where it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApplyPatch {
-    /// The patch.
-    pub patch: Patch,
+    /// The edit.
+    pub edit: Edit,
     /// The directory from which its paths count, relative to the turn's; that one when absent.
     pub workdir: Option<String>,
     /// It came as a command for `exec_command`.
@@ -58,7 +66,7 @@ pub enum CallClass {
 }
 
 impl ToolCall {
-    /// Parses a call. The input of a tool for free text is also taken from a function of one string `input`,
+    /// Parses a call, of whichever surface. The input of a tool for free text is also taken from a function of one string `input`,
     /// the form in which it is offered to models that take no free text.
     ///
     /// # Errors
@@ -68,6 +76,7 @@ impl ToolCall {
             (CallKind::Function, "exec_command") => Self::command(ExecCommand::parse(arguments)?),
             (CallKind::Function, "write_stdin") => WriteStdin::parse(arguments).map(Self::WriteStdin),
             (CallKind::Function, "update_plan") => parse_arguments(arguments).map(Self::UpdatePlan),
+            (CallKind::Function, VIEW_IMAGE) => parse_arguments(arguments).map(Self::ViewImage),
             (CallKind::Function, "apply_patch") => {
                 let ApplyPatchArguments { input } = parse_arguments(arguments)?;
                 ApplyPatch::parse(&input, None, false).map(Self::ApplyPatch)
@@ -75,7 +84,9 @@ impl ToolCall {
             (CallKind::Custom, "apply_patch") => {
                 ApplyPatch::parse(arguments, None, false).map(Self::ApplyPatch)
             }
-            (CallKind::Function, _) => Err(format!("unsupported call: {name}")),
+            (CallKind::Function, _) => {
+                generic::parse(name, arguments).unwrap_or_else(|| Err(unsupported(name)))
+            }
             (CallKind::Custom, _) => Err(format!("unsupported custom tool call: {name}")),
         }
     }
@@ -83,8 +94,17 @@ impl ToolCall {
     /// Which calls may run beside this one.
     pub fn class(&self) -> CallClass {
         match self {
-            Self::ExecCommand(_) | Self::WriteStdin(_) => CallClass::Shared,
+            Self::ExecCommand(_) | Self::WriteStdin(_) | Self::ViewImage(_) => CallClass::Shared,
             Self::ApplyPatch(_) | Self::UpdatePlan(_) => CallClass::Exclusive,
+        }
+    }
+
+    /// The surface in whose words its errors are told.
+    pub fn surface(&self) -> Surface {
+        match self {
+            Self::ExecCommand(command) => command.surface,
+            Self::WriteStdin(write) => write.surface,
+            Self::ApplyPatch(_) | Self::UpdatePlan(_) | Self::ViewImage(_) => Surface::Codex,
         }
     }
 
@@ -111,8 +131,8 @@ impl ApplyPatch {
         path::resolve(turn_cwd, self.workdir.as_deref().unwrap_or_default())
     }
 
-    /// The output for the model of a patch that was carried out, or failed to be: `text` is that of
-    /// [`apply_patch::Summary::success`] or [`apply_patch::failure`].
+    /// The output for the model of an edit that was carried out, or failed to be: `text` is that of
+    /// [`edit::Success::text`] or [`Edit::failure`].
     pub fn output(&self, text: &str, wall: Duration) -> String {
         if self.from_command {
             format!("Wall time: {:.4} seconds\nOutput:\n{text}", wall.as_secs_f64())
@@ -123,10 +143,21 @@ impl ApplyPatch {
 
     fn parse(text: &str, workdir: Option<String>, from_command: bool) -> Result<Self, String> {
         match apply_patch::parse(text) {
-            Ok(patch) => Ok(Self { patch, workdir, from_command }),
+            Ok(patch) => Ok(Self { edit: Edit::Patch(patch), workdir, from_command }),
             Err(error) => Err(format!("apply_patch verification failed: {error}")),
         }
     }
+}
+
+/// What the model reads that calls a function which it was not offered.
+pub fn unsupported(name: &str) -> String {
+    format!("unsupported call: {name}")
+}
+
+/// What the output of a call is made of: its text, or the picture whose `data:` URL stands in the text's place.
+pub fn output_parts(name: &str, succeeded: bool, output: String) -> Vec<ContentPart> {
+    let is_picture = succeeded && name == VIEW_IMAGE;
+    vec![if is_picture { ContentPart::Image { url: output } } else { ContentPart::Text { text: output } }]
 }
 
 #[derive(Deserialize)]

@@ -8,6 +8,8 @@ use super::truncate::Captured;
 use super::*;
 use crate::llm::ToolDefinition;
 
+mod surfaces;
+
 const PATCH: &str = "*** Begin Patch\n*** Add File: x\n+x\n*** End Patch";
 
 fn call(name: &str, arguments: &str) -> Result<ToolCall, String> {
@@ -126,6 +128,7 @@ fn a_command_and_its_defaults() {
             tty: false,
             yield_time: Duration::from_secs(10),
             max_output_tokens: 10_000,
+            surface: Surface::Codex,
         }
     );
     let nulls = json!({"cmd": "ls", "workdir": null, "shell": null, "login": null, "max_output_tokens": null,
@@ -345,25 +348,37 @@ fn classes() {
     let class = |call: Result<ToolCall, String>| call.expect("a call").class();
     assert_eq!(class(call("exec_command", r#"{"cmd":""}"#)), CallClass::Shared);
     assert_eq!(class(call("write_stdin", r#"{"session_id":1}"#)), CallClass::Shared);
+    assert_eq!(class(call("view_image", r#"{"path":"a"}"#)), CallClass::Shared);
     assert_eq!(class(call("update_plan", r#"{"plan":[]}"#)), CallClass::Exclusive);
     assert_eq!(class(ToolCall::parse(CallKind::Custom, "apply_patch", PATCH)), CallClass::Exclusive);
 }
 
 #[test]
 fn definitions_are_sorted_and_closed() {
-    let definitions = definitions::codex();
+    let definitions = definitions::of(Surface::Codex, true);
     let names: Vec<&str> = definitions
         .iter()
         .map(|(ToolDefinition::Function { name, .. } | ToolDefinition::Custom { name, .. })| name.as_str())
         .collect();
-    assert_eq!(names, ["apply_patch", "exec_command", "update_plan", "write_stdin"]);
+    assert_eq!(names, ["apply_patch", "exec_command", "update_plan", "view_image", "write_stdin"]);
     assert!(definitions.iter().any(|tool| matches!(tool, ToolDefinition::Custom { .. })));
     for definition in &definitions {
         if let ToolDefinition::Function { parameters, .. } = definition {
             closed_and_sorted(parameters);
         }
     }
-    assert_eq!(definitions, definitions::codex());
+    let without = definitions::of(Surface::Codex, false);
+    assert_eq!(without, [&definitions[..3], &definitions[4..]].concat());
+
+    let generic = definitions::of(Surface::Generic, true);
+    let functions = generic.iter().map(|tool| match tool {
+        ToolDefinition::Function { name, parameters, .. } => (name.as_str(), parameters),
+        ToolDefinition::Custom { name, .. } => panic!("free text needs training: {name}"),
+    });
+    let (names, schemas): (Vec<_>, Vec<_>) = functions.unzip();
+    assert_eq!(names, ["plan", "shell", "shell_input", "str_replace", "view_image", "write_file"]);
+    schemas.into_iter().for_each(closed_and_sorted);
+    assert_eq!(definitions::of(Surface::Generic, false), [&generic[..4], &generic[5..]].concat());
 }
 
 fn closed_and_sorted(schema: &Value) {
@@ -382,7 +397,8 @@ fn closed_and_sorted(schema: &Value) {
 
 #[test]
 fn every_declared_argument_is_understood() {
-    for definition in definitions::codex() {
+    for definition in [Surface::Codex, Surface::Generic].into_iter().flat_map(|of| definitions::of(of, true))
+    {
         let ToolDefinition::Function { name, parameters, .. } = definition else { continue };
         let sample = |schema: &Value| match schema["type"].as_str() {
             Some("string") => json!("x"),
@@ -400,14 +416,14 @@ fn every_declared_argument_is_understood() {
 proptest! {
     #[test]
     fn no_call_makes_the_parser_panic(
-        name in "(exec_command|write_stdin|update_plan|apply_patch|[a-z_]{0,9})",
+        name in "(shell|str_replace|write_file|exec_command|write_stdin|update_plan|apply_patch|view_image|[a-z_]{0,9})",
         arguments in "\\PC{0,40}",
         custom in any::<bool>(),
     ) {
         let kind = if custom { CallKind::Custom } else { CallKind::Function };
         if let Ok(ToolCall::ApplyPatch(call)) = ToolCall::parse(kind, &name, &arguments) {
             let place = Place { root: "/workspace/main", cwd: "/workspace/main" };
-            let _ = call.patch.paths_to_read(place);
+            let _ = call.edit.paths_to_read(place);
         }
     }
 }

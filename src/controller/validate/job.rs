@@ -51,7 +51,7 @@ fn job_environment(spec: &AgentEnvironmentSpec) -> JobEnvironment {
 }
 
 fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> JobModel {
-    let Model { name, capabilities, prices } = model;
+    let Model { name, capabilities, prices, surface } = model;
     JobModel {
         provider_name: task.spec.model.provider_name.clone(),
         name,
@@ -65,6 +65,7 @@ fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> Jo
         reasoning_effort: task.spec.model.reasoning_effort,
         capabilities,
         prices,
+        surface,
     }
 }
 

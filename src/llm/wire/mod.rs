@@ -58,6 +58,7 @@ impl From<&provider::Capabilities> for Capabilities {
             encrypted_reasoning,
             reasoning_replay,
             prompt_cache_key,
+            image_input,
         } = *declared;
         Self {
             custom_tools,
@@ -68,8 +69,7 @@ impl From<&provider::Capabilities> for Capabilities {
             encrypted_reasoning,
             reasoning_replay,
             prompt_cache_key,
-            // No tool shows the model an image yet.
-            image_input: false,
+            image_input,
         }
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn start_error(error: SandboxError) -> ExecError {
 
 /// A command that has no result.
 pub(super) fn failed(run: &RunCall, command: &ExecCommand, error: &ExecError) -> Done {
-    let details = ItemDetails::command(&command.cmd, &error.to_string(), None, ItemStatus::Failed);
+    let details = ItemDetails::command(&command.cmd, &error.text(command.surface), None, ItemStatus::Failed);
     let event = Event::ItemCompleted { item: ThreadEventItem::new(run.ordinal, details) };
     Done { event: Some(event), ..refused(run, error, None) }
 }
@@ -48,7 +48,8 @@ pub(super) fn refused(run: &RunCall, error: &ExecError, closed: Option<i32>) -> 
         | ExecError::TooManySessions(_) => CallOutcome::Error,
     };
     let session = closed.map(|session| SessionChange::Closed { session });
-    let result = CallResult { ordinal: run.ordinal, outcome, output: error.to_string(), exit: None, session };
+    let output = error.text(run.call.surface());
+    let result = CallResult { ordinal: run.ordinal, outcome, output, exit: None, session };
     Done::ended(result, None)
 }
 

@@ -41,7 +41,9 @@ impl Outside {
                 Effect::StopModel => self.asking = false,
                 Effect::RunCall(run) => self.running.push(run.ordinal),
                 Effect::ComputePatch { ordinal, .. } => self.computing.push(ordinal),
-                Effect::ApplyPatch { ordinal, .. } => self.running.push(ordinal),
+                Effect::ApplyPatch { ordinal, .. } | Effect::ViewImage { ordinal, .. } => {
+                    self.running.push(ordinal);
+                }
                 Effect::StopCalls => {
                     self.running.clear();
                     self.computing.clear();
@@ -204,10 +206,10 @@ fn check_prompts(world: &World) {
     let mut said = Vec::new();
     for entry in &world.journal {
         match &entry.record {
-            Record::InputAccepted(input)
-                if input.kind == InputKind::Prompt && !accepted.contains(&input.uid) =>
-            {
-                accepted.push(input.uid.clone());
+            Record::InputAccepted(input) if input.kind == InputKind::Prompt => {
+                if !accepted.contains(&input.uid) {
+                    accepted.push(input.uid.clone());
+                }
             }
             Record::TurnStarted(started) => said.push(started.input_uid.clone()),
             Record::TurnSteered(steered) => said.push(steered.input_uid.clone()),

@@ -1,6 +1,7 @@
 //! The machine by scripts: what it is told, and everything that it wants done.
 
 mod crashes;
+mod images;
 mod interleavings;
 mod limits;
 mod outages;

@@ -196,6 +196,7 @@ pub(super) fn prepared() -> Signal {
         tools: "[]".into(),
         custom_as_function: vec![],
         prefix,
+        skills: vec![],
     };
     let prompt = message(0, InputKind::Prompt, "do it");
     Signal::Prepared(Box::new(Prepared { opened, prompt, boot: boot(1) }))
@@ -286,6 +287,7 @@ fn shown(effect: &Effect) -> String {
         Effect::RunCall(run) => format!("run {} as op {}", run.ordinal, run.op),
         Effect::ComputePatch { ordinal, .. } => format!("compute patch {ordinal}"),
         Effect::ApplyPatch { ordinal, op } => format!("apply patch {ordinal} as op {op}"),
+        Effect::ViewImage { ordinal, .. } => format!("view image {ordinal}"),
         Effect::StopCalls => "stop calls".into(),
         Effect::Acknowledge(ops) => format!("acknowledge {ops:?}"),
         Effect::ShowPatch => "show patch".into(),
@@ -300,9 +302,6 @@ fn recorded(record: &Record) -> String {
         Record::ItemAppended(item) => match &item.item.item {
             Item::FunctionCallOutput(output) | Item::CustomCallOutput(output) => {
                 format!(" {} output of {}: {}", item.ordinal, output.call_id, item.item.wire.as_bytes().len())
-            }
-            Item::Message(message) if message.role == Role::User => {
-                format!(" {} said: {:?}", item.ordinal, message.text())
             }
             _ => format!(" {}", item.ordinal),
         },

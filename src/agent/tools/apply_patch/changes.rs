@@ -172,7 +172,8 @@ impl Patch {
 }
 
 impl Place<'_> {
-    fn relative(&self, path: &str) -> Result<String, Rejection> {
+    /// A path as it is relative to the root.
+    pub(in crate::agent::tools) fn relative(&self, path: &str) -> Result<String, Rejection> {
         let absolute = resolve(self.cwd, path);
         let relative = beneath(self.root, &absolute).ok_or(Rejection::Outside)?;
         let protected = relative.split('/').next().is_some_and(|first| PROTECTED.contains(&first));
@@ -339,7 +340,8 @@ impl Tree<'_> {
 }
 
 impl FileImage {
-    fn of(content: &[u8], executable: Option<bool>) -> Self {
+    /// The image of a file with this content.
+    pub(in crate::agent::tools) fn of(content: &[u8], executable: Option<bool>) -> Self {
         Self::File { sha256: Sha256::digest(content).into(), executable }
     }
 }
