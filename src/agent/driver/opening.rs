@@ -14,8 +14,7 @@ use crate::agent::agents_md::{self, AgentsMd, BUDGET, Found};
 use crate::agent::journal::record::ThreadOpened;
 use crate::agent::prompt::{self, EnvironmentContext, Permissions, PromptInput};
 use crate::agent::tools::definitions;
-use crate::api::attempt::{JobModel, Outcome};
-use crate::api::provider::ModelApi;
+use crate::api::attempt::Outcome;
 use crate::api::task::ReasoningEffort;
 use crate::llm::{Capabilities, Wire};
 use crate::sandbox::Sandbox;
@@ -37,7 +36,7 @@ impl<C: Cluster> Preparation<C> {
         prompt: &str,
     ) -> Result<ThreadOpened, Outcome> {
         let Assignment { job, attempt, attempt_uid, task_uid, .. } = &self.assignment;
-        let (wire, capabilities) = (wire(&job.model), capabilities(&job.model));
+        let (wire, capabilities) = (Wire::from(job.model.api), Capabilities::from(&job.model.capabilities));
         let tools = wire.tools(&definitions::codex(), &capabilities);
         let cwd = self.layout.worktree().to_string_lossy().into_owned();
         let agents_md = self.agents_md(workspace, &cwd);
@@ -106,27 +105,6 @@ pub(super) async fn shell(sandbox: &Sandbox) -> Result<String, Outcome> {
     let states = sandbox.fs_state("/", &paths).await.map_err(lost)?;
     let found = states.into_iter().find(|path| matches!(path.state, FileState::File { .. }));
     Ok(found.map_or_else(|| "/bin/sh".to_owned(), |path| format!("/{}", path.path)))
-}
-
-fn wire(model: &JobModel) -> Wire {
-    match model.api {
-        ModelApi::Responses => Wire::Responses,
-    }
-}
-
-fn capabilities(model: &JobModel) -> Capabilities {
-    let can = &model.capabilities;
-    Capabilities {
-        custom_tools: can.custom_tools,
-        parallel_tool_calls: can.parallel_tool_calls,
-        developer_role: can.developer_role,
-        encrypted_reasoning: can.encrypted_reasoning,
-        reasoning_replay: can.reasoning_replay,
-        reasoning: can.reasoning,
-        reasoning_summary: can.reasoning_summary,
-        prompt_cache_key: can.prompt_cache_key,
-        image_input: false,
-    }
 }
 
 fn effort(effort: Option<ReasoningEffort>) -> Option<String> {

@@ -268,7 +268,8 @@ pub(super) fn written(thread: &Thread, call: &OpenCall) -> Option<Written> {
 fn output_item(thread: &Thread, call: &OpenCall) -> Option<ThreadItem> {
     let ended = call.ended.as_ref()?;
     let Written { kind, call_id, .. } = written(thread, call)?;
-    let output = CallOutput::text(call_id, ended.output.clone());
+    let mut output = CallOutput::text(call_id, ended.output.clone());
+    output.failed = ended.outcome != CallOutcome::Ok;
     let (wire, capabilities) = (thread.opened.wire, &thread.opened.capabilities);
     Some(wire.call_output(kind, output, capabilities))
 }
