@@ -125,6 +125,8 @@ impl Thread {
             }
             Record::ItemAppended(appended) => self.append(appended.item.clone())?,
             Record::ModelIntent(intent) => {
+                // What is sent now is never changed again.
+                self.history.seal();
                 self.request = Some(intent.clone());
                 self.step_calls = 0;
                 self.steered = false;

@@ -31,7 +31,7 @@ pub struct ModelProviderSpec {
     pub api: ModelApi,
 
     /// Address of the API up to, and without, its last part: https://api.example.com/v1 when requests go to
-    /// https://api.example.com/v1/responses.
+    /// https://api.example.com/v1/responses, /v1/chat/completions or /v1/messages.
     #[schemars(length(max = 2048))]
     #[serde(rename = "baseURL")]
     #[x_kube(validation = Rule::new("self.matches('^https?://[^/@?# ]+(/[^? #]*)?$')").message("baseURL must be https:// or http:// without user info, query or fragment, for example https://api.example.com/v1"))]
@@ -68,6 +68,10 @@ pub struct ModelProviderSpec {
 pub enum ModelApi {
     /// The Responses API: POST <baseURL>/responses.
     Responses,
+    /// The Chat Completions API: POST <baseURL>/chat/completions.
+    Chat,
+    /// The Messages API: POST <baseURL>/messages, the key in the header x-api-key.
+    Messages,
 }
 
 /// A header.
@@ -119,16 +123,12 @@ pub struct Model {
     /// What the endpoint can do with it.
     #[serde(default)]
     pub capabilities: Capabilities,
-<<<<<<< ours
     /// What a million tokens cost. Tasks on a model without prices can have no limits.cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prices: Option<Prices>,
-    /// Which tools the model is offered.
-=======
     /// Which tools the model is offered. Codex: exec_command, write_stdin, apply_patch and update_plan, in the
     /// formats of Codex. Generic: shell, shell_input, str_replace, write_file and plan, for models that were not
     /// trained on those.
->>>>>>> theirs
     #[serde(default)]
     pub surface: Surface,
 }
@@ -144,37 +144,85 @@ pub enum Surface {
 }
 
 /// What an endpoint can do. A parameter whose capability is not set is never sent, because servers refuse
-/// parameters they do not know.
+/// parameters they do not know. A capability that names an API is only looked at under that one.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Capabilities {
-    /// Tools with free-form input. Unset: apply_patch is offered as a function.
+    /// Tools with free-form input (Responses, Chat). Unset: apply_patch is offered as a function.
     #[serde(default)]
     pub custom_tools: bool,
-    /// Several tool calls in one answer (the parameter parallel_tool_calls).
+    /// Several tool calls in one answer (the parameter parallel_tool_calls of Responses and Chat; Messages
+    /// needs none).
     #[serde(default)]
     pub parallel_tool_calls: bool,
-    /// Messages of the role developer. Unset: they are sent with the role system.
+    /// Messages of the role developer (Responses, Chat). Unset: they are sent with the role system.
     #[serde(default)]
     pub developer_role: bool,
-    /// The parameter reasoning.
+    /// The parameter that says how hard to think: reasoning (Responses), reasoning_effort (Chat). For Messages
+    /// see thinking.
     #[serde(default)]
     pub reasoning: bool,
-    /// Summaries of the reasoning on request (reasoning.summary).
+    /// Summaries of the reasoning on request (Responses: reasoning.summary).
     #[serde(default)]
     pub reasoning_summary: bool,
-    /// Reasoning that comes back encrypted and is sent again with the next request.
+    /// Reasoning that comes back encrypted and is sent again with the next request (Responses).
     #[serde(default)]
     pub encrypted_reasoning: bool,
-    /// Reasoning that is not encrypted is taken back with the next request.
+    /// Reasoning that is not encrypted is taken back with the next request (Responses).
     #[serde(default)]
     pub reasoning_replay: bool,
-    /// The parameter prompt_cache_key.
+    /// The parameter prompt_cache_key (Responses, Chat).
     #[serde(default)]
     pub prompt_cache_key: bool,
     /// Images in messages and in the outputs of tools. Unset: the tool view_image is not offered.
     #[serde(default)]
     pub image_input: bool,
+    /// Chat: the member of the model's messages in which its reasoning is sent again. Unset: it is left out,
+    /// as most servers ignore it and some refuse it. Some need it: with reasoning_content every message of the
+    /// model carries it, empty when there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_field: Option<ReasoningField>,
+    /// Chat: the parameter stream_options.include_usage. Unset: tokens are estimated when the server does not
+    /// count them unasked.
+    #[serde(default)]
+    pub stream_usage: bool,
+    /// Chat, Messages: user and assistant messages must alternate, as some chat templates demand ("roles must
+    /// alternate"). Neighbours are merged before they are sent; between messages that were sent, a fixed one
+    /// of the other role is put.
+    #[serde(default)]
+    pub strict_alternation: bool,
+    /// Messages: the most tokens of one answer, reasoning among them (max_tokens). Unset: 8192, which every
+    /// current model takes.
+    #[schemars(range(min = 1024, max = 1_000_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<i32>,
+    /// Messages: how thinking is switched on. Unset: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<Thinking>,
+    /// Messages: prompt caching (cache_control). Without it every request is paid in full.
+    #[serde(default)]
+    pub cache_markers: bool,
+}
+
+/// The member of a message in which reasoning is sent again.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum ReasoningField {
+    /// The member reasoning_content.
+    #[serde(rename = "reasoning_content")]
+    ReasoningContent,
+    /// The member reasoning.
+    #[serde(rename = "reasoning")]
+    Reasoning,
+}
+
+/// How thinking is switched on.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Thinking {
+    /// The model decides when; the task's model.reasoningEffort is sent as output_config.effort.
+    Adaptive,
+    /// With a budget of tokens by the task's model.reasoningEffort: 1024 for Minimal, 4096 for Low, 16384 for
+    /// Medium, 32768 for High, less where maxOutputTokens leaves less. Without an effort there is no thinking.
+    Budget,
 }
 
 fn default_request_max() -> i32 {

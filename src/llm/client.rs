@@ -9,24 +9,22 @@ use bytes::Bytes;
 use futures::{Stream, stream};
 use reqwest::{
     Response,
-    header::{
-        ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
-    },
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER},
     redirect,
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
+use self::headers::{credential, headers, settings};
 use super::{
-    error::{
-        Fatal, FatalKind, Misconfiguration, Misconfigured, ModelError, RetryCause, RetryLayer, Retryable,
-    },
+    error::{Fatal, FatalKind, ModelError, RetryCause, RetryLayer, Retryable},
     event::StreamEvent,
     failure::{Asked, HttpAnswer},
     fold::{Fold, Progress},
     request::PreparedRequest,
     sse::SseParser,
+    wire::Wire,
 };
 
 /// A connection that takes longer will not come.
@@ -35,6 +33,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that one response may take. Events that keep coming without an end would otherwise hold
 /// a task for ever.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30 * 60);
+
+mod headers;
+
+/// The version of the Messages API that is spoken; there is no later one.
+const MESSAGES_VERSION: &str = "2023-06-01";
 
 /// How much of an error's body is read: many times what any provider writes.
 const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
@@ -108,10 +111,10 @@ impl ModelClient {
         stream::unfold(state, |state| state.next())
     }
 
-    fn url(&self, path: &str) -> Url {
+    fn url(&self, path: &[&str]) -> Url {
         let mut url = self.base_url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push(path);
+            segments.pop_if_empty().extend(path);
         }
         url
     }
@@ -169,7 +172,7 @@ impl Unsent {
     async fn send(self) -> Result<Box<Open>, ModelError> {
         let Self { client, request, key } = self;
         let url = client.url(request.wire.path());
-        let asked = Asked { url: shown(&url), model: request.model.clone() };
+        let asked = Asked { wire: request.wire, url: shown(&url), model: request.model.clone() };
         let now = Instant::now();
         let limits = Limits {
             idle_timeout: client.idle_timeout,
@@ -186,8 +189,14 @@ impl Unsent {
         for name in ["session-id", "thread-id", "x-client-request-id"] {
             sent = sent.header(name, &request.thread_id);
         }
+        if request.wire == Wire::Messages {
+            sent = sent.header("anthropic-version", MESSAGES_VERSION);
+        }
         if let Some(key) = key {
-            sent = sent.header(AUTHORIZATION, bearer(&key)?);
+            sent = match request.wire {
+                Wire::Responses | Wire::Chat => sent.header(AUTHORIZATION, credential("Bearer ", &key)?),
+                Wire::Messages => sent.header("x-api-key", credential("", &key)?),
+            };
         }
         let response = match timeout_at(limits.next(), sent.send()).await {
             Err(_) => return Err(limits.expired(&asked)),
@@ -200,7 +209,7 @@ impl Unsent {
         Ok(Box::new(Open {
             response,
             parser: SseParser::default(),
-            fold: Fold::new(asked, request.custom_as_function, body_bytes),
+            fold: Fold::new(asked, request.custom_as_function, body_bytes).after_calls(request.has_calls),
             ready: VecDeque::new(),
             finished: false,
             limits,
@@ -225,7 +234,7 @@ impl Open {
     async fn read(&mut self) {
         let chunk = match timeout_at(self.limits.next(), self.response.chunk()).await {
             Err(_) => return self.fail(self.limits.expired(self.fold.asked())),
-            Ok(Err(error)) => return self.fail(self.fold.broken(&causes(&error))),
+            Ok(Err(error)) => return self.ended(&causes(&error)),
             Ok(Ok(None)) => return self.end(),
             Ok(Ok(Some(chunk))) => chunk,
         };
@@ -253,7 +262,17 @@ impl Open {
             self.fold(&data);
         }
         if !self.finished {
-            self.fail(self.fold.broken("the connection was closed"));
+            self.ended("the connection was closed");
+        }
+    }
+
+    fn ended(&mut self, reason: &str) {
+        let mut events = Vec::new();
+        let ended = self.fold.ended(reason, &mut events);
+        self.ready.extend(events.into_iter().map(Ok));
+        self.finished = true;
+        if let Err(error) = ended {
+            self.fail(error);
         }
     }
 
@@ -343,34 +362,6 @@ fn unsent(asked: &Asked, error: &reqwest::Error) -> ModelError {
     })
 }
 
-fn headers(pairs: &[(String, String)]) -> Result<HeaderMap, ModelError> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in pairs {
-        let (Ok(key), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value))
-        else {
-            return Err(settings(format!("The ModelProvider's header {name:?} is no valid HTTP header.")));
-        };
-        headers.append(key, value);
-    }
-    Ok(headers)
-}
-
-/// Secrets made with a text editor end in a newline, which is never part of a key.
-fn bearer(key: &SecretString) -> Result<HeaderValue, ModelError> {
-    let mut value =
-        HeaderValue::from_str(&format!("Bearer {}", key.expose_secret().trim())).map_err(|_| {
-            ModelError::Misconfigured(Misconfigured {
-                kind: Misconfiguration::Credential,
-                message:
-                    "The API key holds characters that no HTTP header can: put the bare key under the key \
-                          `apiKey` of the Secret that the ModelProvider names in credentialsSecretName."
-                        .to_owned(),
-            })
-        })?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
 /// The address for messages, without the parts that may hold a secret.
 fn shown(url: &Url) -> String {
     let mut url = url.clone();
@@ -393,10 +384,6 @@ fn causes(error: &reqwest::Error) -> String {
         cause = error.source();
     }
     if text.is_empty() { "no details".to_owned() } else { text }
-}
-
-fn settings(message: String) -> ModelError {
-    ModelError::Misconfigured(Misconfigured { kind: Misconfiguration::Settings, message })
 }
 
 #[cfg(test)]

@@ -7,9 +7,15 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::error::{
-    Fatal, FatalKind, Misconfiguration, Misconfigured, ModelError, RetryCause, RetryLayer, Retryable,
+use self::meaning::Meaning;
+use super::{
+    error::{
+        Fatal, FatalKind, Misconfiguration, Misconfigured, ModelError, RetryCause, RetryLayer, Retryable,
+    },
+    wire::Wire,
 };
+
+mod meaning;
 
 /// How much of a provider's own words goes into a message: enough for every error text seen, little
 /// enough for a condition in a resource's status.
@@ -18,6 +24,8 @@ const MAX_QUOTE_CHARS: usize = 500;
 /// What was asked, for the messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
+    /// The API.
+    pub wire: Wire,
     /// The address that requests go to.
     pub url: String,
     /// The model's name.
@@ -81,14 +89,14 @@ impl Asked {
     pub fn http_answer(&self, answer: &HttpAnswer<'_>) -> ModelError {
         let error = ProviderError::from_body(answer.body);
         let said = said(answer, error.as_ref());
-        let code = error.as_ref().and_then(|error| error.code.as_deref());
         let words = error.as_ref().map_or("", |error| error.message.as_str());
         let server_delay = retry_after(answer).or_else(|| delay_in_words(words));
+        let known = error.as_ref().and_then(|error| self.meaning(error));
         match answer.status {
-            200..=299 if error.is_some() => {
-                self.reported(&error.unwrap_or_default(), RetryCause::ResponseFailed)
-            }
-            200..=299 => self.wrong_api(&format!("the answer is {}, not a stream of events", media(answer))),
+            200..=299 => match error {
+                Some(error) => self.reported(&error, RetryCause::ResponseFailed),
+                None => self.wrong_api(&format!("the answer is {}, not a stream of events", media(answer))),
+            },
             300..=399 => misconfigured(
                 Misconfiguration::Settings,
                 format!(
@@ -98,49 +106,61 @@ impl Asked {
                     answer.location.unwrap_or("nowhere"),
                 ),
             ),
-            401 => self.unauthorized(401, &said),
-            403 => self.unauthorized(403, &said),
-            404 | 400
-                if code == Some("model_not_found") || answer.status == 404 && self.names_model(words) =>
-            {
-                self.unknown_model(&said)
-            }
-            404 | 405 => self.wrong_api(&said),
-            429 | 503 => match self.by_code(code, words) {
-                Some(known) => known,
-                None if answer.status == 429 => retryable(
-                    RetryLayer::Stream,
-                    RetryCause::RateLimited,
-                    server_delay,
-                    format!("{} limits the rate of requests ({said}).", self.url),
-                ),
-                None => self.server(answer.status, server_delay, &said),
-            },
-            529 => self.overloaded(&said),
-            500..=599 => self.server(answer.status, server_delay, &said),
-            _ if is_html(answer) => self.wrong_api(&said),
-            _ => match self.by_code(code, words) {
-                Some(known) => known,
-                None => {
-                    fatal(FatalKind::InvalidRequest, format!("{} refuses the request ({said}).", self.url))
+            401 | 403 => self.means(Meaning::Unauthorized(answer.status), None, &said),
+            402 => self.means(Meaning::Quota, None, &said),
+            404 | 405 => match known {
+                Some(known @ (Meaning::UnknownModel | Meaning::Setting(_))) => self.means(known, None, &said),
+                _ if answer.status == 404 && self.names_model(words) => {
+                    self.means(Meaning::UnknownModel, None, &said)
                 }
+                _ => self.wrong_api(&said),
             },
+            429 => match known {
+                Some(known @ (Meaning::Quota | Meaning::Overloaded)) => {
+                    self.means(known, server_delay, &said)
+                }
+                _ => self.means(Meaning::RateLimited, server_delay, &said),
+            },
+            529 => self.means(Meaning::Overloaded, server_delay, &said),
+            // What the words say counts more than a status that some servers give to every error.
+            500..=599 => match known {
+                Some(known @ (Meaning::Overloaded | Meaning::ContextWindow | Meaning::Setting(_))) => {
+                    self.means(known, server_delay, &said)
+                }
+                _ => self.server(answer.status, server_delay, &said),
+            },
+            _ if is_html(answer) => self.wrong_api(&said),
+            _ => self.means(known.unwrap_or(Meaning::InvalidRequest), server_delay, &said),
         }
     }
 
     /// What an error object means that came in a stream or with status 200. `unknown` is the cause for
     /// a code that is not known to be final: it may pass.
     pub fn reported(&self, error: &ProviderError, unknown: RetryCause) -> ModelError {
-        let code = error.code.as_deref();
-        self.by_code(code, &error.message).unwrap_or_else(|| {
-            let said = quote(&format!("{}: {}", code.unwrap_or("no code"), error.message));
-            retryable(
-                RetryLayer::Stream,
-                unknown,
-                delay_in_words(&error.message),
-                format!("{} reported a failure ({said}).", self.url),
-            )
-        })
+        let delay = delay_in_words(&error.message);
+        match self.meaning(error) {
+            Some(Meaning::Passing) | None => {
+                let code = error.code.as_deref().unwrap_or("no code");
+                let said = quote(&format!("{code}: {}", error.message));
+                retryable(
+                    RetryLayer::Stream,
+                    unknown,
+                    delay,
+                    format!("{} reported a failure ({said}).", self.url),
+                )
+            }
+            Some(known) => self.means(known, delay, &quote(&error.message)),
+        }
+    }
+
+    /// The stream broke in the way given.
+    pub fn broken(&self, how: &str) -> ModelError {
+        retryable(
+            RetryLayer::Stream,
+            RetryCause::StreamBroken,
+            None,
+            format!("The stream from {} {how}.", self.url),
+        )
     }
 
     /// The endpoint speaks something else.
@@ -148,77 +168,86 @@ impl Asked {
         misconfigured(
             Misconfiguration::WrongApi,
             format!(
-                "{} does not speak the Responses API ({what}). Check the ModelProvider's baseURL (it usually ends \
+                "{} does not speak the {} API ({what}). Check the ModelProvider's baseURL (it usually ends \
                  in /v1) and its api.",
-                self.url
+                self.url,
+                self.wire.name()
             ),
         )
     }
 
-    fn by_code(&self, code: Option<&str>, words: &str) -> Option<ModelError> {
-        let words = quote(words);
-        let error = match code? {
-            "context_length_exceeded" => fatal(
+    fn meaning(&self, error: &ProviderError) -> Option<Meaning> {
+        let by_code = error.code.as_deref().and_then(|code| meaning::of_code(self.wire, code));
+        match by_code {
+            // The codes for a bad request and for any fault say less than the words.
+            None | Some(Meaning::InvalidRequest | Meaning::Passing) => {
+                meaning::of_words(self.wire, &error.message).or(by_code)
+            }
+            Some(known) => Some(known),
+        }
+    }
+
+    fn means(&self, meaning: Meaning, delay: Option<Duration>, said: &str) -> ModelError {
+        let (url, model) = (&self.url, &self.model);
+        match meaning {
+            Meaning::ContextWindow => fatal(
                 FatalKind::ContextWindowExceeded,
-                format!("The thread no longer fits the context window of {} ({words}).", self.model),
+                format!("The thread no longer fits the context window of {model} ({said})."),
             ),
-            "insufficient_quota" | "usage_not_included" => fatal(
+            Meaning::Quota => fatal(
                 FatalKind::Quota,
                 format!(
-                    "The account behind the API key has no quota for {} ({words}). Raise its limit or use another key.",
-                    self.model
+                    "The account behind the API key has no quota for {model} ({said}). Raise its limit or use another key."
                 ),
             ),
-            "server_is_overloaded" | "slow_down" => self.overloaded(&words),
-            "invalid_prompt" => {
-                fatal(FatalKind::InvalidPrompt, format!("{} refuses the prompt ({words}).", self.url))
-            }
-            "cyber_policy" => {
-                fatal(FatalKind::Refused, format!("A policy of {} forbids the request ({words}).", self.url))
-            }
-            "rate_limit_exceeded" => retryable(
+            Meaning::Overloaded => retryable(
+                RetryLayer::Stream,
+                RetryCause::Overloaded,
+                delay,
+                format!("{url} has no capacity for {model} now ({said})."),
+            ),
+            Meaning::RateLimited => retryable(
                 RetryLayer::Stream,
                 RetryCause::RateLimited,
-                delay_in_words(&words),
-                format!("{} limits the rate of requests ({words}).", self.url),
+                delay,
+                format!("{url} limits the rate of requests ({said})."),
             ),
-            "model_not_found" => self.unknown_model(&words),
-            _ => return None,
-        };
-        Some(error)
-    }
-
-    fn unauthorized(&self, status: u16, said: &str) -> ModelError {
-        retryable(
-            RetryLayer::Stream,
-            RetryCause::Unauthorized { status },
-            None,
-            format!(
-                "{} refuses the API key ({said}). Put a valid one, with the right to use {}, under the key `apiKey` of \
-                 the Secret that the ModelProvider names in credentialsSecretName.",
-                self.url, self.model
+            Meaning::InvalidPrompt => {
+                fatal(FatalKind::InvalidPrompt, format!("{url} refuses the prompt ({said})."))
+            }
+            Meaning::Refused => {
+                fatal(FatalKind::Refused, format!("A policy of {url} forbids the request ({said})."))
+            }
+            Meaning::InvalidRequest => {
+                fatal(FatalKind::InvalidRequest, format!("{url} refuses the request ({said})."))
+            }
+            Meaning::Unauthorized(status) => retryable(
+                RetryLayer::Stream,
+                RetryCause::Unauthorized { status },
+                None,
+                format!(
+                    "{url} refuses the API key ({said}). Put a valid one, with the right to use {model}, under the key \
+                     `apiKey` of the Secret that the ModelProvider names in credentialsSecretName."
+                ),
             ),
-        )
-    }
-
-    fn unknown_model(&self, said: &str) -> ModelError {
-        misconfigured(
-            Misconfiguration::UnknownModel,
-            format!(
-                "{} does not know the model {:?} ({said}). Correct spec.model.name of the task, or the models of the \
-                 ModelProvider.",
-                self.url, self.model
+            Meaning::UnknownModel => misconfigured(
+                Misconfiguration::UnknownModel,
+                format!(
+                    "{url} does not know the model {model:?} ({said}). Correct spec.model.name of the task, or the \
+                     models of the ModelProvider."
+                ),
             ),
-        )
-    }
-
-    fn overloaded(&self, said: &str) -> ModelError {
-        retryable(
-            RetryLayer::Stream,
-            RetryCause::Overloaded,
-            None,
-            format!("{} has no capacity for {} now ({said}).", self.url, self.model),
-        )
+            Meaning::Setting(remedy) => misconfigured(
+                Misconfiguration::Settings,
+                format!("{url} refuses the request ({said}). {remedy}."),
+            ),
+            Meaning::Passing => retryable(
+                RetryLayer::Stream,
+                RetryCause::ResponseFailed,
+                delay,
+                format!("{url} reported a failure ({said})."),
+            ),
+        }
     }
 
     fn server(&self, status: u16, server_delay: Option<Duration>, said: &str) -> ModelError {

@@ -135,6 +135,9 @@ pub struct CallOutput {
     pub call_id: String,
     /// What the model reads. A single text part is sent as a plain string.
     pub content: Vec<ContentPart>,
+    /// Whether the call could not be done, for APIs that say so beside the text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
 }
 
 /// An item that is only replayed.
@@ -196,7 +199,11 @@ impl Message {
 impl CallOutput {
     /// An output of one text part.
     pub fn text(call_id: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { call_id: call_id.into(), content: vec![ContentPart::Text { text: text.into() }] }
+        Self {
+            call_id: call_id.into(),
+            content: vec![ContentPart::Text { text: text.into() }],
+            failed: false,
+        }
     }
 }
 

@@ -13,14 +13,27 @@ use super::{tool::RenderedTools, wire::Wire};
 pub struct Request {
     /// The model's name.
     pub model: String,
-    /// The whole history: what [`super::Wire::fragment`] gave for each item, in order.
-    pub input: Vec<Bytes>,
+    /// The whole history.
+    pub input: Input,
     /// The thread's tools.
     pub tools: RenderedTools,
     /// The thread's id; the provider's cache key, where it has one, and sent as headers.
     pub thread_id: String,
     /// How hard the model should think; the provider's default without it.
     pub reasoning_effort: Option<String>,
+}
+
+/// A history as a request holds it. Made by [`super::wire::Assembly`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Input {
+    /// Instructions that stand beside the messages, where the API has a place for them.
+    pub system: Vec<Bytes>,
+    /// The messages, or the items, in order.
+    pub messages: Vec<Bytes>,
+    /// How many of the messages an earlier request ended with: what the provider may have cached.
+    pub previous: usize,
+    /// Whether anything was called yet.
+    pub has_calls: bool,
 }
 
 /// A request as it is sent. Cloning is cheap.
@@ -36,6 +49,8 @@ pub struct PreparedRequest {
     pub thread_id: String,
     /// See [`RenderedTools::custom_as_function`].
     pub custom_as_function: Vec<String>,
+    /// Whether the model called anything before this request.
+    pub has_calls: bool,
 }
 
 /// What one response cost in tokens.

@@ -37,3 +37,10 @@ pub struct RenderedTools {
     /// takes no free text. Their calls come back as [`super::Item::CustomCall`] all the same.
     pub custom_as_function: Vec<String>,
 }
+
+impl RenderedTools {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        &self.bytes[..] == b"[]"
+    }
+}

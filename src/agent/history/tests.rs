@@ -1,3 +1,6 @@
+mod wires;
+
+use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -14,6 +17,12 @@ const CAPABILITIES: Capabilities = Capabilities {
     reasoning_replay: false,
     prompt_cache_key: false,
     image_input: false,
+    reasoning_field: None,
+    stream_usage: false,
+    strict_alternation: false,
+    max_output_tokens: None,
+    thinking: None,
+    cache_markers: false,
 };
 
 fn history() -> History {
@@ -67,7 +76,7 @@ fn an_output_answers_the_oldest_open_call_and_no_other() {
     assert_eq!(history.append(custom_output), Ok(3));
     let none = PairingError::WrongOutput { expected: None, got: "b".into() };
     assert_eq!(history.append(output("b")), Err(none));
-    assert_eq!(history.input().unwrap().len(), 4);
+    assert_eq!(history.input().unwrap().messages.len(), 4);
 }
 
 #[test]
@@ -102,18 +111,16 @@ proptest! {
             };
             prop_assert_eq!(history.append(item), Ok(appended));
             appended += 1;
-            if let Ok(input) = history.input() {
+            if let Ok(Input { messages: input, .. }) = history.input() {
                 prop_assert!(open.is_empty());
+                history.seal();
                 prop_assert_eq!(&input[..sent.len()], &sent[..]);
+                prop_assert_eq!(history.bytes_from(0), input.iter().map(|item| item.len() as u64).sum::<u64>());
                 sent = input;
             } else {
                 prop_assert!(!open.is_empty());
             }
         }
         prop_assert_eq!(history.len(), appended);
-        prop_assert_eq!(history.bytes_from(0), history.items()
-            .filter_map(|item| Wire::Responses.fragment(item, &CAPABILITIES))
-            .map(|fragment| fragment.len() as u64)
-            .sum::<u64>());
     }
 }

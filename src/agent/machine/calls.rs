@@ -296,6 +296,7 @@ fn output_item(thread: &Thread, call: &OpenCall) -> Option<ThreadItem> {
     let Written { kind, call_id, name, .. } = written(thread, call)?;
     let mut output = CallOutput::text(call_id, String::new());
     output.content = output_parts(&name, ended.outcome == CallOutcome::Ok, ended.output.clone());
+    output.failed = ended.outcome != CallOutcome::Ok;
     let (wire, capabilities) = (thread.opened.wire, &thread.opened.capabilities);
     Some(wire.call_output(kind, output, capabilities))
 }

@@ -7,10 +7,11 @@ use tokio::{
 use super::*;
 use crate::{
     llm::{
+        error::{Misconfiguration, Misconfigured},
         item::{CallKind, Item, Message, Role, ThreadItem},
         request::Request,
         retry::{Attempts, Decision, RetryPolicy, decide},
-        wire::{Capabilities, Wire},
+        wire::{Assembly, Capabilities, Place},
     },
     scripted::{Script, serve},
 };
@@ -25,6 +26,12 @@ const CAPABILITIES: Capabilities = Capabilities {
     reasoning_summary: false,
     prompt_cache_key: true,
     image_input: false,
+    reasoning_field: None,
+    stream_usage: false,
+    strict_alternation: false,
+    max_output_tokens: None,
+    thinking: None,
+    cache_markers: false,
 };
 
 /// Serves a script on a port of its own for as long as the test runs.
@@ -62,7 +69,11 @@ fn patient(base_url: Url) -> ModelClient {
 
 fn prepared(input: &[ThreadItem]) -> PreparedRequest {
     let tools = Wire::Responses.tools(&[], &CAPABILITIES);
-    let input = input.iter().filter_map(|item| Wire::Responses.fragment(item, &CAPABILITIES)).collect();
+    let mut assembly = Assembly::new(Wire::Responses, CAPABILITIES);
+    for item in input {
+        assembly.push(Wire::Responses.fragment(item, Place::default(), &CAPABILITIES).unwrap());
+    }
+    let input = assembly.input();
     let request =
         Request { model: "gpt-x".into(), input, tools, thread_id: "thread-1".into(), reasoning_effort: None };
     Wire::Responses.prepare(&request, &CAPABILITIES)
@@ -338,9 +349,11 @@ fn the_path_is_appended_and_a_query_kept_but_not_shown() {
         ("http://a", "http://a/responses"),
         ("http://a/x?api-version=1", "http://a/x/responses?api-version=1"),
     ] {
-        let url = patient(base.parse().unwrap()).url("responses");
+        let url = patient(base.parse().unwrap()).url(Wire::Responses.path());
         assert_eq!(url.as_str(), expected);
     }
+    let chat = patient("http://a/v1".parse().unwrap()).url(Wire::Chat.path());
+    assert_eq!(chat.as_str(), "http://a/v1/chat/completions");
     assert_eq!(shown(&"http://u:p@a/x?key=s".parse().unwrap()), "http://a/x");
 }
 

@@ -1,7 +1,11 @@
 use super::*;
 
 fn asked() -> Asked {
-    Asked { url: "http://llm.test/v1/responses".into(), model: "gpt-x".into() }
+    asked_by(Wire::Responses)
+}
+
+fn asked_by(wire: Wire) -> Asked {
+    Asked { wire, url: "http://llm.test/v1/responses".into(), model: "gpt-x".into() }
 }
 
 fn answer(status: u16, content_type: &'static str, body: &'static str) -> HttpAnswer<'static> {

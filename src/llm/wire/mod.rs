@@ -1,76 +1,89 @@
 //! The APIs that models are reached through, each as pure rendering.
 
+mod assembly;
+mod body;
+mod capabilities;
+pub mod chat;
+pub mod custom;
+mod members;
+pub mod messages;
 pub mod responses;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+pub use self::assembly::Assembly;
+pub use self::capabilities::Capabilities;
 use super::{
     item::{CallKind, CallOutput, Message, ThreadItem},
     request::{PreparedRequest, Request},
     tool::{RenderedTools, ToolDefinition},
 };
-use crate::api::provider::{self, ModelApi};
+use crate::api::provider::ModelApi;
+
+/// Stands in the place of an image for a model that takes none.
+const IMAGE_NOTE: &str = "[image left out: this model takes no images]";
 
 /// The API that a thread speaks. Frozen when the thread opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Wire {
     /// The Responses API, stateless (`store: false`), streaming.
     Responses,
+    /// The Chat Completions API, streaming.
+    Chat,
+    /// The Messages API, streaming.
+    Messages,
 }
 
-/// What a model and its server can take, frozen when the thread opens.
-///
-/// The default is the cautious value of each, right for an unknown server: a parameter whose capability
-/// is missing is never sent, since many servers refuse a whole request for one member they do not know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct Capabilities {
-    /// Tools that take free text under a grammar. Without it they are declared as functions of one
-    /// string `input`.
-    pub custom_tools: bool,
-    /// The parameter that allows several calls in one response.
-    pub parallel_tool_calls: bool,
-    /// The role `developer`. Without it the role is `system`.
-    pub developer_role: bool,
-    /// The parameter that says how hard to think.
-    pub reasoning: bool,
-    /// Summaries of the reasoning on request.
-    pub reasoning_summary: bool,
-    /// Encrypted reasoning on request, replayed in later requests.
-    pub encrypted_reasoning: bool,
-    /// Plain reasoning items are taken back in later requests.
-    pub reasoning_replay: bool,
-    /// The parameter that names the thread for the provider's cache.
-    pub prompt_cache_key: bool,
-    /// Images in messages and outputs. Without it a short note stands in their place.
-    pub image_input: bool,
+/// Where an item stands in its thread, as far as its rendering depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// Only instructions of the harness came before it, and no request yet.
+    pub leading: bool,
+    /// The id by which a call and its output go, where the provider's own cannot be used.
+    pub call_id: Option<&'a str>,
 }
 
-impl From<&provider::Capabilities> for Capabilities {
-    fn from(declared: &provider::Capabilities) -> Self {
-        let provider::Capabilities {
-            custom_tools,
-            parallel_tool_calls,
-            developer_role,
-            reasoning,
-            reasoning_summary,
-            encrypted_reasoning,
-            reasoning_replay,
-            prompt_cache_key,
-            image_input,
-        } = *declared;
-        Self {
-            custom_tools,
-            parallel_tool_calls,
-            developer_role,
-            reasoning,
-            reasoning_summary,
-            encrypted_reasoning,
-            reasoning_replay,
-            prompt_cache_key,
-            image_input,
-        }
+/// What of an item goes into requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// Which part of a message it is.
+    pub part: Part,
+    /// JSON, in the shape that the wire gives to this part.
+    pub bytes: Bytes,
+    /// JSON that goes elsewhere: the images of an output, what belongs to a reasoning.
+    pub beside: Option<Bytes>,
+}
+
+/// Which part of a message something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// None, but an element of the input by itself.
+    Element,
+    /// Instructions from before the first request.
+    System,
+    /// What the user says, or the harness later.
+    User,
+    /// The answer to a call.
+    Output,
+    /// Words of the model.
+    Text,
+    /// Reasoning of the model.
+    Reasoning,
+    /// A call.
+    Call,
+    /// Something of the model's message that only the provider understands.
+    Opaque,
+}
+
+impl Fragment {
+    fn new(part: Part, bytes: Bytes) -> Self {
+        Self { part, bytes, beside: None }
+    }
+
+    /// Its size.
+    pub fn size(&self) -> usize {
+        self.bytes.len() + self.beside.as_ref().map_or(0, Bytes::len)
     }
 }
 
@@ -78,6 +91,8 @@ impl From<ModelApi> for Wire {
     fn from(api: ModelApi) -> Self {
         match api {
             ModelApi::Responses => Self::Responses,
+            ModelApi::Chat => Self::Chat,
+            ModelApi::Messages => Self::Messages,
         }
     }
 }
@@ -87,6 +102,8 @@ impl Wire {
     pub fn message(self, message: Message, capabilities: &Capabilities) -> ThreadItem {
         match self {
             Self::Responses => responses::message(message, capabilities),
+            Self::Chat => chat::message(message, capabilities),
+            Self::Messages => messages::message(message, capabilities),
         }
     }
 
@@ -94,14 +111,34 @@ impl Wire {
     pub fn call_output(self, kind: CallKind, output: CallOutput, capabilities: &Capabilities) -> ThreadItem {
         match self {
             Self::Responses => responses::call_output(kind, output, capabilities),
+            Self::Chat => chat::call_output(kind, output, capabilities),
+            Self::Messages => messages::call_output(kind, output, capabilities),
         }
     }
 
-    /// What of an item goes into [`Request::input`]; nothing for an item that this model does not take
-    /// back. The same item always gives the same bytes.
-    pub fn fragment(self, item: &ThreadItem, capabilities: &Capabilities) -> Option<Bytes> {
+    /// What of an item goes into requests; nothing for an item that this model does not take back. The same
+    /// item in the same place always gives the same bytes.
+    pub fn fragment(
+        self,
+        item: &ThreadItem,
+        place: Place<'_>,
+        capabilities: &Capabilities,
+    ) -> Option<Fragment> {
         match self {
-            Self::Responses => responses::fragment(item, capabilities),
+            Self::Responses => responses::fragment(item, place, capabilities),
+            Self::Chat => chat::fragment(item, place, capabilities),
+            Self::Messages => messages::fragment(item, place),
+        }
+    }
+
+    /// Whether calls can go by this id.
+    pub fn takes_call_id(self, id: &str) -> bool {
+        match self {
+            Self::Responses | Self::Chat => !id.is_empty(),
+            Self::Messages => {
+                (1..=64).contains(&id.len())
+                    && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+            }
         }
     }
 
@@ -109,6 +146,8 @@ impl Wire {
     pub fn tools(self, tools: &[ToolDefinition], capabilities: &Capabilities) -> RenderedTools {
         match self {
             Self::Responses => responses::tools(tools, capabilities),
+            Self::Chat => chat::tools(tools, capabilities),
+            Self::Messages => messages::tools(tools),
         }
     }
 
@@ -116,6 +155,8 @@ impl Wire {
     pub fn prepare(self, request: &Request, capabilities: &Capabilities) -> PreparedRequest {
         let body = match self {
             Self::Responses => responses::body(request, capabilities),
+            Self::Chat => chat::body(request, capabilities),
+            Self::Messages => messages::body(request, capabilities),
         };
         PreparedRequest {
             wire: self,
@@ -123,13 +164,30 @@ impl Wire {
             model: request.model.clone(),
             thread_id: request.thread_id.clone(),
             custom_as_function: request.tools.custom_as_function.clone(),
+            has_calls: request.input.has_calls,
         }
     }
 
     /// The path of the API beneath a provider's base URL.
-    pub fn path(self) -> &'static str {
+    pub fn path(self) -> &'static [&'static str] {
         match self {
-            Self::Responses => "responses",
+            Self::Responses => &["responses"],
+            Self::Chat => &["chat", "completions"],
+            Self::Messages => &["messages"],
         }
     }
+
+    /// The API's name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Responses => "Responses",
+            Self::Chat => "Chat Completions",
+            Self::Messages => "Messages",
+        }
+    }
+}
+
+/// What the harness says in the middle of a thread to a model that takes instructions at the beginning only.
+fn developer_note(text: &str) -> String {
+    format!("<developer_note>\n{text}\n</developer_note>")
 }

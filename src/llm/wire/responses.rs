@@ -6,18 +6,14 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::Capabilities;
+use super::{Capabilities, Fragment, IMAGE_NOTE, Part, Place, body::Body, custom, members};
 use crate::llm::{
     item::{CallKind, CallOutput, ContentPart, Item, Message, Role, ThreadItem, WireJson},
     request::Request,
     tool::{RenderedTools, ToolDefinition},
 };
 
-mod members;
 pub mod received;
-
-/// Stands in the place of an image for a model that takes none.
-const IMAGE_NOTE: &str = "[image left out: this model takes no images]";
 
 /// Renders a message.
 pub fn message(message: Message, capabilities: &Capabilities) -> ThreadItem {
@@ -55,22 +51,28 @@ pub fn call_output(kind: CallKind, output: CallOutput, capabilities: &Capabiliti
 ///
 /// Without replayed reasoning the provider's item ids are left out too: OpenAI refuses an item whose id
 /// it made together with a reasoning item that the request does not hold.
-pub fn fragment(item: &ThreadItem, capabilities: &Capabilities) -> Option<Bytes> {
+pub fn fragment(item: &ThreadItem, place: Place<'_>, capabilities: &Capabilities) -> Option<Fragment> {
     let keeps_ids = capabilities.encrypted_reasoning || capabilities.reasoning_replay;
-    match &item.item {
-        Item::Reasoning(reasoning) => (capabilities.reasoning_replay
-            || capabilities.encrypted_reasoning && reasoning.encrypted)
-            .then(|| item.wire.as_bytes().clone()),
-        Item::Message(_) | Item::FunctionCall(_) | Item::CustomCall(_) if !keeps_ids => {
-            Some(members::without(item.wire.as_bytes(), "id"))
+    let wire = item.wire.as_bytes();
+    let renamed = |bytes: Bytes| match place.call_id {
+        Some(id) => members::with_text(&bytes, "call_id", id),
+        None => bytes,
+    };
+    let bytes = match &item.item {
+        Item::Reasoning(reasoning) => {
+            let taken =
+                capabilities.reasoning_replay || capabilities.encrypted_reasoning && reasoning.encrypted;
+            return taken.then(|| Fragment::new(Part::Element, wire.clone()));
         }
-        Item::Message(_)
-        | Item::FunctionCall(_)
-        | Item::CustomCall(_)
-        | Item::FunctionCallOutput(_)
-        | Item::CustomCallOutput(_)
-        | Item::Opaque(_) => Some(item.wire.as_bytes().clone()),
-    }
+        Item::Message(_) if keeps_ids => wire.clone(),
+        Item::Message(_) => members::without(wire, "id"),
+        Item::FunctionCall(_) | Item::CustomCall(_) if keeps_ids => renamed(wire.clone()),
+        Item::FunctionCall(_) | Item::CustomCall(_) => renamed(members::without(wire, "id")),
+        Item::FunctionCallOutput(_) | Item::CustomCallOutput(_) => renamed(wire.clone()),
+        Item::Opaque(_) => wire.clone(),
+    };
+    let is_output = matches!(&item.item, Item::FunctionCallOutput(_) | Item::CustomCallOutput(_));
+    Some(Fragment::new(if is_output { Part::Output } else { Part::Element }, bytes))
 }
 
 /// Renders the tools.
@@ -90,14 +92,7 @@ pub fn tools(tools: &[ToolDefinition], capabilities: &Capabilities) -> RenderedT
             }),
             ToolDefinition::Custom { name, description, grammar } => {
                 custom_as_function.push(name.clone());
-                let input = format!("The whole input of the tool, in this Lark grammar:\n{grammar}");
-                let parameters = json!({
-                    "type": "object",
-                    "properties": {"input": {"type": "string", "description": input}},
-                    "required": ["input"],
-                    "additionalProperties": false,
-                });
-                function_tool(name, description, &parameters)
+                function_tool(name, description, &custom::parameters(grammar))
             }
         })
         .collect();
@@ -108,50 +103,30 @@ pub fn tools(tools: &[ToolDefinition], capabilities: &Capabilities) -> RenderedT
 /// include, prompt_cache_key`. There is no `instructions`: the base instructions are the first developer
 /// message, so that they are part of the prefix.
 pub fn body(request: &Request, capabilities: &Capabilities) -> Bytes {
-    let input_bytes: usize = request.input.iter().map(|fragment| fragment.len() + 1).sum();
-    // 512 bytes hold every member below with a long model name and thread id; more only reallocates.
-    let mut body = Vec::with_capacity(input_bytes + request.tools.bytes.len() + 512);
-    body.extend_from_slice(b"{\"model\":");
-    body.extend_from_slice(&json_string(&request.model));
-    body.extend_from_slice(b",\"stream\":true,\"input\":[");
-    for (index, fragment) in request.input.iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
-        }
-        body.extend_from_slice(fragment);
-    }
-    body.push(b']');
-    let has_tools = &request.tools.bytes[..] != b"[]";
-    if has_tools {
-        member(&mut body, "tools", &request.tools.bytes);
-        member(&mut body, "tool_choice", b"\"auto\"");
+    let input = &request.input.messages;
+    let mut body =
+        Body::new(input.iter().map(|item| item.len() + 1).sum::<usize>() + request.tools.bytes.len());
+    body.text("model", &request.model);
+    body.raw("stream", "true");
+    body.array("input", input);
+    if !request.tools.is_empty() {
+        body.raw("tools", &request.tools.bytes);
+        body.text("tool_choice", "auto");
         if capabilities.parallel_tool_calls {
-            member(&mut body, "parallel_tool_calls", b"true");
+            body.raw("parallel_tool_calls", "true");
         }
     }
     if let Some(reasoning) = reasoning(request, capabilities) {
-        member(&mut body, "reasoning", reasoning.to_string().as_bytes());
+        body.raw("reasoning", reasoning.to_string());
     }
-    member(&mut body, "store", b"false");
+    body.raw("store", "false");
     if capabilities.encrypted_reasoning {
-        member(&mut body, "include", b"[\"reasoning.encrypted_content\"]");
+        body.raw("include", "[\"reasoning.encrypted_content\"]");
     }
     if capabilities.prompt_cache_key {
-        member(&mut body, "prompt_cache_key", &json_string(&request.thread_id));
+        body.text("prompt_cache_key", &request.thread_id);
     }
-    body.push(b'}');
-    body.into()
-}
-
-fn member(body: &mut Vec<u8>, name: &str, value: &[u8]) {
-    body.extend_from_slice(b",\"");
-    body.extend_from_slice(name.as_bytes());
-    body.extend_from_slice(b"\":");
-    body.extend_from_slice(value);
-}
-
-fn json_string(text: &str) -> Vec<u8> {
-    Value::from(text).to_string().into_bytes()
+    body.finish()
 }
 
 fn reasoning(request: &Request, capabilities: &Capabilities) -> Option<Value> {

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    llm::{event::StreamEvent, failure::Asked, fold::Fold, item::Item as ThreadEntry, sse::SseParser},
+    llm::{
+        event::StreamEvent, failure::Asked, fold::Fold, item::Item as ThreadEntry, sse::SseParser, wire::Wire,
+    },
     scripted::script::{Reply, Script},
 };
 
@@ -38,7 +40,8 @@ fn data(stream: &Stream) -> Vec<Bytes> {
 
 /// What a client makes of the stream.
 fn folded(stream: &Stream) -> Vec<StreamEvent> {
-    let mut fold = Fold::new(Asked { url: String::new(), model: String::new() }, vec!["declared".into()], 0);
+    let asked = Asked { wire: Wire::Responses, url: String::new(), model: String::new() };
+    let mut fold = Fold::new(asked, vec!["declared".into()], 0);
     let mut told = Vec::new();
     for event in data(stream) {
         fold.event(&event, &mut told).unwrap();

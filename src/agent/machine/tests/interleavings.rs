@@ -36,7 +36,7 @@ impl Outside {
                 Effect::AskModel(_) => {
                     self.asking = true;
                     let thread = world.machine.state().thread.as_ref().unwrap();
-                    self.requests.push(thread.history.input().unwrap());
+                    self.requests.push(thread.history.input().unwrap().messages);
                 }
                 Effect::StopModel => self.asking = false,
                 Effect::RunCall(run) => self.running.push(run.ordinal),

@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::llm::{
     event::ItemKind,
     item::{ContentPart, CustomCall, FunctionCall, Item, Message, Opaque, Reasoning, Role},
+    wire::custom,
 };
 
 /// A call that cannot be answered, because the server left out what an answer needs.
@@ -88,7 +89,7 @@ impl ReceivedItem<'_> {
                 let (call_id, name) = identity("function_call", self.call_id, self.id, self.name)?;
                 let arguments = self.arguments.map(text_of).unwrap_or_default();
                 if custom_as_function.contains(&name)
-                    && let Ok(FunctionInput { input }) = serde_json::from_str(&arguments)
+                    && let Some(input) = custom::input(&arguments)
                 {
                     return Ok(Item::CustomCall(CustomCall { call_id, name, input }));
                 }
@@ -110,12 +111,6 @@ impl ReceivedPart {
             Some(_) | None => self.text.map(|text| ContentPart::Text { text }),
         }
     }
-}
-
-/// The arguments of a custom tool that was declared as a function.
-#[derive(Deserialize)]
-struct FunctionInput {
-    input: String,
 }
 
 fn identity(

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 use super::*;
 use crate::llm::{
     item::{CustomCall, FunctionCall, Opaque, Reasoning},
-    wire::Wire,
+    request::Input,
 };
 
 const CAUTIOUS: Capabilities = Capabilities {
@@ -17,6 +17,12 @@ const CAUTIOUS: Capabilities = Capabilities {
     reasoning_summary: false,
     prompt_cache_key: false,
     image_input: false,
+    reasoning_field: None,
+    stream_usage: false,
+    strict_alternation: false,
+    max_output_tokens: None,
+    thinking: None,
+    cache_markers: false,
 };
 
 const FULL: Capabilities = Capabilities {
@@ -29,6 +35,12 @@ const FULL: Capabilities = Capabilities {
     reasoning_summary: true,
     prompt_cache_key: true,
     image_input: true,
+    reasoning_field: None,
+    stream_usage: false,
+    strict_alternation: false,
+    max_output_tokens: None,
+    thinking: None,
+    cache_markers: false,
 };
 
 fn text(item: &ThreadItem) -> &str {
@@ -51,6 +63,10 @@ fn received(item: Item, raw: &str) -> ThreadItem {
     ThreadItem { item, wire: RawValue::from_string(raw.into()).unwrap().into() }
 }
 
+fn fragment(item: &ThreadItem, capabilities: &Capabilities) -> Option<Bytes> {
+    super::fragment(item, Place::default(), capabilities).map(|fragment| fragment.bytes)
+}
+
 fn tool_definitions() -> [ToolDefinition; 2] {
     [
         ToolDefinition::Function {
@@ -69,7 +85,7 @@ fn tool_definitions() -> [ToolDefinition; 2] {
 fn request(input: Vec<Bytes>, capabilities: &Capabilities) -> Request {
     Request {
         model: "gpt-x".into(),
-        input,
+        input: Input { messages: input, ..Input::default() },
         tools: tools(&tool_definitions(), capabilities),
         thread_id: "thread-1".into(),
         reasoning_effort: Some("high".into()),
@@ -118,7 +134,7 @@ fn outputs_have_the_shape_in_which_their_tool_was_declared() {
         text(&call_output(CallKind::Custom, output, &CAUTIOUS)),
         r#"{"type":"function_call_output","call_id":"c1","output":"done"}"#
     );
-    let shown = CallOutput { call_id: "c1".into(), content: vec![image()] };
+    let shown = CallOutput { content: vec![image()], ..CallOutput::text("c1", "") };
     assert_eq!(
         text(&call_output(CallKind::Function, shown, &FULL)),
         r#"{"type":"function_call_output","call_id":"c1","output":[{"type":"input_image","image_url":"data:image/png;base64,AA=="}]}"#
@@ -207,7 +223,7 @@ proptest! {
     ) {
         let capabilities = if full { FULL } else { CAUTIOUS };
         let input = |items: &[ThreadItem]| -> Vec<Bytes> {
-            items.iter().filter_map(|item| Wire::Responses.fragment(item, &capabilities)).collect()
+            items.iter().filter_map(|item| fragment(item, &capabilities)).collect()
         };
         let whole = body(&request(input(&items), &capabilities), &capabilities);
         let part = body(&request(input(&items[..earlier.index(items.len())]), &capabilities), &capabilities);

@@ -8,8 +8,9 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use super::{
-    error::{Fatal, FatalKind, ModelError, RetryCause, RetryLayer, Retryable},
+use super::Progress;
+use crate::llm::{
+    error::{Fatal, FatalKind, ModelError, RetryCause},
     event::{Completed, ItemKind, StreamEvent},
     failure::{Asked, ProviderError},
     item::{ContentPart, Item, ThreadItem},
@@ -17,20 +18,9 @@ use super::{
     wire::responses::received::{ReceivedItem, item_kind},
 };
 
-/// Whether an event shows that the response goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// The response went on: the idle timer starts again.
-    Advanced,
-    /// The event says nothing about the response, like a ping.
-    None,
-    /// The response is whole; nothing more is to be read.
-    Finished,
-}
-
 /// The state of one response.
 #[derive(Debug)]
-pub struct Fold {
+pub struct ResponsesFold {
     asked: Asked,
     custom_as_function: Vec<String>,
     /// The size of the request's body, for an estimate of its usage.
@@ -46,10 +36,8 @@ pub struct Fold {
     foreign: bool,
 }
 
-impl Fold {
-    /// Begins a response. `custom_as_function` names the custom tools that were declared as functions,
-    /// `request_bytes` is the size of the request's body.
-    pub fn new(asked: Asked, custom_as_function: Vec<String>, request_bytes: u64) -> Self {
+impl ResponsesFold {
+    pub(super) fn new(asked: Asked, custom_as_function: Vec<String>, request_bytes: u64) -> Self {
         Self {
             asked,
             custom_as_function,
@@ -64,17 +52,15 @@ impl Fold {
         }
     }
 
-    /// What was asked.
-    pub fn asked(&self) -> &Asked {
+    pub(super) fn asked(&self) -> &Asked {
         &self.asked
     }
 
-    /// Takes the data of one event and appends what it tells to `events`.
-    ///
-    /// # Errors
-    /// When the provider reports a failure, and when an item cannot be understood. What was appended
-    /// before stays valid.
-    pub fn event(&mut self, data: &[u8], events: &mut Vec<StreamEvent>) -> Result<Progress, ModelError> {
+    pub(super) fn event(
+        &mut self,
+        data: &[u8],
+        events: &mut Vec<StreamEvent>,
+    ) -> Result<Progress, ModelError> {
         let Ok(event) = serde_json::from_slice::<Event<'_>>(data) else {
             self.foreign |= serde_json::from_slice::<&RawValue>(data).is_ok();
             return Ok(Progress::None);
@@ -126,7 +112,10 @@ impl Fold {
                 let error = event.response().error.map(|error| ProviderError::from_value(&error));
                 return Err(self.asked.reported(&error.unwrap_or_default(), RetryCause::ResponseFailed));
             }
-            "response.incomplete" => return Err(self.incomplete(&event.response())),
+            "response.incomplete" => {
+                self.incomplete(event.response(), events)?;
+                return Ok(Progress::Finished);
+            }
             "error" => {
                 let whole: Value = serde_json::from_slice(data).unwrap_or_default();
                 let error = match whole.get("error") {
@@ -144,20 +133,11 @@ impl Fold {
         Ok(Progress::Advanced)
     }
 
-    /// The stream ended, or broke for the reason given, before the response was whole.
-    pub fn broken(&self, reason: &str) -> ModelError {
+    pub(super) fn broken(&self, reason: &str) -> ModelError {
         if self.foreign && !self.advanced {
             return self.asked.wrong_api("it streams events of another API");
         }
-        ModelError::Retryable(Retryable {
-            layer: RetryLayer::Stream,
-            cause: RetryCause::StreamBroken,
-            server_delay: None,
-            message: format!(
-                "The stream from {} ended before response.completed ({reason}).",
-                self.asked.url
-            ),
-        })
+        self.asked.broken(&format!("ended before response.completed ({reason})"))
     }
 
     fn item_done(&mut self, raw: &RawValue, events: &mut Vec<StreamEvent>) -> Result<(), ModelError> {
@@ -207,15 +187,24 @@ impl Fold {
         Ok(())
     }
 
-    fn incomplete(&self, response: &Response<'_>) -> ModelError {
-        let reason = response.incomplete_details.as_ref().and_then(|details| details.reason.as_deref());
-        let reason = reason.unwrap_or("no reason given");
-        let kind = if reason == "content_filter" { FatalKind::Refused } else { FatalKind::Incomplete };
-        ModelError::Fatal(Fatal {
-            kind,
+    /// The provider's limit ended the response. Calls that are whole may have begun, so the work goes on
+    /// with their outputs; without one there is nothing to go on with.
+    fn incomplete(
+        &mut self,
+        response: Response<'_>,
+        events: &mut Vec<StreamEvent>,
+    ) -> Result<(), ModelError> {
+        let reason = response.incomplete_details.as_ref().and_then(|details| details.reason.clone());
+        let reason = reason.as_deref().unwrap_or("no reason given");
+        let is_refused = reason == "content_filter";
+        if self.has_call && !is_refused {
+            return self.completed(response, events);
+        }
+        Err(ModelError::Fatal(Fatal {
+            kind: if is_refused { FatalKind::Refused } else { FatalKind::Incomplete },
             message: format!("{} ended the response early ({reason}).", self.asked.url),
             usage: response.usage.map(Usage::from),
-        })
+        }))
     }
 }
 

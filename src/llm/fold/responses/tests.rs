@@ -2,13 +2,15 @@ use serde_json::json;
 
 use super::*;
 use crate::llm::{
-    error::{Misconfiguration, Misconfigured},
+    error::{Misconfiguration, Misconfigured, RetryLayer, Retryable},
     item::{CustomCall, FunctionCall, Message, Opaque, Reasoning, Role},
+    wire::Wire,
 };
 
-fn fold() -> Fold {
-    let asked = Asked { url: "http://llm.test/v1/responses".into(), model: "gpt-x".into() };
-    Fold::new(asked, vec!["apply_patch".into()], 400)
+fn fold() -> ResponsesFold {
+    let asked =
+        Asked { wire: Wire::Responses, url: "http://llm.test/v1/responses".into(), model: "gpt-x".into() };
+    ResponsesFold::new(asked, vec!["apply_patch".into()], 400)
 }
 
 /// Folds whole events; what they told, and how it ended.

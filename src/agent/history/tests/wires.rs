@@ -1,0 +1,604 @@
+//! Whole threads over each wire: responses as the API streams them, and requests read back as a server would.
+
+use proptest::sample::{Index, select};
+use serde_json::Value;
+
+use super::*;
+use crate::api::provider::{ReasoningField, Thinking};
+use crate::llm::failure::Asked;
+use crate::llm::fold::{Fold, Progress};
+use crate::llm::wire::messages::CACHE_MARKER;
+use crate::llm::{RenderedTools, Request, StreamEvent};
+
+const WIRES: [Wire; 3] = [Wire::Responses, Wire::Chat, Wire::Messages];
+
+/// A response: reasoning, words, calls with their outputs.
+#[derive(Clone, Debug)]
+struct Response {
+    reasoning: bool,
+    text: Option<String>,
+    calls: Vec<(String, bool, String, String)>,
+}
+
+/// One thing that happens in a thread.
+#[derive(Clone, Debug)]
+enum Move {
+    Developer(String),
+    User(String),
+    Response(Response),
+}
+
+/// What a server reads: who, and what.
+type Facts = Vec<(&'static str, String)>;
+
+fn capabilities(strict: bool, markers: bool) -> Capabilities {
+    Capabilities {
+        encrypted_reasoning: true,
+        reasoning_field: Some(ReasoningField::Reasoning),
+        stream_usage: true,
+        strict_alternation: strict,
+        thinking: Some(Thinking::Adaptive),
+        cache_markers: markers,
+        ..Capabilities::default()
+    }
+}
+
+fn text() -> impl Strategy<Value = String> {
+    any::<String>().prop_map(|text| format!("t{text}"))
+}
+
+fn response() -> impl Strategy<Value = Response> {
+    // Ids that repeat, are missing, or are not valid everywhere.
+    let id = select(vec!["a", "b", "", "no id!"]).prop_map(str::to_owned);
+    let call = (id, any::<bool>(), any::<String>(), any::<String>());
+    (any::<bool>(), prop::option::of(text()), prop::collection::vec(call, 0..4)).prop_map(
+        |(reasoning, text, calls)| {
+            let text = text.or_else(|| calls.is_empty().then(|| "done".to_owned()));
+            Response { reasoning, text, calls }
+        },
+    )
+}
+
+fn thread() -> impl Strategy<Value = Vec<Move>> {
+    let said = prop_oneof![
+        text().prop_map(Move::Developer),
+        text().prop_map(Move::User),
+        response().prop_map(Move::Response),
+        response().prop_map(Move::Response),
+    ];
+    (prop::collection::vec(text(), 0..3), text(), prop::collection::vec(said, 0..14)).prop_map(
+        |(layers, prompt, moves)| {
+            let begin = layers.into_iter().map(Move::Developer).chain([Move::User(prompt)]);
+            begin.chain(moves).collect()
+        },
+    )
+}
+
+fn custom() -> Vec<String> {
+    vec!["apply_patch".to_owned()]
+}
+
+/// A call's name and arguments as a model writes them.
+fn written(is_custom: bool, argument: &str) -> (&'static str, String) {
+    if is_custom {
+        ("apply_patch", json!({"input": argument}).to_string())
+    } else {
+        ("exec_command", format!("{{ \"cmd\" : {} }}", json!(argument)))
+    }
+}
+
+/// The data of the events by which an API streams a response.
+fn events(wire: Wire, response: &Response) -> Vec<String> {
+    let calls = response.calls.iter().map(|(id, is_custom, argument, _)| {
+        let (name, arguments) = written(*is_custom, argument);
+        (id.clone(), name, arguments)
+    });
+    let events: Vec<Value> = match wire {
+        Wire::Responses => {
+            let reasoning = response
+                .reasoning
+                .then(|| json!({"type": "reasoning", "encrypted_content": "sealed", "summary": []}));
+            let text = response.text.iter().map(|text| {
+                json!({"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]})
+            });
+            let calls = calls.map(|(id, name, arguments)| {
+                json!({"type": "function_call", "call_id": id, "name": name, "arguments": arguments})
+            });
+            let items = reasoning.into_iter().chain(text).chain(calls);
+            items
+                .map(|item| json!({"type": "response.output_item.done", "item": item}))
+                .chain([json!({"type": "response.completed", "response": {}})])
+                .collect()
+        }
+        Wire::Chat => {
+            let delta = |delta: Value| json!({"choices": [{"index": 0, "delta": delta}]});
+            let reasoning = response.reasoning.then(|| delta(json!({"reasoning_content": "sealed"})));
+            let text = response.text.iter().map(|text| delta(json!({"content": text})));
+            let calls = calls.enumerate().map(|(index, (id, name, arguments))| {
+                delta(json!({"tool_calls": [{"index": index, "id": id, "function": {"name": name, "arguments": arguments}}]}))
+            });
+            let finish = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
+            reasoning.into_iter().chain(text).chain(calls).chain([finish, json!("[DONE]")]).collect()
+        }
+        Wire::Messages => {
+            let mut events = vec![json!({"type": "message_start", "message": {"id": "m"}})];
+            let mut index = 0;
+            let mut block = |block: Value, delta: Value| {
+                events.push(json!({"type": "content_block_start", "index": index, "content_block": block}));
+                events.push(json!({"type": "content_block_delta", "index": index, "delta": delta}));
+                events.push(json!({"type": "content_block_stop", "index": index}));
+                index += 1;
+            };
+            if response.reasoning {
+                block(
+                    json!({"type": "thinking", "thinking": "sealed"}),
+                    json!({"type": "signature_delta", "signature": "s"}),
+                );
+            }
+            if let Some(text) = &response.text {
+                block(json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": text}));
+            }
+            for (id, name, arguments) in calls {
+                block(
+                    json!({"type": "tool_use", "id": id, "name": name, "input": {}}),
+                    json!({"type": "input_json_delta", "partial_json": arguments}),
+                );
+            }
+            events.push(json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}));
+            events.push(json!({"type": "message_stop"}));
+            events
+        }
+    };
+    events.iter().map(|event| event.as_str().map_or_else(|| event.to_string(), str::to_owned)).collect()
+}
+
+/// The items of a response, read from its stream.
+fn folded(wire: Wire, response: &Response) -> Vec<ThreadItem> {
+    let asked = Asked { wire, url: "http://llm.test/v1".into(), model: "m".into() };
+    let mut fold = Fold::new(asked, custom(), 0);
+    let (mut told, mut last) = (Vec::new(), Progress::None);
+    for event in events(wire, response) {
+        last = fold.event(event.as_bytes(), &mut told).unwrap();
+    }
+    assert_eq!(last, Progress::Finished);
+    let items = told.into_iter().filter_map(|event| match event {
+        StreamEvent::ItemCompleted(item) => Some(*item),
+        _ => None,
+    });
+    items.collect()
+}
+
+/// A thread under way, and what its server must read.
+struct Run {
+    wire: Wire,
+    capabilities: Capabilities,
+    history: History,
+    expected: Facts,
+    sent: Vec<Input>,
+}
+
+impl Run {
+    fn new(wire: Wire, capabilities: Capabilities) -> Self {
+        let history = History::new(wire, capabilities);
+        Self { wire, capabilities, history, expected: Vec::new(), sent: Vec::new() }
+    }
+
+    fn of(wire: Wire, capabilities: Capabilities, moves: &[Move]) -> Self {
+        let mut run = Self::new(wire, capabilities);
+        for step in moves {
+            run.make(step);
+        }
+        run.send();
+        run
+    }
+
+    fn make(&mut self, step: &Move) {
+        match step {
+            Move::Developer(text) => {
+                let leading = self.expected.iter().all(|(who, _)| *who == "developer");
+                if self.wire == Wire::Responses || leading && self.sent.is_empty() {
+                    self.expected.push(("developer", text.clone()));
+                } else {
+                    self.expected.push(("user", format!("<developer_note>\n{text}\n</developer_note>")));
+                }
+                self.say(Role::Developer, text);
+            }
+            Move::User(text) => {
+                self.expected.push(("user", text.clone()));
+                self.say(Role::User, text);
+            }
+            Move::Response(response) => self.respond(response),
+        }
+    }
+
+    fn say(&mut self, role: Role, text: &str) {
+        let content = vec![ContentPart::Text { text: text.into() }];
+        let item = self.wire.message(Message { role, content }, &self.capabilities);
+        self.history.append(item).unwrap();
+    }
+
+    fn respond(&mut self, response: &Response) {
+        self.send();
+        for item in folded(self.wire, response) {
+            self.history.append(item).unwrap();
+        }
+        if response.reasoning {
+            self.expected.push(("reasoning", "sealed".into()));
+        }
+        self.expected.extend(response.text.iter().map(|text| ("assistant", text.clone())));
+        for (_, is_custom, argument, _) in &response.calls {
+            let (name, arguments) = written(*is_custom, argument);
+            // Arguments come back as they were written, or as the JSON they are.
+            let arguments = match self.wire {
+                Wire::Responses | Wire::Chat => arguments,
+                Wire::Messages => serde_json::from_str::<Value>(&arguments).unwrap().to_string(),
+            };
+            self.expected.push(("call", format!("{name} {arguments}")));
+        }
+        for (id, is_custom, _, output) in &response.calls {
+            let kind = if *is_custom { CallKind::Custom } else { CallKind::Function };
+            let item = self.wire.call_output(kind, CallOutput::text(id, output), &self.capabilities);
+            self.history.append(item).unwrap();
+            let nothing = self.wire == Wire::Messages && output.is_empty();
+            self.expected.push(("output", if nothing { "(no output)".into() } else { output.clone() }));
+        }
+    }
+
+    fn send(&mut self) {
+        self.sent.push(self.history.input().unwrap());
+        self.history.seal();
+    }
+
+    fn body(&self, input: &Input) -> Bytes {
+        let tools =
+            RenderedTools { bytes: Bytes::from_static(b"[{\"name\":\"f\"}]"), custom_as_function: custom() };
+        let request = Request {
+            model: "m".into(),
+            input: input.clone(),
+            tools,
+            thread_id: "t".into(),
+            reasoning_effort: None,
+        };
+        self.wire.prepare(&request, &self.capabilities).body
+    }
+
+    /// What the server reads in the last request.
+    fn read(&self) -> Facts {
+        let body: Value = serde_json::from_slice(&self.body(self.sent.last().unwrap())).unwrap();
+        let facts = match self.wire {
+            Wire::Responses => read_responses(&body),
+            Wire::Chat => read_chat(&body),
+            Wire::Messages => read_messages(&body),
+        };
+        joined(facts)
+    }
+}
+
+/// Words of one speaker in a row are one text, whatever they are cut into.
+fn joined(facts: Facts) -> Facts {
+    let mut joined: Facts = Vec::new();
+    for (who, what) in facts {
+        match joined.last_mut() {
+            Some((last, text)) if *last == who && matches!(who, "developer" | "user" | "assistant") => {
+                text.push_str("\n\n");
+                text.push_str(&what);
+            }
+            _ => joined.push((who, what)),
+        }
+    }
+    joined
+}
+
+fn string(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// Checks that every output answers its call: the calls of a step have different ids, and the outputs come in
+/// their order.
+#[derive(Default)]
+struct Ids {
+    seen: Vec<String>,
+    open: VecDeque<String>,
+}
+
+impl Ids {
+    fn call(&mut self, id: &Value) {
+        let id = string(id);
+        assert!(!id.is_empty() && !self.seen.contains(&id), "{id} of {:?}", self.seen);
+        self.seen.push(id.clone());
+        self.open.push_back(id);
+    }
+
+    fn output(&mut self, id: &Value) {
+        assert_eq!(self.open.pop_front(), Some(string(id)));
+    }
+}
+
+fn read_responses(body: &Value) -> Facts {
+    let mut ids = Ids::default();
+    let items = body["input"].as_array().unwrap().iter().map(|item| match item["type"].as_str().unwrap() {
+        "message" => {
+            let who = match item["role"].as_str().unwrap() {
+                "user" => "user",
+                "assistant" => "assistant",
+                _ => "developer",
+            };
+            (who, string(&item["content"][0]["text"]))
+        }
+        "reasoning" => ("reasoning", string(&item["encrypted_content"])),
+        "function_call" => {
+            ids.call(&item["call_id"]);
+            ("call", format!("{} {}", string(&item["name"]), string(&item["arguments"])))
+        }
+        _ => {
+            ids.output(&item["call_id"]);
+            ("output", string(&item["output"]))
+        }
+    });
+    items.collect()
+}
+
+fn read_chat(body: &Value) -> Facts {
+    let mut facts = Facts::new();
+    let mut ids = Ids::default();
+    for message in body["messages"].as_array().unwrap() {
+        match message["role"].as_str().unwrap() {
+            "system" => {
+                assert!(facts.is_empty(), "the system message is the first");
+                facts.push(("developer", string(&message["content"])));
+            }
+            "user" => facts.push(("user", string(&message["content"]))),
+            "assistant" => {
+                assert!(ids.open.is_empty(), "outputs come before anything else");
+                facts.extend(message["reasoning"].as_str().map(|text| ("reasoning", text.to_owned())));
+                facts.extend(message["content"].as_str().map(|text| ("assistant", text.to_owned())));
+                for call in message["tool_calls"].as_array().into_iter().flatten() {
+                    ids.call(&call["id"]);
+                    let call = &call["function"];
+                    facts.push(("call", format!("{} {}", string(&call["name"]), string(&call["arguments"]))));
+                }
+            }
+            _ => {
+                ids.output(&message["tool_call_id"]);
+                facts.push(("output", string(&message["content"])));
+            }
+        }
+    }
+    facts
+}
+
+fn read_messages(body: &Value) -> Facts {
+    let mut facts = Facts::new();
+    let mut ids = Ids::default();
+    for block in body["system"].as_array().into_iter().flatten() {
+        facts.push(("developer", string(&block["text"])));
+    }
+    for message in body["messages"].as_array().unwrap() {
+        let speaker = if message["role"] == "user" { "user" } else { "assistant" };
+        for block in message["content"].as_array().unwrap() {
+            match block["type"].as_str().unwrap() {
+                "text" => facts.push((speaker, string(&block["text"]))),
+                "thinking" => {
+                    assert_eq!(block["signature"], "s");
+                    facts.push(("reasoning", string(&block["thinking"])));
+                }
+                "tool_use" => {
+                    ids.call(&block["id"]);
+                    facts.push(("call", format!("{} {}", string(&block["name"]), block["input"])));
+                }
+                _ => {
+                    ids.output(&block["tool_use_id"]);
+                    facts.push(("output", string(&block["content"])));
+                }
+            }
+        }
+        assert!(speaker == "assistant" || ids.open.is_empty(), "all outputs are in the next message");
+    }
+    facts
+}
+
+fn said(text: &str) -> Move {
+    Move::User(text.into())
+}
+
+fn called(ids: &[&str]) -> Move {
+    let calls = ids.iter().map(|id| ((*id).to_owned(), false, "ls".to_owned(), "out".to_owned()));
+    Move::Response(Response { reasoning: false, text: None, calls: calls.collect() })
+}
+
+fn answered(text: &str) -> Move {
+    Move::Response(Response { reasoning: false, text: Some(text.into()), calls: vec![] })
+}
+
+/// The messages of the last request, as text.
+fn last_messages(wire: Wire, capabilities: Capabilities, moves: &[Move]) -> Vec<String> {
+    let run = Run::of(wire, capabilities, moves);
+    let messages = &run.sent.last().unwrap().messages;
+    messages.iter().map(|message| String::from_utf8(message.to_vec()).unwrap()).collect()
+}
+
+proptest! {
+    /// Nothing is lost and nothing changes its place on any wire.
+    #[test]
+    fn w1_every_wire_tells_the_server_what_happened_in_its_order(moves in thread()) {
+        for wire in WIRES {
+            let run = Run::of(wire, capabilities(false, false), &moves);
+            prop_assert_eq!(run.read(), joined(run.expected.clone()), "{:?}", wire);
+        }
+    }
+
+    #[test]
+    fn w2_each_request_begins_with_the_one_before_byte_for_byte(
+        moves in thread(),
+        strict in any::<bool>(),
+    ) {
+        for wire in WIRES {
+            let run = Run::of(wire, capabilities(strict, false), &moves);
+            for pair in run.sent.windows(2) {
+                prop_assert!(pair[1].messages.starts_with(&pair[0].messages), "{:?}", wire);
+                prop_assert_eq!(&pair[1].system, &pair[0].system);
+            }
+            for input in &run.sent {
+                let array = [&b"["[..], &input.messages.join(&b","[..]), b"]"].concat();
+                let body = run.body(input);
+                prop_assert!(body.windows(array.len()).any(|window| window == array), "{:?}", wire);
+            }
+        }
+    }
+
+    #[test]
+    fn w21_markers_are_all_that_caching_adds(moves in thread()) {
+        let marked = Run::of(Wire::Messages, capabilities(false, true), &moves);
+        let plain = Run::of(Wire::Messages, capabilities(false, false), &moves);
+        for (marked_input, plain_input) in marked.sent.iter().zip(&plain.sent) {
+            let body = String::from_utf8(marked.body(marked_input).to_vec()).unwrap();
+            prop_assert!(body.matches(CACHE_MARKER).count() <= 4);
+            prop_assert_eq!(body.replace(CACHE_MARKER, "").into_bytes(), plain.body(plain_input).to_vec());
+        }
+    }
+
+    #[test]
+    fn w14_speakers_alternate_where_they_must(moves in thread()) {
+        for wire in [Wire::Chat, Wire::Messages] {
+            let run = Run::of(wire, capabilities(true, false), &moves);
+            let body: Value = serde_json::from_slice(&run.body(run.sent.last().unwrap())).unwrap();
+            let roles = body["messages"].as_array().unwrap().iter().map(|message| string(&message["role"]));
+            let roles: Vec<String> = roles.filter(|role| role != "system").collect();
+            for pair in roles.windows(2) {
+                let fits = pair[0] != pair[1] || pair[0] == "tool";
+                prop_assert!(fits && (pair[0] != "tool" || pair[1] != "user"), "{:?}", roles);
+            }
+        }
+    }
+
+    /// However a thread is cut into requests, what was not sent yet makes no difference to what was.
+    #[test]
+    fn w2_a_message_that_was_sent_is_sealed(moves in thread(), cut in any::<Index>()) {
+        for wire in WIRES {
+            let mut run = Run::new(wire, capabilities(true, false));
+            let cut = cut.index(moves.len());
+            for step in &moves[..cut] {
+                run.make(step);
+            }
+            run.send();
+            let sent = run.sent.last().unwrap().messages.clone();
+            for step in &moves[cut..] {
+                run.make(step);
+            }
+            run.send();
+            prop_assert!(run.sent.last().unwrap().messages.starts_with(&sent));
+        }
+    }
+}
+
+#[test]
+fn w4_ids_that_repeat_or_do_not_fit_get_others_that_stay() {
+    let moves = [said("go"), called(&["a", "a", "", "no id!"]), called(&["a"])];
+    for (wire, expected) in [
+        (Wire::Responses, ["a", "a00000002", "a00000003", "no id!", "a00000009"]),
+        (Wire::Chat, ["a", "a00000002", "a00000003", "no id!", "a00000009"]),
+        (Wire::Messages, ["a", "a00000002", "a00000003", "a00000004", "a00000009"]),
+    ] {
+        let text = last_messages(wire, capabilities(false, false), &moves).join(",");
+        for id in expected {
+            // Once at the call and once at its output.
+            assert_eq!(text.matches(&format!("{id:?}")).count(), 2, "{wire:?} {id}: {text}");
+        }
+    }
+}
+
+#[test]
+fn w14_one_leading_system_message_and_later_notes_as_the_users() {
+    let moves = [
+        Move::Developer("base".into()),
+        Move::Developer("rules".into()),
+        said("go"),
+        answered("done"),
+        Move::Developer("new rules".into()),
+        said("on"),
+    ];
+    assert_eq!(
+        last_messages(Wire::Chat, capabilities(false, false), &moves),
+        [
+            r#"{"role":"system","content":"base\n\nrules"}"#,
+            r#"{"role":"user","content":"go"}"#,
+            r#"{"role":"assistant","content":"done"}"#,
+            r#"{"role":"user","content":"<developer_note>\nnew rules\n</developer_note>"}"#,
+            r#"{"role":"user","content":"on"}"#,
+        ]
+    );
+    let merged = last_messages(Wire::Chat, capabilities(true, false), &moves);
+    assert_eq!(
+        merged[3],
+        r#"{"role":"user","content":"<developer_note>\nnew rules\n</developer_note>\n\non"}"#
+    );
+}
+
+#[test]
+fn w14_between_two_sealed_messages_of_the_user_stands_a_filler() {
+    let mut run = Run::new(Wire::Chat, capabilities(true, false));
+    for text in ["go", "stop"] {
+        run.make(&said(text));
+        run.send();
+    }
+    let messages = &run.sent[1].messages;
+    assert_eq!(
+        messages[..],
+        [
+            &br#"{"role":"user","content":"go"}"#[..],
+            br#"{"role":"assistant","content":"Understood."}"#,
+            br#"{"role":"user","content":"stop"}"#,
+        ]
+    );
+}
+
+#[test]
+fn w15_one_tool_message_a_call_in_call_order_before_anything_else() {
+    let moves = [said("go"), called(&["a", "b"]), said("steer")];
+    assert_eq!(
+        last_messages(Wire::Chat, capabilities(false, false), &moves)[1..],
+        [
+            r#"{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":"function","function":{"name":"exec_command","arguments":"{ \"cmd\" : \"ls\" }"}},{"id":"b","type":"function","function":{"name":"exec_command","arguments":"{ \"cmd\" : \"ls\" }"}}]}"#,
+            r#"{"role":"tool","tool_call_id":"a","content":"out"}"#,
+            r#"{"role":"tool","tool_call_id":"b","content":"out"}"#,
+            r#"{"role":"user","content":"steer"}"#,
+        ]
+    );
+}
+
+#[test]
+fn w19_all_results_in_one_user_message_and_the_steer_text_after_them() {
+    let moves = [Move::Developer("base".into()), said("go"), called(&["a", "b"]), said("steer")];
+    let run = Run::of(Wire::Messages, capabilities(false, false), &moves);
+    let input = run.sent.last().unwrap();
+    assert_eq!(input.system[..], [&br#"{"type":"text","text":"base"}"#[..]]);
+    let messages: Vec<&str> =
+        input.messages.iter().map(|message| std::str::from_utf8(message).unwrap()).collect();
+    assert_eq!(
+        messages,
+        [
+            r#"{"role":"user","content":[{"type":"text","text":"go"}]}"#,
+            r#"{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"exec_command","input":{ "cmd" : "ls" }},{"type":"tool_use","id":"b","name":"exec_command","input":{ "cmd" : "ls" }}]}"#,
+            r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":"out"},{"type":"tool_result","tool_use_id":"b","content":"out"},{"type":"text","text":"steer"}]}"#,
+        ]
+    );
+}
+
+#[test]
+fn w21_markers_stand_at_tools_system_the_end_before_and_this_end() {
+    let moves = [Move::Developer("base".into()), said("go"), called(&["a"]), called(&["b"])];
+    let run = Run::of(Wire::Messages, capabilities(false, true), &moves);
+    let body: Value = serde_json::from_slice(&run.body(run.sent.last().unwrap())).unwrap();
+    let marker = json!({"type": "ephemeral"});
+    assert_eq!(body["system"][0]["cache_control"], marker);
+    assert_eq!(body["tools"][0]["cache_control"], marker);
+    let messages = body["messages"].as_array().unwrap();
+    let marked: Vec<usize> = (0..messages.len())
+        .filter(|index| messages[*index]["content"].to_string().contains("cache_control"))
+        .collect();
+    assert_eq!((messages.len(), marked), (5, vec![2, 4]));
+    // A repetition of the same request still finds what the one before it kept.
+    let mut again = Run::of(Wire::Messages, capabilities(false, true), &moves);
+    again.send();
+    assert_eq!(again.body(&again.sent[again.sent.len() - 1]), run.body(run.sent.last().unwrap()));
+}
