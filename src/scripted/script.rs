@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{capture::Capture, condition::Condition};
+use super::{capture::Capture, condition::Condition, seen::Rule};
 
 mod validate;
 
@@ -56,11 +56,24 @@ pub struct Checks {
     pub pairing: bool,
     /// Each request's input begins with its predecessor's, byte for byte.
     pub prefix: bool,
+    /// System and developer messages stand before all others, where the API sends them as messages and
+    /// servers insist on it.
+    pub system_first: bool,
 }
 
 impl Default for Checks {
     fn default() -> Self {
-        Self { pairing: true, prefix: false }
+        Self { pairing: true, prefix: false, system_first: true }
+    }
+}
+
+impl Checks {
+    /// Whether a request that breaks the rule is refused.
+    pub fn enforce(self, rule: Rule) -> bool {
+        match rule {
+            Rule::Pairing => self.pairing,
+            Rule::SystemFirst => self.system_first,
+        }
     }
 }
 

@@ -29,9 +29,9 @@ use tokio::{
 };
 
 use super::{
-    render::{self, Finish, Frame},
+    render::{self, Answer, Finish, Frame, error_body},
     script::{HttpReply, Script},
-    seen::Received,
+    seen::{Api, Received},
     threads::Threads,
 };
 
@@ -44,8 +44,8 @@ const MAX_REQUESTS: usize = 256;
 /// How long replies that are under way may go on after the end was asked for.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
-/// Serves the script until `shutdown` is done: `POST /v1/responses` and `/responses`, `GET /v1/models`
-/// and `/models`, `GET /healthz`.
+/// Serves the script until `shutdown` is done: `POST /v1/responses` and `/v1/chat/completions`, `GET
+/// /v1/models`, all of them without `/v1` too, and `GET /healthz`.
 ///
 /// # Errors
 /// When the listener fails.
@@ -60,13 +60,22 @@ pub async fn serve(
         responses: AtomicU64::new(0),
         permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
     });
+    let answer = |api: Api| {
+        post(async move |State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes| {
+            server.answer(api, &headers, &body)
+        })
+    };
     let router = Router::new()
-        .route("/v1/responses", post(respond))
-        .route("/responses", post(respond))
+        .route("/v1/responses", answer(Api::Responses))
+        .route("/responses", answer(Api::Responses))
+        .route("/v1/chat/completions", answer(Api::Chat))
+        .route("/chat/completions", answer(Api::Chat))
         .route("/v1/models", get(models))
         .route("/models", get(models))
         .route("/healthz", get(async || "ok\n"))
-        .fallback(async || error(StatusCode::NOT_FOUND, "not_found", "this path does not exist"))
+        .fallback(async || {
+            error(Api::Responses, StatusCode::NOT_FOUND, "not_found", "this path does not exist")
+        })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(server);
     let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -89,48 +98,8 @@ struct Server {
     permits: Arc<Semaphore>,
 }
 
-async fn respond(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes) -> Response {
-    let Ok(permit) = Arc::clone(&server.permits).try_acquire_owned() else {
-        return error(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many requests at the same time");
-    };
-    if let Err(refusal) = server.authorize(&headers) {
-        return *refusal;
-    }
-    let headers = headers
-        .iter()
-        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
-        .collect();
-    let mut received = match Received::parse(&body, headers) {
-        Ok(received) => received,
-        Err(problem) => return error(StatusCode::BAD_REQUEST, "invalid_request", &problem),
-    };
-    if !server.script.models.is_empty() && !server.script.models.contains(&received.seen.model) {
-        let problem = format!("the model {:?} does not exist", received.seen.model);
-        return error(StatusCode::NOT_FOUND, "model_not_found", &problem);
-    }
-    let mut threads = server.threads.lock().unwrap_or_else(PoisonError::into_inner);
-    let turn = match threads.take(&server.script, &mut received) {
-        Ok(turn) => turn,
-        Err(refused) => {
-            tracing::warn!(thread = received.thread, code = refused.code, "{}", refused.message);
-            return error(StatusCode::BAD_REQUEST, refused.code, &format!("script: {}", refused.message));
-        }
-    };
-    drop(threads);
-    tracing::info!(thread = received.thread, request = turn.request, model = received.seen.model, "request");
-    if let Some(reply) = &turn.reply.http {
-        return http_reply(reply);
-    }
-    let number = server.responses.fetch_add(1, Ordering::Relaxed) + 1;
-    let pace = turn.reply.pace.unwrap_or(server.script.pace);
-    let now = jiff::Timestamp::now().as_second();
-    let rendered = render::stream(&turn, &received.seen, pace, &format!("resp_{number}"), now);
-    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
-    (headers, body_of(rendered, permit)).into_response()
-}
-
 async fn models(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
-    if let Err(refusal) = server.authorize(&headers) {
+    if let Err(refusal) = server.authorize(Api::Responses, &headers) {
         return *refusal;
     }
     let any = vec!["scripted".to_owned()];
@@ -143,14 +112,60 @@ async fn models(State(server): State<Arc<Server>>, headers: HeaderMap) -> Respon
 }
 
 impl Server {
-    fn authorize(&self, headers: &HeaderMap) -> Result<(), Box<Response>> {
+    fn answer(&self, api: Api, headers: &HeaderMap, body: &[u8]) -> Response {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            let problem = "too many requests at the same time";
+            return error(api, StatusCode::SERVICE_UNAVAILABLE, "busy", problem);
+        };
+        if let Err(refusal) = self.authorize(api, headers) {
+            return *refusal;
+        }
+        let headers = headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+            .collect();
+        let mut received = match Received::parse(api, body, headers) {
+            Ok(received) => received,
+            Err(problem) => return error(api, StatusCode::BAD_REQUEST, "invalid_request", &problem),
+        };
+        if !self.script.models.is_empty() && !self.script.models.contains(&received.seen.model) {
+            let problem = format!("the model {:?} does not exist", received.seen.model);
+            return error(api, StatusCode::NOT_FOUND, "model_not_found", &problem);
+        }
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = match threads.take(&self.script, &mut received) {
+            Ok(turn) => turn,
+            Err(refused) => {
+                tracing::warn!(thread = received.thread, code = refused.code, "{}", refused.message);
+                let problem = format!("script: {}", refused.message);
+                return error(api, StatusCode::BAD_REQUEST, refused.code, &problem);
+            }
+        };
+        drop(threads);
+        let seen = &received.seen;
+        tracing::info!(thread = received.thread, request = turn.request, ?api, model = seen.model, "request");
+        if let Some(reply) = &turn.reply.http {
+            return http_reply(api, reply);
+        }
+        let answer = Answer {
+            turn: &turn,
+            seen,
+            pace: turn.reply.pace.unwrap_or(self.script.pace),
+            number: self.responses.fetch_add(1, Ordering::Relaxed) + 1,
+            created_at: jiff::Timestamp::now().as_second(),
+        };
+        let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+        (headers, body_of(answer.stream(), permit)).into_response()
+    }
+
+    fn authorize(&self, api: Api, headers: &HeaderMap) -> Result<(), Box<Response>> {
         let Some(key) = &self.script.api_key else { return Ok(()) };
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         if given.and_then(|value| value.strip_prefix("Bearer ")) == Some(key) {
             return Ok(());
         }
         let problem = "the API key is missing or is not the script's apiKey";
-        Err(Box::new(error(StatusCode::UNAUTHORIZED, "invalid_api_key", problem)))
+        Err(Box::new(error(api, StatusCode::UNAUTHORIZED, "invalid_api_key", problem)))
     }
 }
 
@@ -185,13 +200,10 @@ fn body_of(rendered: render::Stream, permit: OwnedSemaphorePermit) -> Body {
     }))
 }
 
-fn http_reply(reply: &HttpReply) -> Response {
+fn http_reply(api: Api, reply: &HttpReply) -> Response {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = match (&reply.error, &reply.body) {
-        (Some(error), _) => Json(json!({"error": {
-            "message": error.message, "type": "scripted", "param": null, "code": error.code,
-        }}))
-        .into_response(),
+        (Some(error), _) => Json(error_body(api, error.code.as_deref(), &error.message)).into_response(),
         (None, Some(body)) => body.clone().into_response(),
         (None, None) => ().into_response(),
     };
@@ -205,9 +217,8 @@ fn http_reply(reply: &HttpReply) -> Response {
     response
 }
 
-fn error(status: StatusCode, code: &str, message: &str) -> Response {
-    let body = json!({"error": {"message": message, "type": "scripted", "param": null, "code": code}});
-    (status, Json(body)).into_response()
+fn error(api: Api, status: StatusCode, code: &str, message: &str) -> Response {
+    (status, Json(error_body(api, Some(code), message))).into_response()
 }
 
 #[cfg(test)]

@@ -70,10 +70,8 @@ impl Threads {
     /// # Errors
     /// [`Refused`] when no scenario or reply is left for it, or when it fails an expectation or a check.
     pub fn take<'a>(&mut self, script: &'a Script, received: &mut Received) -> Result<Turn<'a>, Refused> {
-        if script.checks.pairing
-            && let Some(problem) = &received.unpaired
-        {
-            return Err(Refused { code: "unpaired_call", message: problem.clone() });
+        if let Some(fault) = received.faults.iter().find(|fault| script.checks.enforce(fault.rule)) {
+            return Err(Refused { code: fault.rule.code(), message: fault.problem.clone() });
         }
         self.requests += 1;
         let thread = self.thread(script, received)?;

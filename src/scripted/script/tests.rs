@@ -39,7 +39,7 @@ fn every_field_is_read() {
         r#"
 models: [a, b]
 apiKey: k
-checks: {pairing: false, prefix: true}
+checks: {pairing: false, prefix: true, systemFirst: false}
 pace: {firstEventMillis: 1, eventMillis: 2, deltaCharacters: 3}
 scenarios:
   - name: one

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::scripted::seen::Api;
 
 fn script(text: &str) -> Script {
     Script::from_yaml(text).unwrap()
@@ -8,7 +9,7 @@ fn script(text: &str) -> Script {
 
 fn request(thread: &str, input: Value) -> Received {
     let body = json!({"model": "m", "stream": true, "input": input, "prompt_cache_key": thread});
-    Received::parse(body.to_string().as_bytes(), vec![]).unwrap()
+    Received::parse(Api::Responses, body.to_string().as_bytes(), vec![]).unwrap()
 }
 
 fn said(text: &str) -> Value {
