@@ -1,6 +1,6 @@
 //! A model that answers from a script, over real HTTP.
 //!
-//! It speaks the streaming Responses and Chat Completions APIs, so that manifests, pipelines and Podwright itself can be tried
+//! It speaks the streaming Responses, Chat Completions and Messages APIs, so that manifests, pipelines and Podwright itself can be tried
 //! without a key and with the same answers each time. `docs/scripted-model.md` is its manual.
 //!
 //! [`script`] holds the format, [`condition`], [`capture`] and [`template`] what a script can say about a

@@ -36,7 +36,8 @@ pub struct Script {
     /// The models that exist; a request for another is refused as by a real server. Empty: every name.
     #[serde(default)]
     pub models: Vec<String>,
-    /// The key that requests must carry as a bearer token. Absent: none is needed.
+    /// The key that requests must carry, as a bearer token or in the header of the Messages API. Absent: none
+    /// is needed.
     pub api_key: Option<String>,
     /// What every request is checked for, whatever its scenario expects.
     #[serde(default)]
@@ -212,6 +213,8 @@ pub struct UsageNumbers {
     pub input_tokens: u64,
     /// Those of them that came from a cache.
     pub cached_input_tokens: u64,
+    /// Those of them that were put into a cache, where that has a price of its own.
+    pub cache_write_input_tokens: u64,
     /// All output tokens.
     pub output_tokens: u64,
     /// Those of them that were reasoning.

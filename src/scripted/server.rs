@@ -44,8 +44,8 @@ const MAX_REQUESTS: usize = 256;
 /// How long replies that are under way may go on after the end was asked for.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
-/// Serves the script until `shutdown` is done: `POST /v1/responses` and `/v1/chat/completions`, `GET
-/// /v1/models`, all of them without `/v1` too, and `GET /healthz`.
+/// Serves the script until `shutdown` is done: `POST /v1/responses`, `/v1/chat/completions` and
+/// `/v1/messages`, `GET /v1/models`, all of them without `/v1` too, and `GET /healthz`.
 ///
 /// # Errors
 /// When the listener fails.
@@ -70,6 +70,8 @@ pub async fn serve(
         .route("/responses", answer(Api::Responses))
         .route("/v1/chat/completions", answer(Api::Chat))
         .route("/chat/completions", answer(Api::Chat))
+        .route("/v1/messages", answer(Api::Messages))
+        .route("/messages", answer(Api::Messages))
         .route("/v1/models", get(models))
         .route("/models", get(models))
         .route("/healthz", get(async || "ok\n"))
@@ -99,7 +101,9 @@ struct Server {
 }
 
 async fn models(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
-    if let Err(refusal) = server.authorize(Api::Responses, &headers) {
+    // The path is the same on all APIs; the header tells them apart.
+    let api = if headers.contains_key("x-api-key") { Api::Messages } else { Api::Responses };
+    if let Err(refusal) = server.authorize(api, &headers) {
         return *refusal;
     }
     let any = vec!["scripted".to_owned()];
@@ -160,12 +164,22 @@ impl Server {
 
     fn authorize(&self, api: Api, headers: &HeaderMap) -> Result<(), Box<Response>> {
         let Some(key) = &self.script.api_key else { return Ok(()) };
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        if given.and_then(|value| value.strip_prefix("Bearer ")) == Some(key) {
-            return Ok(());
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let given = match api {
+            Api::Responses | Api::Chat => {
+                header("authorization").and_then(|value| value.strip_prefix("Bearer "))
+            }
+            Api::Messages => header("x-api-key"),
+        };
+        if given != Some(key) {
+            let problem = "the API key is missing or is not the script's apiKey";
+            return Err(Box::new(error(api, StatusCode::UNAUTHORIZED, "invalid_api_key", problem)));
         }
-        let problem = "the API key is missing or is not the script's apiKey";
-        Err(Box::new(error(api, StatusCode::UNAUTHORIZED, "invalid_api_key", problem)))
+        if api == Api::Messages && header("anthropic-version").is_none() {
+            let problem = "anthropic-version: header is required";
+            return Err(Box::new(error(api, StatusCode::BAD_REQUEST, "invalid_request", problem)));
+        }
+        Ok(())
     }
 }
 
@@ -203,7 +217,9 @@ fn body_of(rendered: render::Stream, permit: OwnedSemaphorePermit) -> Body {
 fn http_reply(api: Api, reply: &HttpReply) -> Response {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = match (&reply.error, &reply.body) {
-        (Some(error), _) => Json(error_body(api, error.code.as_deref(), &error.message)).into_response(),
+        (Some(error), _) => {
+            Json(error_body(api, reply.status, error.code.as_deref(), &error.message)).into_response()
+        }
         (None, Some(body)) => body.clone().into_response(),
         (None, None) => ().into_response(),
     };
@@ -218,7 +234,11 @@ fn http_reply(api: Api, reply: &HttpReply) -> Response {
 }
 
 fn error(api: Api, status: StatusCode, code: &str, message: &str) -> Response {
-    (status, Json(error_body(api, Some(code), message))).into_response()
+    let code = match api {
+        Api::Responses | Api::Chat => Some(code),
+        Api::Messages => None,
+    };
+    (status, Json(error_body(api, status.as_u16(), code, message))).into_response()
 }
 
 #[cfg(test)]

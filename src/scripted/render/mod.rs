@@ -2,6 +2,7 @@
 
 mod chat;
 mod error;
+mod messages;
 mod responses;
 mod said;
 
@@ -68,6 +69,7 @@ impl Answer<'_> {
         match self.seen.api {
             Api::Responses => responses::stream(self),
             Api::Chat => chat::stream(self),
+            Api::Messages => messages::stream(self),
         }
     }
 
@@ -77,11 +79,22 @@ impl Answer<'_> {
             return None;
         }
         let tokens = |bytes: u64| bytes.div_ceil(4);
-        Some(self.turn.reply.usage.unwrap_or_else(|| UsageNumbers {
-            input_tokens: tokens(self.seen.body_bytes),
-            cached_input_tokens: tokens(self.turn.previous_body_bytes.min(self.seen.body_bytes)),
-            output_tokens: tokens(output_bytes),
-            reasoning_tokens: tokens(reasoning_bytes),
+        Some(self.turn.reply.usage.unwrap_or_else(|| {
+            let input_tokens = tokens(self.seen.body_bytes);
+            let known = tokens(self.turn.previous_body_bytes.min(self.seen.body_bytes));
+            let (cached_input_tokens, cache_write_input_tokens) = match self.seen.api {
+                Api::Responses | Api::Chat => (known, 0),
+                // Only what is marked goes through the cache here.
+                Api::Messages if self.seen.cache_markers == 0 => (0, 0),
+                Api::Messages => (known, input_tokens - known),
+            };
+            UsageNumbers {
+                input_tokens,
+                cached_input_tokens,
+                cache_write_input_tokens,
+                output_tokens: tokens(output_bytes),
+                reasoning_tokens: tokens(reasoning_bytes),
+            }
         }))
     }
 

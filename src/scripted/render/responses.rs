@@ -63,9 +63,13 @@ fn usage(answer: &Answer<'_>, items: &[Value]) -> Value {
     let Some(usage) = answer.usage(output_bytes, items.iter().filter(reasoning).map(size).sum()) else {
         return Value::Null;
     };
+    let mut input = json!({"cached_tokens": usage.cached_input_tokens});
+    if usage.cache_write_input_tokens > 0 {
+        input["cache_write_tokens"] = usage.cache_write_input_tokens.into();
+    }
     json!({
         "input_tokens": usage.input_tokens,
-        "input_tokens_details": {"cached_tokens": usage.cached_input_tokens},
+        "input_tokens_details": input,
         "output_tokens": usage.output_tokens,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.input_tokens + usage.output_tokens,

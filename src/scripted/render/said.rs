@@ -76,14 +76,20 @@ impl Answer<'_> {
         }
     }
 
-    /// A tool that was declared as a function is called as one.
+    /// A tool that was declared as a function is called as one. The Messages API knows nothing else.
     fn takes_free_text(&self, tool: &String) -> bool {
-        !self.seen.tools.contains(tool) || self.seen.custom_tools.contains(tool)
+        match self.seen.api {
+            Api::Responses | Api::Chat => {
+                !self.seen.tools.contains(tool) || self.seen.custom_tools.contains(tool)
+            }
+            Api::Messages => false,
+        }
     }
 
     fn call_id(&self, index: usize) -> String {
         let prefix = match self.seen.api {
             Api::Responses | Api::Chat => "call",
+            Api::Messages => "toolu",
         };
         format!("{prefix}_{}_{index}", self.number)
     }

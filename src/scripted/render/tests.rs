@@ -57,7 +57,7 @@ pub(super) fn data(stream: &Stream) -> Vec<Bytes> {
 #[test]
 fn a_stream_that_is_to_break_never_looks_whole() {
     // How many events a whole answer has, and after how many it begins to look whole.
-    for (api, whole, unfinished) in [(Api::Responses, 5, 4), (Api::Chat, 5, 2)] {
+    for (api, whole, unfinished) in [(Api::Responses, 5, 4), (Api::Chat, 5, 2), (Api::Messages, 6, 4)] {
         for (end, events, finish) in [
             ("completed", whole, Finish::Close),
             ("{cut: {afterEvents: 0}}", 0, Finish::Break),

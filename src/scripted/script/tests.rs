@@ -63,7 +63,7 @@ scenarios:
           - plan: [{step: s, status: pending}]
           - refusal: no
           - item: {type: web_search_call}
-        usage: {inputTokens: 1, cachedInputTokens: 2, outputTokens: 3, reasoningTokens: 4}
+        usage: {inputTokens: 1, cachedInputTokens: 2, cacheWriteInputTokens: 5, outputTokens: 3, reasoningTokens: 4}
         endTurn: false
         inject: [{afterEvents: 1, raw: "data: {\n\n"}]
         end: {stall: {afterEvents: 3, seconds: 4}}

@@ -1,6 +1,8 @@
 //! What a scripted model reads of a request, and the mistakes that a real server would refuse.
 
+mod cache_markers;
 mod chat;
+mod messages;
 mod responses;
 
 use serde_json::{Value, value::RawValue};
@@ -14,6 +16,8 @@ pub enum Api {
     Responses,
     /// The Chat Completions API.
     Chat,
+    /// The Messages API.
+    Messages,
 }
 
 /// What conditions and captures look at.
@@ -41,6 +45,8 @@ pub struct Seen {
     pub wants_encrypted_reasoning: bool,
     /// Whether Chat Completions is asked to say what the answer cost.
     pub wants_usage: bool,
+    /// How many cache markers a request of the Messages API has.
+    pub cache_markers: usize,
     /// The size of the body in bytes.
     pub body_bytes: u64,
 }
@@ -52,8 +58,8 @@ pub struct Received {
     pub seen: Seen,
     /// What the request's thread is known by.
     pub thread: String,
-    /// The bytes that the next request must begin with: the history without its brackets, after the tools
-    /// where the API's cache holds them too.
+    /// The bytes that the next request must begin with: the history without its brackets and without cache
+    /// markers, after the tools and the system text where the API's cache holds them too.
     pub input: String,
     /// The rules that the request breaks, in the order of the history.
     pub faults: Vec<Fault>,
@@ -101,6 +107,7 @@ impl Received {
         match api {
             Api::Responses => responses::parse(body, seen),
             Api::Chat => chat::parse(body, seen),
+            Api::Messages => messages::parse(body, seen),
         }
     }
 }
@@ -122,6 +129,11 @@ impl Seen {
         }
         self.instructions.push_str(text);
     }
+}
+
+/// What the Messages API signs thinking with here: of another text it is another.
+pub fn signature_of(thinking: &str) -> String {
+    format!("scripted{}", digest(thinking))
 }
 
 /// The text of a content: a string, or its parts of text one after the other.
