@@ -1,13 +1,15 @@
 //! The format of a script.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
+pub use self::quirk::Quirk;
 use super::{capture::Capture, condition::Condition, seen::Rule};
 
+mod quirk;
 mod validate;
 
 /// The script that is played when none is given: it says what it is.
@@ -42,6 +44,9 @@ pub struct Script {
     /// What every request is checked for, whatever its scenario expects.
     #[serde(default)]
     pub checks: Checks,
+    /// In what the server differs from its API's description.
+    #[serde(default)]
+    pub quirks: BTreeSet<Quirk>,
     /// How fast replies are written.
     #[serde(default)]
     pub pace: Pace,
@@ -65,16 +70,6 @@ pub struct Checks {
 impl Default for Checks {
     fn default() -> Self {
         Self { pairing: true, prefix: false, system_first: true }
-    }
-}
-
-impl Checks {
-    /// Whether a request that breaks the rule is refused.
-    pub fn enforce(self, rule: Rule) -> bool {
-        match rule {
-            Rule::Pairing => self.pairing,
-            Rule::SystemFirst => self.system_first,
-        }
     }
 }
 
@@ -130,6 +125,9 @@ pub struct Reply {
     pub repeat: u32,
     /// How fast it is written; the script's pace by default.
     pub pace: Option<Pace>,
+    /// Quirks beside the script's. Those that judge requests are the script's alone.
+    #[serde(default)]
+    pub quirks: BTreeSet<Quirk>,
     /// What the model says and calls, in order.
     #[serde(default)]
     pub output: Vec<Output>,
@@ -308,6 +306,20 @@ impl Script {
         let script: Self = serde_saphyr::from_str(text).map_err(Box::new)?;
         script.validate()?;
         Ok(script)
+    }
+
+    /// Whether a request that breaks the rule is refused.
+    pub fn enforces(&self, rule: Rule) -> bool {
+        let quirk = match rule {
+            Rule::Pairing => return self.checks.pairing,
+            Rule::SystemFirst => return self.checks.system_first,
+            Rule::SystemOnlyFirst => Quirk::SystemOnlyFirst,
+            Rule::Alternation => Quirk::StrictAlternation,
+            Rule::KnownParameters => Quirk::RefuseUnknownParameters,
+            Rule::ReasoningBack => Quirk::RequireReasoning,
+            Rule::NoReasoning => Quirk::RefuseReasoning,
+        };
+        self.quirks.contains(&quirk)
     }
 
     /// The script that is played when none is given.

@@ -242,44 +242,4 @@ fn error(api: Api, status: StatusCode, code: &str, message: &str) -> Response {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpStream,
-        sync::oneshot,
-        time::Instant,
-    };
-
-    use super::*;
-
-    /// Time stands still but for timers that nothing else could wake before, so that the pauses of this
-    /// test are the server's own.
-    #[tokio::test(start_paused = true)]
-    async fn a_stalled_reply_does_not_hold_the_shutdown_up() {
-        let script = "scenarios: [{name: s, replies: [{end: {stall: {afterEvents: 1, seconds: 3600}}}]}]";
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let serving = tokio::spawn(serve(listener, Script::from_yaml(script).unwrap(), async {
-            let _ = stopped.await;
-        }));
-        let mut connection = TcpStream::connect(address).await.unwrap();
-        let body = r#"{"model":"m","stream":true,"input":"hi"}"#;
-        let head =
-            format!("POST /v1/responses HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
-        connection.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
-        let mut answer = [0; 15];
-        connection.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 200 OK");
-        let asked = Instant::now();
-        stop.send(()).unwrap();
-        serving.await.unwrap().unwrap();
-        assert_eq!(asked.elapsed().as_secs(), SHUTDOWN_GRACE.as_secs());
-    }
-
-    #[tokio::test]
-    async fn an_idle_server_ends_at_once() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        serve(listener, Script::default_script().unwrap(), async {}).await.unwrap();
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use super::{
     Answer, Frames, Stream, extend, pieces,
     said::{Said, ToolCall},
 };
-use crate::scripted::script::{End, UsageNumbers};
+use crate::scripted::script::{End, Quirk, UsageNumbers};
 
 pub(super) fn stream(answer: &Answer<'_>) -> Stream {
     let mut writer = Writer { answer, frames: Frames::new(answer.pace), calls: 0 };
@@ -32,11 +32,15 @@ pub(super) fn stream(answer: &Answer<'_>) -> Stream {
             }
         }
     };
-    writer.chunk(json!([{"index": 0, "delta": {}, "finish_reason": reason}]), &Value::Null);
-    if answer.seen.wants_usage
-        && let Some(usage) = answer.usage_of(&said)
-    {
-        writer.chunk(json!([]), &usage_object(usage));
+    let last = json!([{"index": 0, "delta": {}, "finish_reason": reason}]);
+    let usage = answer.usage_of(&said).map(usage_object);
+    if answer.has(Quirk::UsageWithFinish) {
+        writer.chunk(last, usage);
+    } else {
+        writer.chunk(last, None);
+        if usage.is_some() && (answer.seen.wants_usage || answer.has(Quirk::UsageInLastChunk)) {
+            writer.chunk(json!([]), usage);
+        }
     }
     writer.frames.push("data: [DONE]\n\n".to_owned());
     writer.frames.finish(answer.turn, unfinished)
@@ -63,6 +67,7 @@ impl Writer<'_> {
     fn said(&mut self, said: &Said) {
         match said {
             Said::Text(text) => self.text("content", text),
+            Said::Reasoning(text) if self.answer.has(Quirk::ShortReasoning) => self.text("reasoning", text),
             Said::Reasoning(text) => self.text("reasoning_content", text),
             Said::Refusal(text) => self.text("refusal", text),
             Said::Call(call) => self.call(call),
@@ -85,27 +90,43 @@ impl Writer<'_> {
 
     fn call(&mut self, call: &ToolCall) {
         let (kind, member) = if call.custom { ("custom", "input") } else { ("function", "arguments") };
-        let mut begins = json!({"index": self.calls});
-        extend(&mut begins, json!({"id": call.id, "type": kind, kind: {"name": call.tool, member: ""}}));
-        self.delta(json!({"tool_calls": [begins]}));
-        for piece in pieces(&call.input, self.answer.pace.delta_characters) {
-            self.delta(json!({"tool_calls": [{"index": self.calls, kind: {member: piece}}]}));
+        let whole = self.answer.has(Quirk::WholeArguments);
+        let begun = if whole { call.input.as_str() } else { "" };
+        self.piece(json!({"id": call.id, "type": kind, kind: {"name": call.tool, member: begun}}));
+        let rest = if whole { "" } else { call.input.as_str() };
+        for piece in pieces(rest, self.answer.pace.delta_characters) {
+            let mut named = json!({});
+            if self.answer.has(Quirk::RepeatedName) {
+                named["name"] = call.tool.clone().into();
+            }
+            named[member] = piece.into();
+            self.piece(json!({kind: named}));
         }
         self.calls += 1;
     }
 
-    fn delta(&mut self, delta: Value) {
-        self.chunk(json!([{"index": 0, "delta": delta, "finish_reason": null}]), &Value::Null);
+    /// Writes a piece of the call that is under way.
+    fn piece(&mut self, members: Value) {
+        let mut piece = json!({});
+        if !self.answer.has(Quirk::MissingIndex) {
+            piece["index"] = self.calls.into();
+        }
+        extend(&mut piece, members);
+        self.delta(json!({"tool_calls": [piece]}));
     }
 
-    /// Writes a chunk. Who asked for the usage reads in every other chunk that it comes later.
-    fn chunk(&mut self, choices: Value, usage: &Value) {
+    fn delta(&mut self, delta: Value) {
+        self.chunk(json!([{"index": 0, "delta": delta, "finish_reason": null}]), None);
+    }
+
+    /// Writes a chunk. Who asked for the usage is told in every other chunk that it comes later.
+    fn chunk(&mut self, choices: Value, usage: Option<Value>) {
         let mut chunk = json!({
             "id": format!("chatcmpl-{}", self.answer.number), "object": "chat.completion.chunk",
             "created": self.answer.created_at, "model": self.answer.seen.model, "choices": choices,
         });
-        if self.answer.seen.wants_usage {
-            chunk["usage"] = usage.clone();
+        if self.answer.seen.wants_usage || usage.is_some() {
+            chunk["usage"] = usage.unwrap_or_default();
         }
         self.frames.push(format!("data: {chunk}\n\n"));
     }

@@ -9,8 +9,7 @@ use crate::scripted::{
 };
 
 pub(super) fn stream(answer: &Answer<'_>) -> Stream {
-    let mut writer =
-        Writer { frames: Frames::new(answer.pace), characters: answer.pace.delta_characters, blocks: 0 };
+    let mut writer = Writer { answer, frames: Frames::new(answer.pace), blocks: 0 };
     let said = answer.said();
     let usage = answer.usage_of(&said);
     let mut message = json!({
@@ -71,14 +70,14 @@ fn input_usage(usage: UsageNumbers) -> Value {
     })
 }
 
-struct Writer {
+struct Writer<'a> {
+    answer: &'a Answer<'a>,
     frames: Frames,
-    characters: usize,
     /// How many blocks there were: the index of the next one.
     blocks: usize,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn block(&mut self, said: &Said) {
         let begins = match said {
             Said::Text(_) | Said::Refusal(_) => json!({"type": "text", "text": ""}),
@@ -87,21 +86,25 @@ impl Writer {
             Said::Item(item) => item.clone(),
         };
         self.event("content_block_start", json!({"index": self.blocks, "content_block": begins}));
+        let characters = self.answer.pace.delta_characters;
         match said {
-            Said::Text(text) | Said::Refusal(text) => self.grow("text_delta", "text", text),
+            Said::Text(text) | Said::Refusal(text) => self.grow("text_delta", "text", text, characters),
             Said::Reasoning(text) => {
-                self.grow("thinking_delta", "thinking", text);
+                self.grow("thinking_delta", "thinking", text, characters);
                 self.delta(json!({"type": "signature_delta", "signature": signature_of(text)}));
             }
-            Said::Call(call) => self.grow("input_json_delta", "partial_json", &call.input),
+            Said::Call(call) => {
+                let characters = self.answer.call_characters();
+                self.grow("input_json_delta", "partial_json", &call.input, characters);
+            }
             Said::Item(_) => {}
         }
         self.event("content_block_stop", json!({"index": self.blocks}));
         self.blocks += 1;
     }
 
-    fn grow(&mut self, kind: &str, member: &str, text: &str) {
-        for piece in pieces(text, self.characters) {
+    fn grow(&mut self, kind: &str, member: &str, text: &str, characters: usize) {
+        for piece in pieces(text, characters) {
             self.delta(json!({"type": kind, member: piece}));
         }
     }

@@ -14,7 +14,7 @@ use serde_json::Value;
 pub use self::error::error_body;
 use self::said::Said;
 use super::{
-    script::{End, Pace, UsageNumbers},
+    script::{End, Pace, Quirk, UsageNumbers},
     seen::{Api, Seen},
     threads::Turn,
 };
@@ -73,9 +73,18 @@ impl Answer<'_> {
         }
     }
 
+    fn has(&self, quirk: Quirk) -> bool {
+        self.turn.quirks.contains(&quirk)
+    }
+
+    /// How many characters a piece of a call has.
+    fn call_characters(&self) -> usize {
+        if self.has(Quirk::WholeArguments) { usize::MAX } else { self.pace.delta_characters }
+    }
+
     /// What the answer says that it cost: the script's numbers, or a guess at four bytes a token, or nothing.
     fn usage(&self, output_bytes: u64, reasoning_bytes: u64) -> Option<UsageNumbers> {
-        if self.turn.reply.omit_usage {
+        if self.turn.reply.omit_usage || self.has(Quirk::NoUsage) {
             return None;
         }
         let tokens = |bytes: u64| bytes.div_ceil(4);

@@ -9,7 +9,7 @@ use super::{
 use crate::scripted::script::End;
 
 pub(super) fn stream(answer: &Answer<'_>) -> Stream {
-    let mut writer = Writer { frames: Frames::new(answer.pace), characters: answer.pace.delta_characters };
+    let mut writer = Writer { frames: Frames::new(answer.pace) };
     let response = |status: &str, more: Value| {
         let mut response = json!({
             "id": format!("resp_{}", answer.number), "object": "response", "created_at": answer.created_at,
@@ -88,19 +88,22 @@ struct Growth {
     delta: &'static str,
     place: Value,
     text: String,
+    /// How many characters a piece has.
+    characters: usize,
 }
 
 impl Item {
     fn new(said: Said, index: usize, answer: &Answer<'_>) -> Self {
         let id = |prefix: &str| format!("{prefix}_{}_{index}", answer.number);
+        let (of_text, of_call) = (answer.pace.delta_characters, answer.call_characters());
         match said {
             Said::Text(text) => {
                 let part = json!({"type": "output_text", "text": text, "annotations": []});
-                Self::message(&id("msg"), &part, "response.output_text.delta", text)
+                Self::message(&id("msg"), &part, "response.output_text.delta", text, of_text)
             }
             Said::Refusal(text) => {
                 let part = json!({"type": "refusal", "refusal": text});
-                Self::message(&id("msg"), &part, "response.refusal.delta", text)
+                Self::message(&id("msg"), &part, "response.refusal.delta", text, of_text)
             }
             Said::Reasoning(text) => {
                 let mut done = json!({
@@ -114,25 +117,23 @@ impl Item {
                     delta: "response.reasoning_summary_text.delta",
                     place: json!({"summary_index": 0}),
                     text,
+                    characters: of_text,
                 };
                 Self { done, growth: Some(growth) }
             }
-            Said::Call(call) if call.custom => Self::call(
-                &id("ctc"),
-                "custom_tool_call",
-                "input",
-                "response.custom_tool_call_input.delta",
-                call,
-            ),
+            Said::Call(call) if call.custom => {
+                let form = ("custom_tool_call", "input", "response.custom_tool_call_input.delta");
+                Self::call(&id("ctc"), form, call, of_call)
+            }
             Said::Call(call) => {
-                let delta = "response.function_call_arguments.delta";
-                Self::call(&id("fc"), "function_call", "arguments", delta, call)
+                let form = ("function_call", "arguments", "response.function_call_arguments.delta");
+                Self::call(&id("fc"), form, call, of_call)
             }
             Said::Item(item) => Self { done: item, growth: None },
         }
     }
 
-    fn message(id: &str, part: &Value, delta: &'static str, text: String) -> Self {
+    fn message(id: &str, part: &Value, delta: &'static str, text: String, characters: usize) -> Self {
         let item = |status: &str, content: &[&Value]| json!({"id": id, "type": "message", "status": status, "role": "assistant", "content": content});
         Self {
             done: item("completed", &[part]),
@@ -141,11 +142,14 @@ impl Item {
                 delta,
                 place: json!({"content_index": 0}),
                 text,
+                characters,
             }),
         }
     }
 
-    fn call(id: &str, kind: &str, member: &str, delta: &'static str, call: ToolCall) -> Self {
+    /// The form is the item's type, the member for the input and the type of its deltas.
+    fn call(id: &str, form: (&str, &str, &'static str), call: ToolCall, characters: usize) -> Self {
+        let (kind, member, delta) = form;
         let item = |input: &str, status: &str| {
             json!({"id": id, "type": kind, "status": status, "call_id": call.id, "name": call.tool,
                 member: input})
@@ -157,6 +161,7 @@ impl Item {
                 delta,
                 place: json!({}),
                 text: call.input,
+                characters,
             }),
         }
     }
@@ -164,7 +169,6 @@ impl Item {
 
 struct Writer {
     frames: Frames,
-    characters: usize,
 }
 
 impl Writer {
@@ -178,7 +182,7 @@ impl Writer {
     fn item(&mut self, index: usize, item: Item) -> Value {
         if let Some(growth) = &item.growth {
             self.event("response.output_item.added", json!({"output_index": index, "item": growth.begins}));
-            for piece in pieces(&growth.text, self.characters) {
+            for piece in pieces(&growth.text, growth.characters) {
                 let mut members = growth.place.clone();
                 members["item_id"] = growth.begins["id"].clone();
                 members["output_index"] = index.into();

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Answer;
 use crate::scripted::{
-    script::{Call, Custom, Output},
+    script::{Call, Custom, Output, Quirk},
     seen::Api,
     template::{expand, expand_value},
 };
@@ -38,7 +38,12 @@ pub(super) struct ToolCall {
 impl Answer<'_> {
     /// What the reply says, in order.
     pub(super) fn said(&self) -> Vec<Said> {
-        self.turn.reply.output.iter().enumerate().map(|(index, output)| self.say(output, index)).collect()
+        let said = self.turn.reply.output.iter().enumerate().map(|(index, output)| self.say(output, index));
+        if !self.has(Quirk::TextInsteadOfCalls) {
+            return said.collect();
+        }
+        let as_text = |said| if let Said::Call(call) = said { Said::Text(call.as_text()) } else { said };
+        said.map(as_text).collect()
     }
 
     fn say(&self, output: &Output, index: usize) -> Said {
@@ -91,7 +96,18 @@ impl Answer<'_> {
             Api::Responses | Api::Chat => "call",
             Api::Messages => "toolu",
         };
+        if self.has(Quirk::RepeatedIds) {
+            return format!("{prefix}_{index}");
+        }
         format!("{prefix}_{}_{index}", self.number)
+    }
+}
+
+impl ToolCall {
+    /// What a model writes whose server does not know how it calls.
+    fn as_text(&self) -> String {
+        let arguments = if self.custom { json!(self.input).to_string() } else { self.input.clone() };
+        format!("<tool_call>\n{{\"name\": {}, \"arguments\": {arguments}}}\n</tool_call>", json!(self.tool))
     }
 }
 

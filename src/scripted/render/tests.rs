@@ -14,7 +14,13 @@ pub(super) fn reply(yaml: &str) -> Reply {
 
 /// A reply rendered as the seventh answer.
 pub(super) fn render(reply: &Reply, seen: &Seen) -> Stream {
-    let turn = Turn { reply, values: BTreeMap::new(), request: 1, previous_body_bytes: 100 };
+    let turn = Turn {
+        reply,
+        quirks: reply.quirks.clone(),
+        values: BTreeMap::new(),
+        request: 1,
+        previous_body_bytes: 100,
+    };
     let pace = reply.pace.unwrap_or_default();
     Answer { turn: &turn, seen, pace, number: 7, created_at: 0 }.stream()
 }

@@ -49,6 +49,8 @@ struct Message {
     refusal: Option<String>,
     tool_calls: Option<Vec<Value>>,
     tool_call_id: Option<String>,
+    reasoning_content: Option<String>,
+    reasoning: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -153,6 +155,10 @@ impl Message {
     fn calls(&self) -> &[Value] {
         self.tool_calls.as_deref().unwrap_or_default()
     }
+
+    fn reasoning(&self) -> Option<&str> {
+        self.reasoning_content.as_deref().or(self.reasoning.as_deref())
+    }
 }
 
 fn validate_call(call: &Value) -> Result<(), String> {
@@ -169,7 +175,8 @@ fn validate_call(call: &Value) -> Result<(), String> {
 }
 
 fn faults(messages: &[Message]) -> Vec<Fault> {
-    [unpaired(messages), late_system(messages)].into_iter().flatten().collect()
+    let rules = [unpaired, late_system, other_system, not_alternating, without_reasoning, with_reasoning];
+    rules.iter().filter_map(|rule| rule(messages)).collect()
 }
 
 /// Right after a message with calls come their outputs, in the order of the calls.
@@ -209,6 +216,39 @@ fn late_system(messages: &[Message]) -> Option<Fault> {
     let head = messages.iter().take_while(|message| is_system(message)).count();
     let late = head + messages[head..].iter().position(is_system)?;
     Some(Rule::SystemFirst.broken(format!("system message must be at the beginning, not `messages[{late}]`")))
+}
+
+fn other_system(messages: &[Message]) -> Option<Fault> {
+    let other = messages.iter().enumerate().position(|(index, message)| match message.role {
+        Role::System => index > 0,
+        Role::Developer => true,
+        Role::User | Role::Assistant | Role::Tool => false,
+    })?;
+    let problem = format!("only the first message may be a system message, not `messages[{other}]`");
+    Some(Rule::SystemOnlyFirst.broken(problem))
+}
+
+/// The outputs of parallel calls stand in a row everywhere, so only what people and models say counts.
+fn not_alternating(messages: &[Message]) -> Option<Fault> {
+    let roles: Vec<Role> = messages.iter().map(|message| message.role).collect();
+    let spoken = |&second: &usize| matches!(roles[second], Role::User | Role::Assistant);
+    let second = (1..roles.len()).filter(spoken).find(|&second| roles[second] == roles[second - 1])?;
+    let problem =
+        format!("conversation roles must alternate user/assistant, and `messages[{second}]` does not");
+    Some(Rule::Alternation.broken(problem))
+}
+
+fn without_reasoning(messages: &[Message]) -> Option<Fault> {
+    let missing =
+        |message: &Message| !message.calls().is_empty() && message.reasoning().is_none_or(str::is_empty);
+    let index = messages.iter().position(missing)?;
+    let problem = format!("the `reasoning_content` of `messages[{index}]` must be passed back to the API");
+    Some(Rule::ReasoningBack.broken(problem))
+}
+
+fn with_reasoning(messages: &[Message]) -> Option<Fault> {
+    let index = messages.iter().position(|message| message.reasoning().is_some())?;
+    Some(Rule::NoReasoning.broken(format!("`messages[{index}]` has `reasoning_content`, which is no input")))
 }
 
 #[cfg(test)]

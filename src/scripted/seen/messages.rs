@@ -277,7 +277,8 @@ impl<'a> Checked<'a> {
 }
 
 fn faults(messages: &[Checked<'_>]) -> Vec<Fault> {
-    [unpaired(messages), system(messages)].into_iter().flatten().collect()
+    let rules = [unpaired, system, not_alternating, without_reasoning];
+    rules.iter().filter_map(|rule| rule(messages)).collect()
 }
 
 /// The message after one with calls begins with their results, in the order of the calls. No two calls
@@ -313,6 +314,22 @@ fn unpaired(messages: &[Checked<'_>]) -> Option<Fault> {
 fn system(messages: &[Checked<'_>]) -> Option<Fault> {
     let index = messages.iter().position(|message| message.role == Role::System)?;
     Some(Rule::SystemFirst.broken(format!("messages.{index}: system text belongs into `system`")))
+}
+
+fn not_alternating(messages: &[Checked<'_>]) -> Option<Fault> {
+    let second = (1..messages.len()).find(|&second| messages[second].role == messages[second - 1].role)?;
+    let problem = format!("messages.{second}: roles must alternate between \"user\" and \"assistant\"");
+    Some(Rule::Alternation.broken(problem))
+}
+
+/// Thinking that was redacted counts: it is a block that only the API reads.
+fn without_reasoning(messages: &[Checked<'_>]) -> Option<Fault> {
+    let begins =
+        |message: &Checked<'_>| matches!(message.blocks.first(), Some(Block::Thinking | Block::Other));
+    let missing = |message: &Checked<'_>| !message.calls().is_empty() && !begins(message);
+    let index = messages.iter().position(missing)?;
+    let problem = format!("messages.{index}.content.0.type: Expected `thinking` or `redacted_thinking`");
+    Some(Rule::ReasoningBack.broken(problem))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod cache_markers;
 mod chat;
 mod messages;
+mod parameters;
 mod responses;
 
 use serde_json::{Value, value::RawValue};
@@ -61,7 +62,7 @@ pub struct Received {
     /// The bytes that the next request must begin with: the history without its brackets and without cache
     /// markers, after the tools and the system text where the API's cache holds them too.
     pub input: String,
-    /// The rules that the request breaks, in the order of the history.
+    /// The rules that the request breaks, each once.
     pub faults: Vec<Fault>,
 }
 
@@ -81,6 +82,16 @@ pub enum Rule {
     Pairing,
     /// System and developer messages stand before all others.
     SystemFirst,
+    /// Only the first message is a system message, and none is a developer's.
+    SystemOnlyFirst,
+    /// No two messages in a row have the same role.
+    Alternation,
+    /// Nothing but the parameters that every server knows.
+    KnownParameters,
+    /// The reasoning before calls is brought back.
+    ReasoningBack,
+    /// No reasoning is brought back.
+    NoReasoning,
 }
 
 impl Rule {
@@ -88,7 +99,11 @@ impl Rule {
     pub fn code(self) -> &'static str {
         match self {
             Self::Pairing => "unpaired_call",
-            Self::SystemFirst => "system_not_first",
+            Self::SystemFirst | Self::SystemOnlyFirst => "system_not_first",
+            Self::Alternation => "roles_not_alternating",
+            Self::KnownParameters => "unknown_parameter",
+            Self::ReasoningBack => "missing_reasoning",
+            Self::NoReasoning => "unexpected_reasoning",
         }
     }
 
@@ -104,11 +119,13 @@ impl Received {
     /// What every server would refuse, in words.
     pub fn parse(api: Api, body: &[u8], headers: Vec<(String, String)>) -> Result<Self, String> {
         let seen = Seen { api, headers, body_bytes: body.len() as u64, ..Seen::default() };
-        match api {
-            Api::Responses => responses::parse(body, seen),
-            Api::Chat => chat::parse(body, seen),
-            Api::Messages => messages::parse(body, seen),
-        }
+        let mut received = match api {
+            Api::Responses => responses::parse(body, seen)?,
+            Api::Chat => chat::parse(body, seen)?,
+            Api::Messages => messages::parse(body, seen)?,
+        };
+        received.faults.extend(parameters::unknown(api, body));
+        Ok(received)
     }
 }
 
@@ -165,3 +182,6 @@ fn must_stream(stream: bool) -> Result<(), String> {
 fn digest(text: &str) -> String {
     Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -58,7 +58,7 @@ pub(super) fn parse(body: &[u8], mut seen: Seen) -> Result<Received, String> {
     }
     let thread = seen.thread(request.prompt_cache_key);
     let input = without_brackets(request.input).to_owned();
-    Ok(Received { seen, thread, input, faults: unpaired(&items).into_iter().collect() })
+    Ok(Received { seen, thread, input, faults: faults(&items) })
 }
 
 impl InputItem {
@@ -84,6 +84,28 @@ impl InputItem {
             (Some(_) | None, _) => {}
         }
     }
+}
+
+fn faults(items: &[InputItem]) -> Vec<Fault> {
+    [unpaired(items), unreasoned(items)].into_iter().flatten().collect()
+}
+
+/// Before the calls of an answer comes its reasoning.
+fn unreasoned(items: &[InputItem]) -> Option<Fault> {
+    let mut reasoned = false;
+    for item in items {
+        match item.kind.as_deref() {
+            Some("reasoning") => reasoned = true,
+            Some("function_call_output" | "custom_tool_call_output") => reasoned = false,
+            Some(kind @ ("function_call" | "custom_tool_call")) if !reasoned => {
+                let id = item.call_id.as_deref().unwrap_or_default();
+                let problem = format!("the {kind} {id:?} came without its required `reasoning` item");
+                return Some(Rule::ReasoningBack.broken(problem));
+            }
+            Some(_) | None => {}
+        }
+    }
+    None
 }
 
 /// Every call has exactly one output, after it and of its kind. Ids may come again once answered.

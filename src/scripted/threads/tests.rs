@@ -134,6 +134,35 @@ fn unpaired_calls_are_refused_unless_the_script_allows_them() {
 }
 
 #[test]
+fn a_quirk_of_the_server_refuses_what_others_take() {
+    let body = json!({"model": "m", "stream": true, "seed": 1, "messages": [
+        {"role": "system", "content": "a"}, {"role": "system", "content": "b"},
+        {"role": "user", "content": "c"}, {"role": "user", "content": "d"},
+        {"role": "assistant", "content": "e", "reasoning_content": "f"},
+        {"role": "assistant", "tool_calls": [{"id": "g", "type": "function", "function": {"name": "h", "arguments": ""}}]},
+        {"role": "tool", "tool_call_id": "g", "content": "i"},
+    ]});
+    let code = |quirk: &str| {
+        let script = script(&format!(
+            "{{quirks: [{quirk}], scenarios: [{{name: a, replies: [{{output: [{{text: x}}]}}]}}]}}"
+        ));
+        let received = Received::parse(Api::Chat, body.to_string().as_bytes(), vec![]).unwrap();
+        reply(&mut Threads::default(), &script, received).map_err(|refused| refused.code)
+    };
+    assert_eq!(code(""), Ok("x".to_owned()));
+    assert_eq!(code("noUsage"), Ok("x".to_owned()));
+    for (quirk, refused) in [
+        ("strictAlternation", "roles_not_alternating"),
+        ("systemOnlyFirst", "system_not_first"),
+        ("refuseUnknownParameters", "unknown_parameter"),
+        ("requireReasoning", "missing_reasoning"),
+        ("refuseReasoning", "unexpected_reasoning"),
+    ] {
+        assert_eq!(code(quirk), Err(refused), "{quirk}");
+    }
+}
+
+#[test]
 fn a_changed_prefix_is_refused_when_the_script_asks() {
     let script = script(
         "checks: {prefix: true}

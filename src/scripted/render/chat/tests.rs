@@ -5,7 +5,7 @@ use super::*;
 use crate::scripted::{
     render::tests::{data, data_in_chunks, render, rendered, reply, text},
     script::Output,
-    seen::{Api, Received, Seen},
+    seen::{Api, Received, Seen, tests::enforced},
 };
 
 fn seen() -> Seen {
@@ -152,23 +152,102 @@ fn what_was_said_and_answered_is_taken_back() {
         {"role": "tool", "tool_call_id": id(1), "content": "patched"},
     ]});
     let received = Received::parse(Api::Chat, body.to_string().as_bytes(), vec![]).unwrap();
-    assert_eq!(received.faults, []);
+    assert_eq!(enforced(&received), [] as [&str; 0]);
     assert_eq!(received.seen.outputs, ["a file", "patched"]);
+}
+
+/// The message that comes of two calls under the quirks, and all that was written.
+fn quirky(quirks: &str, more: &str) -> (Folded, String) {
+    let stream = rendered(
+        &format!(
+            "{{quirks: [{quirks}], pace: {{deltaCharacters: 4}}, output: [{more}
+                {{call: {{tool: first, arguments: {{a: long enough for pieces}}}}}}, {{call: {{tool: second, arguments: {{b: 1}}}}}}]}}"
+        ),
+        &Seen { wants_usage: false, ..seen() },
+    );
+    (folded(&data(&stream)), text(&stream))
+}
+
+#[test]
+fn calls_in_odd_pieces_are_the_same_calls() {
+    let (plain, written) = quirky("", "");
+    assert_eq!((written.matches("first").count(), written.matches("second").count()), (1, 1));
+    assert!(written.contains("{\"tool_calls\":[{\"index\":1,"), "{written}");
+
+    let (missing, written) = quirky("missingIndex", "");
+    assert!(!written.contains("{\"tool_calls\":[{\"index\""), "{written}");
+    let (repeated, written) = quirky("repeatedName", "");
+    assert!(written.matches("first").count() > 2, "{written}");
+    let (whole, written) = quirky("wholeArguments", "");
+    assert_eq!(written.matches("tool_calls\":").count(), 2, "{written}");
+    let (all, _) = quirky("missingIndex, repeatedName, wholeArguments", "");
+    for folded in [missing, repeated, whole, all] {
+        assert_eq!(folded, plain);
+    }
+}
+
+#[test]
+fn ids_may_come_again_in_every_answer() {
+    let (folded, _) = quirky("repeatedIds", "");
+    let ids =
+        [0, 1].map(|index: usize| folded.message["tool_calls"][index]["id"].as_str().unwrap().to_owned());
+    assert_eq!(ids, ["call_0", "call_1"]);
+}
+
+#[test]
+fn calls_may_come_as_text() {
+    let (folded, _) = quirky("textInsteadOfCalls", "{text: So.},");
+    assert_eq!(folded.finish_reason.as_deref(), Some("stop"));
+    assert_eq!(folded.message.get("tool_calls"), None);
+    let content = folded.message["content"].as_str().unwrap();
+    assert!(content.starts_with("So.<tool_call>\n{\"name\": \"first\", \"arguments\": {\"a\":"), "{content}");
+}
+
+#[test]
+fn reasoning_may_have_a_short_name() {
+    let (folded, _) = quirky("shortReasoning", "{reasoning: hmm},");
+    assert_eq!(folded.message["reasoning"], "hmm");
+    assert_eq!(folded.message.get("reasoning_content"), None);
+}
+
+#[test]
+fn usage_comes_where_the_quirks_say() {
+    let chunks = |quirks: &str, wants_usage| -> Vec<Value> {
+        let stream = rendered(
+            &format!("{{quirks: [{quirks}], output: [{{text: hi}}]}}"),
+            &Seen { wants_usage, ..seen() },
+        );
+        data(&stream).iter().filter_map(|event| serde_json::from_slice(event).ok()).collect()
+    };
+    let told = |chunk: &Value| chunk.get("usage").is_some_and(Value::is_object);
+    let unasked = chunks("usageInLastChunk", false);
+    assert_eq!(unasked.iter().filter(|chunk| told(chunk)).count(), 1);
+    assert_eq!((told(&unasked[3]), &unasked[3]["choices"]), (true, &json!([])));
+    let with_finish = chunks("usageWithFinish", true);
+    assert_eq!(with_finish.len(), 3);
+    assert_eq!(
+        (told(&with_finish[2]), &with_finish[2]["choices"][0]["finish_reason"]),
+        (true, &json!("stop"))
+    );
+    assert!(!chunks("noUsage", true).iter().any(told));
+    assert!(!chunks("noUsage, usageInLastChunk, usageWithFinish", true).iter().any(told));
 }
 
 proptest! {
     #[test]
     fn any_chunking_folds_to_the_same(
         said in "\\PC{0,60}", arguments in "\\PC{0,60}", delta in 1usize..9, chunk in 1usize..99,
+        quirks in prop::sample::subsequence(vec![Quirk::MissingIndex, Quirk::RepeatedName, Quirk::WholeArguments], 0..=3),
     ) {
         let mut reply = reply(
-            "{output: [{text: x}, {call: {tool: t, arguments: x}}, {call: {tool: u}}], pace: {deltaCharacters: 1}}",
+            "{output: [{text: x}, {call: {tool: t, arguments: x}}, {call: {tool: u}}], pace: {deltaCharacters: 1000}}",
         );
         reply.output[0] = Output::Text(said);
         if let Output::Call(call) = &mut reply.output[1] {
             call.arguments = arguments.into();
         }
-        let whole = folded(&data(&{ reply.pace.as_mut().unwrap().delta_characters = 1000; render(&reply, &seen()) }));
+        let whole = folded(&data(&render(&reply, &seen())));
+        reply.quirks = quirks.into_iter().collect();
         reply.pace.as_mut().unwrap().delta_characters = delta;
         prop_assert_eq!(folded(&data_in_chunks(&render(&reply, &seen()), chunk)), whole);
     }

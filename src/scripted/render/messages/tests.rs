@@ -5,7 +5,7 @@ use super::*;
 use crate::scripted::{
     render::tests::{data, data_in_chunks, render, rendered, reply, text},
     script::Output,
-    seen::{Api, Received, Seen},
+    seen::{Api, Received, Seen, tests::enforced},
 };
 
 fn seen() -> Seen {
@@ -156,8 +156,24 @@ fn what_was_said_and_answered_is_taken_back() {
         {"role": "user", "content": results},
     ]});
     let received = Received::parse(Api::Messages, body.to_string().as_bytes(), vec![]).unwrap();
-    assert_eq!(received.faults, []);
+    assert_eq!(enforced(&received), [] as [&str; 0]);
     assert_eq!(received.seen.outputs, ["a file", "patched"]);
+}
+
+#[test]
+fn quirks_show() {
+    let calls = "output: [{call: {tool: t, arguments: {a: long enough for several pieces}}}], pace: {deltaCharacters: 4}";
+    let quirky = rendered(&format!("{{quirks: [repeatedIds, wholeArguments, noUsage], {calls}}}"), &seen());
+    let pieces = |stream: &Stream| text(stream).matches("partial_json").count();
+    assert!(pieces(&rendered(&format!("{{{calls}}}"), &seen())) > 1);
+    assert_eq!(pieces(&quirky), 1);
+    let quirky = folded(&data(&quirky));
+    assert_eq!((&quirky.content[0]["id"], &quirky.usage), (&json!("toolu_0"), &Value::Null));
+    let text = folded(&data(&rendered(&format!("{{quirks: [textInsteadOfCalls], {calls}}}"), &seen())));
+    assert_eq!(
+        (text.content[0]["type"].as_str(), text.stop_reason.as_deref()),
+        (Some("text"), Some("end_turn"))
+    );
 }
 
 proptest! {

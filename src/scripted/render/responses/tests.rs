@@ -7,7 +7,7 @@ use crate::{
     scripted::{
         render::tests::{data, data_in_chunks, render, rendered, reply, text},
         script::Output,
-        seen::{Api, Received, Seen},
+        seen::{Api, Received, Seen, tests::enforced},
         template::expand,
     },
 };
@@ -88,8 +88,32 @@ fn what_was_said_and_answered_is_taken_back() {
     input.push(json!({"type": "function_call_output", "call_id": id, "output": "a file"}));
     let body = json!({"model": "m", "stream": true, "input": input}).to_string();
     let received = Received::parse(Api::Responses, body.as_bytes(), vec![]).unwrap();
-    assert_eq!(received.faults, []);
+    assert_eq!(enforced(&received), [] as [&str; 0]);
     assert_eq!(received.seen.outputs, ["a file"]);
+}
+
+#[test]
+fn quirks_show() {
+    let calls = "output: [{call: {tool: t, arguments: {a: long enough for several pieces}}}, {custom: {tool: apply_patch, input: p}}], pace: {deltaCharacters: 4}";
+    let plain = text(&rendered(&format!("{{{calls}}}"), &seen()));
+    assert!(plain.contains("call_7_0") && plain.matches("arguments.delta\"").count() > 1);
+    let quirky =
+        text(&rendered(&format!("{{quirks: [repeatedIds, wholeArguments, noUsage], {calls}}}"), &seen()));
+    assert!(quirky.contains("\"call_0\"") && quirky.contains("\"call_1\""), "{quirky}");
+    assert_eq!(quirky.matches("arguments.delta\"").count(), 1);
+    assert!(quirky.contains("\"usage\":null"), "{quirky}");
+    let told = folded(&data(&rendered(&format!("{{quirks: [textInsteadOfCalls], {calls}}}"), &seen())));
+    let items: Vec<ThreadEntry> = told.into_iter().filter_map(completed_item).collect();
+    let message = |text: &str| ThreadEntry::message(crate::llm::Role::Assistant, text);
+    assert_eq!(
+        items,
+        [
+            message(
+                "<tool_call>\n{\"name\": \"t\", \"arguments\": {\"a\":\"long enough for several pieces\"}}\n</tool_call>"
+            ),
+            message("<tool_call>\n{\"name\": \"apply_patch\", \"arguments\": \"p\"}\n</tool_call>"),
+        ]
+    );
 }
 
 proptest! {

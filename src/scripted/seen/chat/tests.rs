@@ -1,15 +1,21 @@
 use serde_json::json;
 
 use super::*;
-use crate::scripted::seen::Api;
+use crate::scripted::seen::{
+    Api,
+    tests::{broken, enforced},
+};
 
 fn parse(body: &Value) -> Result<Received, String> {
     Received::parse(Api::Chat, body.to_string().as_bytes(), vec![])
 }
 
+fn with(messages: Value) -> Received {
+    parse(&json!({"model": "m", "stream": true, "messages": messages})).unwrap()
+}
+
 fn faults(messages: Value) -> Vec<String> {
-    let faults = parse(&json!({"model": "m", "stream": true, "messages": messages})).unwrap().faults;
-    faults.into_iter().map(|fault| format!("{}: {}", fault.rule.code(), fault.problem)).collect()
+    enforced(&with(messages))
 }
 
 fn calls(ids: &[&str]) -> Value {
@@ -48,7 +54,7 @@ fn a_request_is_read_as_scripts_see_it() {
     assert_eq!(received.seen.tools, ["f", "g"]);
     assert_eq!(received.seen.custom_tools, ["g"]);
     assert!(received.seen.wants_usage);
-    assert_eq!(received.faults, []);
+    assert_eq!(enforced(&received), [] as [&str; 0]);
 }
 
 #[test]
@@ -64,7 +70,7 @@ fn the_prefix_is_the_tools_and_the_messages_as_they_came() {
 #[test]
 fn outputs_follow_their_calls_at_once_and_in_order() {
     let user = json!({"role": "user", "content": "u"});
-    let none: [&str; 0] = [];
+    let none = [] as [&str; 0];
     assert_eq!(faults(json!([user, calls(&["a", "b"]), output("a"), output("b"), user])), none);
     assert_eq!(
         faults(json!([calls(&["f", "f"]), output("f"), output("f"), calls(&["f"]), output("f")])),
@@ -93,7 +99,7 @@ fn outputs_follow_their_calls_at_once_and_in_order() {
 #[test]
 fn system_messages_stand_at_the_beginning() {
     let message = |role: &str| json!({"role": role, "content": "x"});
-    let none: [&str; 0] = [];
+    let none = [] as [&str; 0];
     assert_eq!(faults(json!([message("system"), message("developer"), message("user")])), none);
     for late in ["system", "developer"] {
         assert_eq!(
@@ -105,26 +111,26 @@ fn system_messages_stand_at_the_beginning() {
 
 #[test]
 fn what_a_server_would_refuse_is_refused() {
-    let with = |message: Value| json!({"model": "m", "stream": true, "messages": [message]});
+    let only = |message: Value| json!({"model": "m", "stream": true, "messages": [message]});
     for (body, problem) in [
         (json!({"model": "m", "messages": []}), "set `stream` to true"),
         (json!({"model": "m", "stream": true, "messages": []}), "at least one"),
         (json!({"model": "m", "stream": true}), "missing field `messages`"),
         (json!({"stream": true, "messages": []}), "missing field `model`"),
-        (with(json!({"role": "function"})), "`messages[0]`: unknown variant `function`"),
-        (with(json!({"role": "user"})), "`messages[0]`: `content` is missing"),
-        (with(json!({"role": "assistant", "content": null})), "`tool_calls` is needed"),
-        (with(json!({"role": "tool", "content": "x"})), "`tool_call_id` is missing"),
+        (only(json!({"role": "function"})), "`messages[0]`: unknown variant `function`"),
+        (only(json!({"role": "user"})), "`messages[0]`: `content` is missing"),
+        (only(json!({"role": "assistant", "content": null})), "`tool_calls` is needed"),
+        (only(json!({"role": "tool", "content": "x"})), "`tool_call_id` is missing"),
         (
-            with(json!({"role": "tool", "tool_call_id": "a", "content": [{"type": "image_url"}]})),
+            only(json!({"role": "tool", "tool_call_id": "a", "content": [{"type": "image_url"}]})),
             "the content of a tool message is text",
         ),
         (
-            with(json!({"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f"}}]})),
+            only(json!({"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f"}}]})),
             "the type of a call",
         ),
         (
-            with(
+            only(
                 json!({"role": "assistant", "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f", "arguments": {}}}]}),
             ),
             "a call has no text `function.arguments`",
@@ -133,4 +139,60 @@ fn what_a_server_would_refuse_is_refused() {
         let error = parse(&body).unwrap_err();
         assert!(error.contains(problem), "{error}");
     }
+}
+
+#[test]
+fn two_messages_of_a_role_in_a_row_are_named() {
+    let message = |role: &str| json!({"role": role, "content": "x"});
+    let fine = json!([
+        message("system"),
+        message("user"),
+        calls(&["a", "b"]),
+        output("a"),
+        output("b"),
+        message("user"),
+        message("assistant"),
+    ]);
+    assert_eq!(broken(&with(fine), Rule::Alternation), None);
+    for role in ["user", "assistant"] {
+        assert_eq!(
+            broken(&with(json!([message("system"), message(role), message(role)])), Rule::Alternation),
+            Some("conversation roles must alternate user/assistant, and `messages[2]` does not")
+        );
+    }
+}
+
+#[test]
+fn every_system_message_but_the_first_is_named() {
+    let message = |role: &str| json!({"role": role, "content": "x"});
+    assert_eq!(broken(&with(json!([message("system"), message("user")])), Rule::SystemOnlyFirst), None);
+    let only = |index| format!("only the first message may be a system message, not `messages[{index}]`");
+    for (messages, index) in [
+        (json!([message("system"), message("system"), message("user")]), 1),
+        (json!([message("developer"), message("user")]), 0),
+        (json!([message("user"), message("system")]), 1),
+    ] {
+        assert_eq!(broken(&with(messages), Rule::SystemOnlyFirst), Some(only(index).as_str()));
+    }
+}
+
+#[test]
+fn reasoning_is_missed_and_noticed() {
+    let mut reasoned = calls(&["a"]);
+    reasoned["reasoning_content"] = "hmm".into();
+    let received = with(json!([reasoned, output("a"), calls(&["b"]), output("b")]));
+    assert_eq!(
+        broken(&received, Rule::ReasoningBack),
+        Some("the `reasoning_content` of `messages[2]` must be passed back to the API")
+    );
+    assert_eq!(
+        broken(&received, Rule::NoReasoning),
+        Some("`messages[0]` has `reasoning_content`, which is no input")
+    );
+    let mut short = calls(&["b"]);
+    short["reasoning"] = "hmm".into();
+    assert_eq!(broken(&with(json!([reasoned, output("a"), short, output("b")])), Rule::ReasoningBack), None);
+    let answer = json!({"role": "assistant", "content": "x"});
+    let plain = with(json!([answer]));
+    assert_eq!((broken(&plain, Rule::ReasoningBack), broken(&plain, Rule::NoReasoning)), (None, None));
 }

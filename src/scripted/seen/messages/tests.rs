@@ -1,7 +1,10 @@
 use serde_json::json;
 
 use super::*;
-use crate::scripted::seen::Api;
+use crate::scripted::seen::{
+    Api,
+    tests::{broken, enforced},
+};
 
 fn body(messages: &Value) -> Value {
     json!({"model": "m", "stream": true, "max_tokens": 9, "messages": messages})
@@ -12,8 +15,7 @@ fn parse(body: &Value) -> Result<Received, String> {
 }
 
 fn faults(messages: &Value) -> Vec<String> {
-    let faults = parse(&body(messages)).unwrap().faults;
-    faults.into_iter().map(|fault| format!("{}: {}", fault.rule.code(), fault.problem)).collect()
+    enforced(&parse(&body(messages)).unwrap())
 }
 
 fn user(blocks: &[Value]) -> Value {
@@ -58,7 +60,8 @@ fn a_request_is_read_as_scripts_see_it() {
     assert_eq!(received.seen.outputs, ["out", ""]);
     assert_eq!(received.seen.tools, ["f", "web_search"]);
     assert_eq!(received.seen.cache_markers, 2);
-    assert_eq!(received.faults, []);
+    assert_eq!(enforced(&received), [] as [&str; 0]);
+    assert_eq!(broken(&received, Rule::ReasoningBack), None);
 }
 
 #[test]
@@ -74,7 +77,7 @@ fn the_prefix_is_all_that_is_cached_but_for_the_markers() {
 
 #[test]
 fn results_come_first_in_the_next_message_and_in_order() {
-    let none: [&str; 0] = [];
+    let none = [] as [&str; 0];
     let good = json!([
         user(&[text()]),
         calls(&["a", "b"]),
@@ -204,4 +207,27 @@ fn what_the_api_refuses_is_refused() {
 fn a_turn_that_the_api_paused_may_end_the_request() {
     let paused = json!([user(&[text()]), {"role": "assistant", "content": [text(), {"type": "server_tool_use", "id": "s"}]}]);
     assert_eq!(faults(&paused), [] as [&str; 0]);
+}
+
+#[test]
+fn roles_in_a_row_and_calls_without_thinking_are_named() {
+    let broken_by =
+        |messages: Value, rule| broken(&parse(&body(&messages)).unwrap(), rule).map(str::to_owned);
+    let fine = json!([user(&[text()]), calls(&["a"]), user(&[result("a"), text()])]);
+    assert_eq!(broken_by(fine.clone(), Rule::Alternation), None);
+    assert_eq!(
+        broken_by(json!([user(&[text()]), user(&[text()])]), Rule::Alternation).unwrap(),
+        "messages.1: roles must alternate between \"user\" and \"assistant\""
+    );
+    assert_eq!(
+        broken_by(fine, Rule::ReasoningBack).unwrap(),
+        "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`"
+    );
+    let redacted = json!({"role": "assistant", "content": [
+        {"type": "redacted_thinking", "data": "x"}, {"type": "tool_use", "id": "a", "name": "f", "input": {}},
+    ]});
+    assert_eq!(
+        broken_by(json!([user(&[text()]), redacted, user(&[result("a")])]), Rule::ReasoningBack),
+        None
+    );
 }

@@ -1,18 +1,18 @@
 use serde_json::json;
 
 use super::*;
-use crate::scripted::seen::Api;
+use crate::scripted::seen::{
+    Api,
+    tests::{broken, enforced},
+};
 
 fn parse(body: &Value) -> Result<Received, String> {
     Received::parse(Api::Responses, body.to_string().as_bytes(), vec![])
 }
 
 fn paired(items: Value) -> Option<String> {
-    parse(&json!({"model": "m", "stream": true, "input": items}))
-        .unwrap()
-        .faults
-        .pop()
-        .map(|fault| fault.problem)
+    let received = parse(&json!({"model": "m", "stream": true, "input": items})).unwrap();
+    broken(&received, Rule::Pairing).map(str::to_owned)
 }
 
 #[test]
@@ -37,7 +37,8 @@ fn a_request_is_read_as_scripts_see_it() {
     assert_eq!(received.seen.tools, ["f", "g"]);
     assert_eq!(received.seen.custom_tools, ["g"]);
     assert!(received.seen.wants_encrypted_reasoning);
-    assert_eq!(received.faults, []);
+    assert_eq!(enforced(&received), [] as [&str; 0]);
+    assert_eq!(broken(&received, Rule::ReasoningBack), None);
 }
 
 #[test]
@@ -74,4 +75,20 @@ fn what_a_server_would_refuse_is_refused() {
     ] {
         assert!(parse(&body).is_err(), "{body}");
     }
+}
+
+#[test]
+fn calls_without_their_reasoning_are_named() {
+    let call = |id: &str| json!({"type": "function_call", "call_id": id, "name": "f", "arguments": ""});
+    let output = |id: &str| json!({"type": "function_call_output", "call_id": id, "output": ""});
+    let reasoning = json!({"type": "reasoning", "summary": []});
+    let without = |items: Value| {
+        let received = parse(&json!({"model": "m", "stream": true, "input": items})).unwrap();
+        broken(&received, Rule::ReasoningBack).map(str::to_owned)
+    };
+    assert_eq!(without(json!([reasoning, call("a"), call("b"), output("a"), output("b")])), None);
+    assert_eq!(
+        without(json!([reasoning, call("a"), output("a"), call("b"), output("b")])).unwrap(),
+        "the function_call \"b\" came without its required `reasoning` item"
+    );
 }
