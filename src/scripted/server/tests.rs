@@ -25,43 +25,54 @@ async fn post_to(url: &str, headers: &[(&str, &str)], body: &Value) -> (u16, Str
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
-/// A thread of two requests on each API: the path, the headers, the first request, and what the second one
-/// adds to its history.
-fn threads() -> [(&'static str, Vec<(&'static str, &'static str)>, Value, &'static str, [Value; 2]); 3] {
+/// A thread of two requests on one API.
+struct Thread {
+    path: &'static str,
+    headers: Vec<(&'static str, &'static str)>,
+    /// The first request.
+    body: Value,
+    /// The member that holds the history.
+    history: &'static str,
+    /// What the second request adds to it.
+    more: [Value; 2],
+}
+
+fn threads() -> [Thread; 3] {
     let said = json!([{"role": "user", "content": "hello"}]);
+    let bearer = vec![("authorization", "Bearer k")];
     [
-        (
-            "/v1/responses",
-            vec![("authorization", "Bearer k")],
-            json!({"model": "m", "stream": true, "input": said}),
-            "input",
-            [
+        Thread {
+            path: "/v1/responses",
+            headers: bearer.clone(),
+            body: json!({"model": "m", "stream": true, "input": said}),
+            history: "input",
+            more: [
                 json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}),
                 json!({"type": "function_call_output", "call_id": "c", "output": "4 files"}),
             ],
-        ),
-        (
-            "/v1/chat/completions",
-            vec![("authorization", "Bearer k")],
-            json!({"model": "m", "stream": true, "messages": said}),
-            "messages",
-            [
+        },
+        Thread {
+            path: "/v1/chat/completions",
+            headers: bearer,
+            body: json!({"model": "m", "stream": true, "messages": said}),
+            history: "messages",
+            more: [
                 json!({"role": "assistant", "tool_calls": [
                     {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}),
                 json!({"role": "tool", "tool_call_id": "c", "content": "4 files"}),
             ],
-        ),
-        (
-            "/v1/messages",
-            vec![("x-api-key", "k"), ("anthropic-version", "2023-06-01")],
-            json!({"model": "m", "stream": true, "max_tokens": 9, "messages": said}),
-            "messages",
-            [
+        },
+        Thread {
+            path: "/v1/messages",
+            headers: vec![("x-api-key", "k"), ("anthropic-version", "2023-06-01")],
+            body: json!({"model": "m", "stream": true, "max_tokens": 9, "messages": said}),
+            history: "messages",
+            more: [
                 json!({"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "f", "input": {}}]}),
                 json!({"role": "user", "content": [
                     {"type": "tool_result", "tool_use_id": "c", "content": "4 files"}]}),
             ],
-        ),
+        },
     ]
 }
 
@@ -73,7 +84,7 @@ async fn one_script_plays_on_every_api() {
             {expect: {lastOutput: files}, capture: {n: '(\d+) files'}, output: [{text: 'There are {{n}}.'}]}]}]}",
     )
     .await;
-    for (path, mut headers, mut body, history, more) in threads() {
+    for Thread { path, mut headers, mut body, history, more } in threads() {
         headers.push(("thread-id", path));
         let url = format!("{url}{path}");
         let (status, refused) = post_to(&url, &[], &body).await;
@@ -94,7 +105,7 @@ async fn one_script_plays_on_every_api() {
 #[tokio::test]
 async fn errors_have_the_form_of_their_api() {
     let url = start("{apiKey: k, models: [m], scenarios: [{name: s, cycle: true, replies: [{http: {status: 429, error: {message: slow}}}]}]}").await;
-    for (path, headers, mut body, _, _) in threads() {
+    for Thread { path, headers, mut body, .. } in threads() {
         let url = format!("{url}{path}");
         let (status, limited) = post_to(&url, &headers, &body).await;
         assert_eq!(status, 429, "{limited}");
