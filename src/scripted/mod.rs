@@ -1,11 +1,12 @@
 //! A model that answers from a script, over real HTTP.
 //!
-//! It speaks the streaming Responses API, so that manifests, pipelines and Podwright itself can be tried
-//! without a key and with the same answers each time. `docs/scripted-model.md` is its manual.
+//! It speaks the streaming Responses, Chat Completions and Messages APIs, so that manifests, pipelines and
+//! Podwright itself can be tried without a key and with the same answers each time.
+//! `docs/scripted-model.md` is its manual.
 //!
 //! [`script`] holds the format, [`condition`], [`capture`] and [`template`] what a script can say about a
-//! request, [`seen`] what is read of one, [`threads`] which reply is next, [`render`] a reply as events;
-//! all of them are pure. [`server`] and [`command`] do the rest.
+//! request, [`seen`] what is read of a request on each API, [`threads`] which reply is next, [`render`] a
+//! reply as the events of each API; all of them are pure. [`server`] and [`command`] do the rest.
 
 pub mod capture;
 pub mod command;

@@ -1,13 +1,15 @@
 //! The format of a script.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{capture::Capture, condition::Condition};
+pub use self::quirk::Quirk;
+use super::{capture::Capture, condition::Condition, seen::Rule};
 
+mod quirk;
 mod validate;
 
 /// The script that is played when none is given: it says what it is.
@@ -36,11 +38,15 @@ pub struct Script {
     /// The models that exist; a request for another is refused as by a real server. Empty: every name.
     #[serde(default)]
     pub models: Vec<String>,
-    /// The key that requests must carry as a bearer token. Absent: none is needed.
+    /// The key that requests must carry, as a bearer token or in the header of the Messages API. Absent: none
+    /// is needed.
     pub api_key: Option<String>,
     /// What every request is checked for, whatever its scenario expects.
     #[serde(default)]
     pub checks: Checks,
+    /// In what the server differs from its API's description.
+    #[serde(default)]
+    pub quirks: BTreeSet<Quirk>,
     /// How fast replies are written.
     #[serde(default)]
     pub pace: Pace,
@@ -56,11 +62,14 @@ pub struct Checks {
     pub pairing: bool,
     /// Each request's input begins with its predecessor's, byte for byte.
     pub prefix: bool,
+    /// System and developer messages stand before all others, where the API sends them as messages and
+    /// servers insist on it.
+    pub system_first: bool,
 }
 
 impl Default for Checks {
     fn default() -> Self {
-        Self { pairing: true, prefix: false }
+        Self { pairing: true, prefix: false, system_first: true }
     }
 }
 
@@ -116,6 +125,9 @@ pub struct Reply {
     pub repeat: u32,
     /// How fast it is written; the script's pace by default.
     pub pace: Option<Pace>,
+    /// Quirks beside the script's. Those that judge requests are the script's alone.
+    #[serde(default)]
+    pub quirks: BTreeSet<Quirk>,
     /// What the model says and calls, in order.
     #[serde(default)]
     pub output: Vec<Output>,
@@ -199,6 +211,8 @@ pub struct UsageNumbers {
     pub input_tokens: u64,
     /// Those of them that came from a cache.
     pub cached_input_tokens: u64,
+    /// Those of them that were put into a cache, where that has a price of its own.
+    pub cache_write_input_tokens: u64,
     /// All output tokens.
     pub output_tokens: u64,
     /// Those of them that were reasoning.
@@ -292,6 +306,20 @@ impl Script {
         let script: Self = serde_saphyr::from_str(text).map_err(Box::new)?;
         script.validate()?;
         Ok(script)
+    }
+
+    /// Whether a request that breaks the rule is refused.
+    pub fn enforces(&self, rule: Rule) -> bool {
+        let quirk = match rule {
+            Rule::Pairing => return self.checks.pairing,
+            Rule::SystemFirst => return self.checks.system_first,
+            Rule::SystemOnlyFirst => Quirk::SystemOnlyFirst,
+            Rule::Alternation => Quirk::StrictAlternation,
+            Rule::KnownParameters => Quirk::RefuseUnknownParameters,
+            Rule::ReasoningBack => Quirk::RequireReasoning,
+            Rule::NoReasoning => Quirk::RefuseReasoning,
+        };
+        self.quirks.contains(&quirk)
     }
 
     /// The script that is played when none is given.

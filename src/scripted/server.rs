@@ -30,9 +30,9 @@ use tokio::{
 };
 
 use super::{
-    render::{self, Finish, Frame},
+    render::{self, Answer, Finish, Frame, error_body},
     script::{HttpReply, Script},
-    seen::Received,
+    seen::{Api, Received},
     threads::Threads,
 };
 
@@ -45,8 +45,8 @@ const MAX_REQUESTS: usize = 256;
 /// How long replies that are under way may go on after the end was asked for.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
-/// Serves the script until `shutdown` is done: `POST /v1/responses` and `/responses`, `GET /v1/models`
-/// and `/models`, `GET /healthz`.
+/// Serves the script until `shutdown` is done: `POST /v1/responses`, `/v1/chat/completions` and
+/// `/v1/messages`, `GET /v1/models`, all of them without `/v1` too, and `GET /healthz`.
 ///
 /// # Errors
 /// When the listener fails.
@@ -61,13 +61,24 @@ pub async fn serve(
         responses: AtomicU64::new(0),
         permits: Arc::new(Semaphore::new(MAX_REQUESTS)),
     });
+    let answer = |api: Api| {
+        post(async move |State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes| {
+            server.answer(api, &headers, &body)
+        })
+    };
     let router = Router::new()
-        .route("/v1/responses", post(respond))
-        .route("/responses", post(respond))
+        .route("/v1/responses", answer(Api::Responses))
+        .route("/responses", answer(Api::Responses))
+        .route("/v1/chat/completions", answer(Api::Chat))
+        .route("/chat/completions", answer(Api::Chat))
+        .route("/v1/messages", answer(Api::Messages))
+        .route("/messages", answer(Api::Messages))
         .route("/v1/models", get(models))
         .route("/models", get(models))
         .route("/healthz", get(async || "ok\n"))
-        .fallback(async || error(StatusCode::NOT_FOUND, "not_found", "this path does not exist"))
+        .fallback(async || {
+            error(Api::Responses, StatusCode::NOT_FOUND, "not_found", "this path does not exist")
+        })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(server);
     let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -95,48 +106,10 @@ struct Server {
     permits: Arc<Semaphore>,
 }
 
-async fn respond(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes) -> Response {
-    let Ok(permit) = Arc::clone(&server.permits).try_acquire_owned() else {
-        return error(StatusCode::SERVICE_UNAVAILABLE, "busy", "too many requests at the same time");
-    };
-    if let Err(refusal) = server.authorize(&headers) {
-        return *refusal;
-    }
-    let headers = headers
-        .iter()
-        .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
-        .collect();
-    let mut received = match Received::parse(&body, headers) {
-        Ok(received) => received,
-        Err(problem) => return error(StatusCode::BAD_REQUEST, "invalid_request", &problem),
-    };
-    if !server.script.models.is_empty() && !server.script.models.contains(&received.seen.model) {
-        let problem = format!("the model {:?} does not exist", received.seen.model);
-        return error(StatusCode::NOT_FOUND, "model_not_found", &problem);
-    }
-    let mut threads = server.threads.lock().unwrap_or_else(PoisonError::into_inner);
-    let turn = match threads.take(&server.script, &mut received) {
-        Ok(turn) => turn,
-        Err(refused) => {
-            tracing::warn!(thread = received.thread, code = refused.code, "{}", refused.message);
-            return error(StatusCode::BAD_REQUEST, refused.code, &format!("script: {}", refused.message));
-        }
-    };
-    drop(threads);
-    tracing::info!(thread = received.thread, request = turn.request, model = received.seen.model, "request");
-    if let Some(reply) = &turn.reply.http {
-        return http_reply(reply);
-    }
-    let number = server.responses.fetch_add(1, Ordering::Relaxed) + 1;
-    let pace = turn.reply.pace.unwrap_or(server.script.pace);
-    let now = jiff::Timestamp::now().as_second();
-    let rendered = render::stream(&turn, &received.seen, pace, &format!("resp_{number}"), now);
-    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
-    (headers, body_of(rendered, permit)).into_response()
-}
-
 async fn models(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
-    if let Err(refusal) = server.authorize(&headers) {
+    // The path is the same on all APIs; the header tells them apart.
+    let api = if headers.contains_key("x-api-key") { Api::Messages } else { Api::Responses };
+    if let Err(refusal) = server.authorize(api, &headers) {
         return *refusal;
     }
     let any = vec!["scripted".to_owned()];
@@ -149,14 +122,70 @@ async fn models(State(server): State<Arc<Server>>, headers: HeaderMap) -> Respon
 }
 
 impl Server {
-    fn authorize(&self, headers: &HeaderMap) -> Result<(), Box<Response>> {
-        let Some(key) = &self.script.api_key else { return Ok(()) };
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        if given.and_then(|value| value.strip_prefix("Bearer ")) == Some(key) {
-            return Ok(());
+    fn answer(&self, api: Api, headers: &HeaderMap, body: &[u8]) -> Response {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            let problem = "too many requests at the same time";
+            return error(api, StatusCode::SERVICE_UNAVAILABLE, "busy", problem);
+        };
+        if let Err(refusal) = self.authorize(api, headers) {
+            return *refusal;
         }
-        let problem = "the API key is missing or is not the script's apiKey";
-        Err(Box::new(error(StatusCode::UNAUTHORIZED, "invalid_api_key", problem)))
+        let headers = headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+            .collect();
+        let mut received = match Received::parse(api, body, headers) {
+            Ok(received) => received,
+            Err(problem) => return error(api, StatusCode::BAD_REQUEST, "invalid_request", &problem),
+        };
+        if !self.script.models.is_empty() && !self.script.models.contains(&received.seen.model) {
+            let problem = format!("the model {:?} does not exist", received.seen.model);
+            return error(api, StatusCode::NOT_FOUND, "model_not_found", &problem);
+        }
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = match threads.take(&self.script, &mut received) {
+            Ok(turn) => turn,
+            Err(refused) => {
+                tracing::warn!(thread = received.thread, code = refused.code, "{}", refused.message);
+                let problem = format!("script: {}", refused.message);
+                return error(api, StatusCode::BAD_REQUEST, refused.code, &problem);
+            }
+        };
+        drop(threads);
+        let seen = &received.seen;
+        tracing::info!(thread = received.thread, request = turn.request, ?api, model = seen.model, "request");
+        if let Some(reply) = &turn.reply.http {
+            return http_reply(api, reply);
+        }
+        let answer = Answer {
+            turn: &turn,
+            seen,
+            pace: turn.reply.pace.unwrap_or(self.script.pace),
+            number: self.responses.fetch_add(1, Ordering::Relaxed) + 1,
+            created_at: jiff::Timestamp::now().as_second(),
+        };
+        let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+        (headers, body_of(answer.stream(), permit)).into_response()
+    }
+
+    fn authorize(&self, api: Api, headers: &HeaderMap) -> Result<(), Box<Response>> {
+        let Some(key) = &self.script.api_key else { return Ok(()) };
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let given = match api {
+            Api::Responses | Api::Chat => {
+                header("authorization").and_then(|value| value.strip_prefix("Bearer "))
+            }
+            Api::Messages => header("x-api-key"),
+        };
+        if given != Some(key) {
+            let problem = "the API key is missing or is not the script's apiKey";
+            return Err(Box::new(error(api, StatusCode::UNAUTHORIZED, "invalid_api_key", problem)));
+        }
+        if api == Api::Messages && header("anthropic-version").is_none() {
+            let problem = "anthropic-version: header is required";
+            return Err(Box::new(error(api, StatusCode::BAD_REQUEST, "invalid_request", problem)));
+        }
+        Ok(())
     }
 }
 
@@ -191,13 +220,12 @@ fn body_of(rendered: render::Stream, permit: OwnedSemaphorePermit) -> Body {
     }))
 }
 
-fn http_reply(reply: &HttpReply) -> Response {
+fn http_reply(api: Api, reply: &HttpReply) -> Response {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = match (&reply.error, &reply.body) {
-        (Some(error), _) => Json(json!({"error": {
-            "message": error.message, "type": "scripted", "param": null, "code": error.code,
-        }}))
-        .into_response(),
+        (Some(error), _) => {
+            Json(error_body(api, reply.status, error.code.as_deref(), &error.message)).into_response()
+        }
         (None, Some(body)) => body.clone().into_response(),
         (None, None) => ().into_response(),
     };
@@ -211,50 +239,13 @@ fn http_reply(reply: &HttpReply) -> Response {
     response
 }
 
-fn error(status: StatusCode, code: &str, message: &str) -> Response {
-    let body = json!({"error": {"message": message, "type": "scripted", "param": null, "code": code}});
-    (status, Json(body)).into_response()
+fn error(api: Api, status: StatusCode, code: &str, message: &str) -> Response {
+    let code = match api {
+        Api::Responses | Api::Chat => Some(code),
+        Api::Messages => None,
+    };
+    (status, Json(error_body(api, status.as_u16(), code, message))).into_response()
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpStream,
-        sync::oneshot,
-        time::Instant,
-    };
-
-    use super::*;
-
-    /// Time stands still but for timers that nothing else could wake before, so that the pauses of this
-    /// test are the server's own.
-    #[tokio::test(start_paused = true)]
-    async fn a_stalled_reply_does_not_hold_the_shutdown_up() {
-        let script = "scenarios: [{name: s, replies: [{end: {stall: {afterEvents: 1, seconds: 3600}}}]}]";
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let serving = tokio::spawn(serve(listener, Script::from_yaml(script).unwrap(), async {
-            let _ = stopped.await;
-        }));
-        let mut connection = TcpStream::connect(address).await.unwrap();
-        let body = r#"{"model":"m","stream":true,"input":"hi"}"#;
-        let head =
-            format!("POST /v1/responses HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len());
-        connection.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
-        let mut answer = [0; 15];
-        connection.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 200 OK");
-        let asked = Instant::now();
-        stop.send(()).unwrap();
-        serving.await.unwrap().unwrap();
-        assert_eq!(asked.elapsed().as_secs(), SHUTDOWN_GRACE.as_secs());
-    }
-
-    #[tokio::test]
-    async fn an_idle_server_ends_at_once() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        serve(listener, Script::default_script().unwrap(), async {}).await.unwrap();
-    }
-}
+mod tests;

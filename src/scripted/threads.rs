@@ -1,11 +1,11 @@
 //! Where each thread stands in its scenario.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sha2::{Digest, Sha256};
 
 use super::{
-    script::{Reply, Scenario, Script},
+    script::{Quirk, Reply, Scenario, Script},
     seen::Received,
 };
 
@@ -26,6 +26,8 @@ pub struct Threads {
 pub struct Turn<'a> {
     /// The reply.
     pub reply: &'a Reply,
+    /// The script's quirks and the reply's.
+    pub quirks: BTreeSet<Quirk>,
     /// The values captured so far.
     pub values: BTreeMap<String, String>,
     /// The number of the request in its thread, counted from 1.
@@ -70,10 +72,8 @@ impl Threads {
     /// # Errors
     /// [`Refused`] when no scenario or reply is left for it, or when it fails an expectation or a check.
     pub fn take<'a>(&mut self, script: &'a Script, received: &mut Received) -> Result<Turn<'a>, Refused> {
-        if script.checks.pairing
-            && let Some(problem) = &received.unpaired
-        {
-            return Err(Refused { code: "unpaired_call", message: problem.clone() });
+        if let Some(fault) = received.faults.iter().find(|fault| script.enforces(fault.rule)) {
+            return Err(Refused { code: fault.rule.code(), message: fault.problem.clone() });
         }
         self.requests += 1;
         let thread = self.thread(script, received)?;
@@ -98,7 +98,13 @@ impl Threads {
         thread.repeats = if thread.repeats > 0 { thread.repeats - 1 } else { reply.repeat - 1 };
         thread.next = index + 1;
         let previous_body_bytes = std::mem::replace(&mut thread.body_bytes, received.seen.body_bytes);
-        Ok(Turn { reply, values: thread.values.clone(), request: thread.requests, previous_body_bytes })
+        Ok(Turn {
+            reply,
+            quirks: &script.quirks | &reply.quirks,
+            values: thread.values.clone(),
+            request: thread.requests,
+            previous_body_bytes,
+        })
     }
 
     fn thread(&mut self, script: &Script, received: &mut Received) -> Result<&mut Thread, Refused> {

@@ -1,122 +1,80 @@
 use std::collections::BTreeMap;
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::{
-    llm::{
-        event::StreamEvent, failure::Asked, fold::Fold, item::Item as ThreadEntry, sse::SseParser, wire::Wire,
-    },
+    llm::sse::SseParser,
     scripted::script::{Reply, Script},
 };
 
-fn rendered(reply: &str, seen: &Seen) -> Stream {
-    let script = Script::from_yaml(&format!("scenarios:\n- name: s\n  replies:\n  - {reply}")).unwrap();
-    let reply: &Reply = &script.scenarios[0].replies[0];
-    let turn = Turn { reply, values: BTreeMap::new(), request: 1, previous_body_bytes: 100 };
-    let pace = reply.pace.unwrap_or(script.pace);
-    stream(&turn, seen, pace, "resp_7", 0)
+/// A reply as its script has it, in YAML.
+pub(super) fn reply(yaml: &str) -> Reply {
+    let script = Script::from_yaml(&format!("scenarios:\n- name: s\n  replies:\n  - {yaml}")).unwrap();
+    script.scenarios[0].replies[0].clone()
 }
 
-fn seen() -> Seen {
+/// A reply rendered as the seventh answer.
+pub(super) fn render(reply: &Reply, seen: &Seen) -> Stream {
+    let turn = Turn {
+        reply,
+        quirks: reply.quirks.clone(),
+        values: BTreeMap::new(),
+        request: 1,
+        previous_body_bytes: 100,
+    };
+    let pace = reply.pace.unwrap_or_default();
+    Answer { turn: &turn, seen, pace, number: 7, created_at: 0 }.stream()
+}
+
+pub(super) fn rendered(yaml: &str, seen: &Seen) -> Stream {
+    render(&reply(yaml), seen)
+}
+
+pub(super) fn seen(api: Api) -> Seen {
     Seen {
+        api,
         model: "m".into(),
         tools: vec!["exec_command".into(), "apply_patch".into()],
         custom_tools: vec!["apply_patch".into()],
         body_bytes: 400,
+        wants_usage: true,
         ..Seen::default()
     }
 }
 
-/// The data of the events, as a client parses them.
-fn data(stream: &Stream) -> Vec<Bytes> {
+/// All that is written, as text.
+pub(super) fn text(stream: &Stream) -> String {
+    stream.frames.iter().map(|frame| String::from_utf8(frame.bytes.to_vec()).unwrap()).collect()
+}
+
+/// The data of the events, as a client parses them that gets the bytes in chunks of `size`.
+pub(super) fn data_in_chunks(stream: &Stream, size: usize) -> Vec<Bytes> {
     let mut parser = SseParser::default();
     let mut events = Vec::new();
-    for frame in &stream.frames {
-        parser.push(&frame.bytes, &mut events).unwrap();
+    for chunk in text(stream).as_bytes().chunks(size) {
+        parser.push(chunk, &mut events).unwrap();
     }
     events
 }
 
-/// What a client makes of the stream.
-fn folded(stream: &Stream) -> Vec<StreamEvent> {
-    let asked = Asked { wire: Wire::Responses, url: String::new(), model: String::new() };
-    let mut fold = Fold::new(asked, vec!["declared".into()], 0);
-    let mut told = Vec::new();
-    for event in data(stream) {
-        fold.event(&event, &mut told).unwrap();
-    }
-    told
-}
-
-fn completed_item(event: StreamEvent) -> Option<ThreadEntry> {
-    if let StreamEvent::ItemCompleted(item) = event { Some(item.item) } else { None }
-}
-
-#[test]
-fn a_reply_is_streamed_as_the_api_does() {
-    let stream = rendered(
-        "{pace: {deltaCharacters: 4}, endTurn: true, output: [{reasoning: hmm}, {text: Hello}, {call: {tool: exec_command, arguments: {cmd: ls}}}]}",
-        &Seen { wants_encrypted_reasoning: true, ..seen() },
-    );
-    let lines: Vec<String> =
-        stream.frames.iter().map(|frame| String::from_utf8(frame.bytes.to_vec()).unwrap()).collect();
-    insta::assert_snapshot!(lines.concat());
-    assert_eq!(stream.finish, Finish::Close);
-}
-
-#[test]
-fn every_output_comes_back_as_the_item_that_it_stands_for() {
-    let told = folded(&rendered(
-        r#"{usage: {inputTokens: 9, cachedInputTokens: 8, outputTokens: 7, reasoningTokens: 6}, output: [
-            {refusal: no}, {custom: {tool: apply_patch, input: "*** \n", callId: x}}, {custom: {tool: exec_command, input: y}},
-            {plan: [{step: a, status: pending}]}, {call: {tool: t, arguments: '{"a'}}, {call: {tool: t}}, {item: {type: odd, n: 1}}]}"#,
-        &seen(),
-    )
-    .clone_without_end());
-    let items: Vec<ThreadEntry> = told.into_iter().filter_map(completed_item).collect();
-    insta::assert_debug_snapshot!(items);
-}
-
-impl Stream {
-    /// Without `response.completed`, which a refusal would turn into an error.
-    fn clone_without_end(&self) -> Self {
-        let mut stream = self.clone();
-        stream.frames.pop();
-        stream
-    }
-}
-
-#[test]
-fn usage_is_said_guessed_or_left_out() {
-    let completed = |reply| match folded(&rendered(reply, &seen())).pop() {
-        Some(StreamEvent::Completed(completed)) => completed.usage,
-        other => panic!("{other:?}"),
-    };
-    let said =
-        completed("usage: {inputTokens: 9, cachedInputTokens: 8, outputTokens: 7, reasoningTokens: 6}");
-    assert_eq!(
-        (said.input_tokens, said.cached_input_tokens, said.output_tokens, said.reasoning_tokens),
-        (9, 8, 7, 6)
-    );
-    let guessed = completed("output: [{text: hi}]");
-    assert_eq!((guessed.input_tokens, guessed.cached_input_tokens), (100, 25));
-    assert!(guessed.output_tokens > 0 && !guessed.estimated);
-    assert!(completed("omitUsage: true").estimated);
+pub(super) fn data(stream: &Stream) -> Vec<Bytes> {
+    data_in_chunks(stream, usize::MAX)
 }
 
 #[test]
 fn a_stream_that_is_to_break_never_looks_whole() {
-    for (end, events, finish) in [
-        ("completed", 5, Finish::Close),
-        ("{cut: {afterEvents: 0}}", 0, Finish::Break),
-        ("{cut: {afterEvents: 2}}", 2, Finish::Break),
-        ("{cut: {afterEvents: 99}}", 4, Finish::Break),
-        ("{close: {afterEvents: 5}}", 4, Finish::Close),
-        ("{stall: {afterEvents: 1, seconds: 7}}", 1, Finish::Stall(Duration::from_secs(7))),
-    ] {
-        let stream = rendered(&format!("{{output: [{{text: hi}}], end: {end}}}"), &seen());
-        assert_eq!((stream.frames.len(), stream.finish), (events, finish), "{end}");
+    // How many events a whole answer has, and after how many it begins to look whole.
+    for (api, whole, unfinished) in [(Api::Responses, 5, 4), (Api::Chat, 5, 2), (Api::Messages, 6, 4)] {
+        for (end, events, finish) in [
+            ("completed", whole, Finish::Close),
+            ("{cut: {afterEvents: 0}}", 0, Finish::Break),
+            ("{cut: {afterEvents: 2}}", 2, Finish::Break),
+            ("{cut: {afterEvents: 99}}", unfinished, Finish::Break),
+            ("{close: {afterEvents: 5}}", unfinished, Finish::Close),
+            ("{stall: {afterEvents: 1, seconds: 7}}", 1, Finish::Stall(Duration::from_secs(7))),
+        ] {
+            let stream = rendered(&format!("{{output: [{{text: hi}}], end: {end}}}"), &seen(api));
+            assert_eq!((stream.frames.len(), stream.finish), (events, finish), "{api:?} {end}");
+        }
     }
 }
 
@@ -124,7 +82,7 @@ fn a_stream_that_is_to_break_never_looks_whole() {
 fn injected_bytes_stand_where_they_should() {
     let stream = rendered(
         "{output: [], inject: [{afterEvents: 1, raw: b}, {afterEvents: 0, raw: a}, {afterEvents: 9, raw: c}]}",
-        &seen(),
+        &seen(Api::Responses),
     );
     let raw: Vec<usize> = stream
         .frames
@@ -137,29 +95,7 @@ fn injected_bytes_stand_where_they_should() {
 
 #[test]
 fn pauses_are_those_of_the_pace() {
-    let stream = rendered("{pace: {firstEventMillis: 5, eventMillis: 2}}", &seen());
+    let stream = rendered("{pace: {firstEventMillis: 5, eventMillis: 2}}", &seen(Api::Responses));
     let pauses: Vec<u128> = stream.frames.iter().map(|frame| frame.pause.as_millis()).collect();
     assert_eq!(pauses, [5, 2]);
-}
-
-proptest! {
-    #[test]
-    fn deltas_add_up_to_the_text(text in "\\PC{0,60}", delta in 1usize..9) {
-        let script = Script::from_yaml("scenarios: [{name: s, replies: [{output: [{text: x}]}]}]").unwrap();
-        let mut reply = script.scenarios[0].replies[0].clone();
-        reply.output = vec![Output::Text(text.clone())];
-        let turn = Turn { reply: &reply, values: BTreeMap::new(), request: 1, previous_body_bytes: 0 };
-        let pace = Pace { delta_characters: delta, ..script.pace };
-        let mut deltas = String::new();
-        let mut whole = None;
-        for event in folded(&stream(&turn, &seen(), pace, "resp_1", 0)) {
-            if let StreamEvent::TextDelta { delta, .. } = &event {
-                deltas.push_str(delta);
-            }
-            whole = whole.or(completed_item(event));
-        }
-        let text = expand(&text, &BTreeMap::new());
-        prop_assert_eq!(&deltas, &text);
-        prop_assert_eq!(whole, Some(ThreadEntry::message(crate::llm::Role::Assistant, text)));
-    }
 }

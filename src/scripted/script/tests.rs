@@ -39,7 +39,8 @@ fn every_field_is_read() {
         r#"
 models: [a, b]
 apiKey: k
-checks: {pairing: false, prefix: true}
+checks: {pairing: false, prefix: true, systemFirst: false}
+quirks: [strictAlternation, systemOnlyFirst, refuseUnknownParameters, refuseReasoning]
 pace: {firstEventMillis: 1, eventMillis: 2, deltaCharacters: 3}
 scenarios:
   - name: one
@@ -63,11 +64,12 @@ scenarios:
           - plan: [{step: s, status: pending}]
           - refusal: no
           - item: {type: web_search_call}
-        usage: {inputTokens: 1, cachedInputTokens: 2, outputTokens: 3, reasoningTokens: 4}
+        usage: {inputTokens: 1, cachedInputTokens: 2, cacheWriteInputTokens: 5, outputTokens: 3, reasoningTokens: 4}
         endTurn: false
         inject: [{afterEvents: 1, raw: "data: {\n\n"}]
         end: {stall: {afterEvents: 3, seconds: 4}}
-      - {end: completed}
+      - end: completed
+        quirks: [repeatedIds, wholeArguments, textInsteadOfCalls, noUsage, missingIndex, repeatedName, usageInLastChunk, usageWithFinish, shortReasoning]
       - {end: {cut: {afterEvents: 1}}}
       - {end: {close: {afterEvents: 1}}}
       - {end: {failed: {code: a, message: b}}}
@@ -79,6 +81,7 @@ scenarios:
     )
     .unwrap();
     assert_eq!(script.scenarios[0].replies.len(), 9);
+    assert_eq!((script.quirks.len(), script.scenarios[0].replies[1].quirks.len()), (4, 9));
     assert_eq!(script.scenarios[0].replies[0].output.len(), 9);
     assert_eq!(script.scenarios[0].replies[0].repeat, 2);
     let Output::Call(call) = &script.scenarios[0].replies[0].output[2] else { panic!() };
@@ -95,6 +98,7 @@ fn a_mistake_in_the_form_is_shown_with_its_line() {
         ("    - capture: {a: '('}\n", "line 4", "unclosed group"),
         ("    - expect: {prompt: {like: x}}\n", "line 4", "like"),
         ("    - expect: {prompt: {}}\n", "line 4", "one of contains"),
+        ("    - quirks: [odd]\n", "line 4", "odd"),
         ("    - end: {cut: {afterEvents: 1, soon: true}}\n", "line 4", "soon"),
     ] {
         let problem = problem(replies);
@@ -137,6 +141,10 @@ fn a_contradiction_is_shown_with_its_place() {
             "scenario \"s\", reply 1: capture \"a-b\": a name has letters, digits and _ only",
         ),
         ("    - output: [{item: {a: b}}]\n", "scenario \"s\", reply 1: an item needs a type"),
+        (
+            "    - quirks: [noUsage, strictAlternation]\n",
+            "scenario \"s\", reply 1: StrictAlternation judges requests: it belongs to the quirks of the whole script",
+        ),
         ("    []\n", "scenario \"s\": at least one reply is needed"),
     ] {
         assert_eq!(problem(replies), expected);
@@ -145,6 +153,26 @@ fn a_contradiction_is_shown_with_its_place() {
         Script::from_yaml("scenarios: []").unwrap_err().to_string(),
         "scenarios: at least one is needed"
     );
+    let both = "{quirks: [requireReasoning, refuseReasoning], scenarios: [{name: s, replies: [{}]}]}";
+    assert_eq!(
+        Script::from_yaml(both).unwrap_err().to_string(),
+        "quirks: requireReasoning and refuseReasoning exclude each other"
+    );
     let twice = "scenarios: [{name: a, replies: [{}]}, {name: a, replies: [{}]}]";
     assert_eq!(Script::from_yaml(twice).unwrap_err().to_string(), "scenario \"a\": the name is used twice");
+}
+
+#[test]
+fn calls_that_could_not_be_sent_back_are_shown() {
+    let script = |output: &str| {
+        let text = format!(
+            "{{quirks: [requireReasoning], scenarios: [{{name: s, replies: [{{output: [{output}]}}]}}]}}"
+        );
+        Script::from_yaml(&text).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let problem = "scenario \"s\", reply 1: requireReasoning: the calls need a reasoning before them";
+    assert_eq!(script("{text: x}"), Ok(()));
+    assert_eq!(script("{reasoning: r}, {text: x}, {call: {tool: t}}"), Ok(()));
+    assert_eq!(script("{call: {tool: t}}"), Err(problem.to_owned()));
+    assert_eq!(script("{plan: []}, {reasoning: r}"), Err(problem.to_owned()));
 }

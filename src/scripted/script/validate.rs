@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{End, HttpReply, Output, Pace, Reply, Script, ScriptError};
+use super::{End, HttpReply, Output, Pace, Quirk, Reply, Script, ScriptError};
 use crate::scripted::template;
 
 /// The longest pause that a script may make: one hour outlasts every timeout that it could test.
@@ -18,6 +18,12 @@ impl Script {
             return Err(invalid("scenarios", "at least one is needed".to_owned()));
         }
         self.pace.validate().map_err(|problem| invalid("pace", problem))?;
+        if self.quirks.contains(&Quirk::RequireReasoning) && self.quirks.contains(&Quirk::RefuseReasoning) {
+            return Err(invalid(
+                "quirks",
+                "requireReasoning and refuseReasoning exclude each other".to_owned(),
+            ));
+        }
         let mut names = BTreeSet::new();
         for scenario in &self.scenarios {
             let path = format!("scenario {:?}", scenario.name);
@@ -32,6 +38,10 @@ impl Script {
                 captured.extend(reply.capture.keys().map(String::as_str));
                 let path = format!("{path}, reply {}", index + 1);
                 reply.validate(&captured).map_err(|problem| invalid(&path, problem))?;
+                if self.quirks.contains(&Quirk::RequireReasoning) && reply.calls_without_reasoning() {
+                    let problem = "requireReasoning: the calls need a reasoning before them";
+                    return Err(invalid(&path, problem.to_owned()));
+                }
             }
         }
         Ok(())
@@ -76,10 +86,19 @@ impl Reply {
         if self.usage.is_some() && self.omit_usage {
             return Err("usage and omitUsage exclude each other".to_owned());
         }
+        if let Some(quirk) = self.quirks.iter().find(|quirk| quirk.judges_requests()) {
+            return Err(format!("{quirk:?} judges requests: it belongs to the quirks of the whole script"));
+        }
         for output in &self.output {
             output.validate(captured)?;
         }
         Ok(())
+    }
+
+    fn calls_without_reasoning(&self) -> bool {
+        let before = self.output.iter().take_while(|output| !output.is_call());
+        let reasoned = before.clone().any(|output| matches!(output, Output::Reasoning(_)));
+        before.count() < self.output.len() && !reasoned
     }
 }
 
@@ -118,6 +137,13 @@ impl Output {
                 "{{{{{name}}}}} is captured neither here nor in an earlier reply; write \\{{{{ for the braces themselves"
             )),
             None => Ok(()),
+        }
+    }
+
+    fn is_call(&self) -> bool {
+        match self {
+            Self::Call(_) | Self::Custom(_) | Self::Plan(_) => true,
+            Self::Text(_) | Self::Reasoning(_) | Self::Refusal(_) | Self::Item(_) => false,
         }
     }
 

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::scripted::seen::Api;
 
 fn script(text: &str) -> Script {
     Script::from_yaml(text).unwrap()
@@ -8,7 +9,7 @@ fn script(text: &str) -> Script {
 
 fn request(thread: &str, input: Value) -> Received {
     let body = json!({"model": "m", "stream": true, "input": input, "prompt_cache_key": thread});
-    Received::parse(body.to_string().as_bytes(), vec![]).unwrap()
+    Received::parse(Api::Responses, body.to_string().as_bytes(), vec![]).unwrap()
 }
 
 fn said(text: &str) -> Value {
@@ -130,6 +131,35 @@ fn unpaired_calls_are_refused_unless_the_script_allows_them() {
     assert_eq!(refused.code, "unpaired_call");
     let lenient = script(&format!("checks: {{pairing: false}}\n{replies}"));
     assert!(reply(&mut Threads::default(), &lenient, request("1", open)).is_ok());
+}
+
+#[test]
+fn a_quirk_of_the_server_refuses_what_others_take() {
+    let body = json!({"model": "m", "stream": true, "seed": 1, "messages": [
+        {"role": "system", "content": "a"}, {"role": "system", "content": "b"},
+        {"role": "user", "content": "c"}, {"role": "user", "content": "d"},
+        {"role": "assistant", "content": "e", "reasoning_content": "f"},
+        {"role": "assistant", "tool_calls": [{"id": "g", "type": "function", "function": {"name": "h", "arguments": ""}}]},
+        {"role": "tool", "tool_call_id": "g", "content": "i"},
+    ]});
+    let code = |quirk: &str| {
+        let script = script(&format!(
+            "{{quirks: [{quirk}], scenarios: [{{name: a, replies: [{{output: [{{text: x}}]}}]}}]}}"
+        ));
+        let received = Received::parse(Api::Chat, body.to_string().as_bytes(), vec![]).unwrap();
+        reply(&mut Threads::default(), &script, received).map_err(|refused| refused.code)
+    };
+    assert_eq!(code(""), Ok("x".to_owned()));
+    assert_eq!(code("noUsage"), Ok("x".to_owned()));
+    for (quirk, refused) in [
+        ("strictAlternation", "roles_not_alternating"),
+        ("systemOnlyFirst", "system_not_first"),
+        ("refuseUnknownParameters", "unknown_parameter"),
+        ("requireReasoning", "missing_reasoning"),
+        ("refuseReasoning", "unexpected_reasoning"),
+    ] {
+        assert_eq!(code(quirk), Err(refused), "{quirk}");
+    }
 }
 
 #[test]
