@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    llm::{event::StreamEvent, failure::Asked, fold::Fold, item::Item as ThreadEntry},
+    llm::{event::StreamEvent, failure::Asked, fold::Fold, item::Item as ThreadEntry, wire::Wire},
     scripted::{
         render::tests::{data, data_in_chunks, render, rendered, reply, text},
         script::Output,
@@ -18,7 +18,11 @@ fn seen() -> Seen {
 
 /// What a client makes of the events.
 fn folded(events: &[Bytes]) -> Vec<StreamEvent> {
-    let mut fold = Fold::new(Asked { url: String::new(), model: String::new() }, vec!["declared".into()], 0);
+    let mut fold = Fold::new(
+        Asked { wire: Wire::Responses, url: String::new(), model: String::new() },
+        vec!["declared".into()],
+        0,
+    );
     let mut told = Vec::new();
     for event in events {
         fold.event(event, &mut told).unwrap();
