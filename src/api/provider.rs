@@ -174,12 +174,16 @@ pub struct Capabilities {
     /// The parameter prompt_cache_key (Responses, Chat).
     #[serde(default)]
     pub prompt_cache_key: bool,
+<<<<<<< HEAD
     /// Images in messages and in the outputs of tools. Unset: the tool view_image is not offered.
     #[serde(default)]
     pub image_input: bool,
     /// Chat: the member of the model's messages in which its reasoning is sent again. Unset: it is left out,
     /// as most servers ignore it and some refuse it. Some need it: with reasoning_content every message of the
     /// model carries it, empty when there was none.
+=======
+    /// Chat: the member of the model's messages in which its reasoning is sent again.
+>>>>>>> wires
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_field: Option<ReasoningField>,
     /// Chat: the parameter stream_options.include_usage. Unset: tokens are estimated when the server does not
@@ -196,7 +200,7 @@ pub struct Capabilities {
     #[schemars(range(min = 1024, max = 1_000_000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<i32>,
-    /// Messages: how thinking is switched on. Unset: it is not.
+    /// Messages: how thinking is switched on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thinking: Option<Thinking>,
     /// Messages: prompt caching (cache_control). Without it every request is paid in full.
@@ -204,7 +208,9 @@ pub struct Capabilities {
     pub cache_markers: bool,
 }
 
-/// The member of a message in which reasoning is sent again.
+/// Chat: the member of the model's messages in which its reasoning is sent again. Unset: it is left out, as most
+/// servers ignore it and some refuse it. Some need it: with reasoning_content every message of the model carries
+/// it, empty when there was none.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum ReasoningField {
     /// The member reasoning_content.
@@ -215,13 +221,15 @@ pub enum ReasoningField {
     Reasoning,
 }
 
-/// How thinking is switched on.
+/// Messages: how thinking is switched on. Unset: it is not. Adaptive: the model decides when, and the task's
+/// model.reasoningEffort is sent as output_config.effort. Budget: with a budget of tokens by the task's
+/// model.reasoningEffort (1024, 4096, 16384, 32768), less where maxOutputTokens leaves less; without an effort
+/// there is no thinking.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Thinking {
-    /// The model decides when; the task's model.reasoningEffort is sent as output_config.effort.
+    /// The model decides when.
     Adaptive,
-    /// With a budget of tokens by the task's model.reasoningEffort: 1024 for Minimal, 4096 for Low, 16384 for
-    /// Medium, 32768 for High, less where maxOutputTokens leaves less. Without an effort there is no thinking.
+    /// With a budget of tokens.
     Budget,
 }
 

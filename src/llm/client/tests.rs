@@ -309,6 +309,67 @@ async fn no_connection_and_no_answer_are_retryable_in_the_request_layer() {
     assert_eq!((error.layer, error.cause), (RetryLayer::Request, RetryCause::Transport));
 }
 
+/// A server that keeps what it is sent and answers with a stream.
+async fn recording(stream: &'static str) -> (Url, tokio::sync::oneshot::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap()).parse().unwrap();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        // The head and the first of the body come before the end that every body here has.
+        while !request.ends_with(b"}") {
+            connection.read_buf(&mut request).await.unwrap();
+        }
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+        connection.write_all(format!("{head}{stream}").as_bytes()).await.unwrap();
+        tell.send(String::from_utf8(request).unwrap()).unwrap();
+    });
+    (url, told)
+}
+
+#[tokio::test]
+async fn each_api_is_asked_at_its_path_with_its_own_headers() {
+    const CHAT: &str =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\n";
+    const MESSAGES: &str = concat!(
+        "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"m\"}}\n\n",
+        "data: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"hi\"}}\n\n",
+        "data: {\"type\":\"content_block_stop\",\"index\":0}\n\n",
+        "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n",
+    );
+    for (wire, stream, path, sent, unsent) in [
+        (Wire::Chat, CHAT, "POST /v1/chat/completions ", "authorization: Bearer secret\r\n", "x-api-key"),
+        (Wire::Messages, MESSAGES, "POST /v1/messages ", "x-api-key: secret\r\n", "authorization"),
+    ] {
+        let (url, told) = recording(stream).await;
+        let capabilities = Capabilities::default();
+        let mut assembly = Assembly::new(wire, capabilities);
+        let Item::Message(message) = Item::message(Role::User, "go") else { unreachable!() };
+        let item = wire.message(message, &capabilities);
+        assembly.push(wire.fragment(&item, Place::default(), &capabilities).unwrap());
+        let request = Request {
+            model: "m".into(),
+            input: assembly.input(),
+            tools: wire.tools(&[], &capabilities),
+            thread_id: "t".into(),
+            reasoning_effort: None,
+        };
+        let prepared = wire.prepare(&request, &capabilities);
+        let key = Some(SecretString::from("secret\n"));
+        let events: Vec<_> = patient(url).stream(prepared, key).map(Result::unwrap).collect().await;
+        // Both ends lack their last event: the response is whole without it.
+        let Some(StreamEvent::Completed(completed)) = events.last() else { panic!("{events:?}") };
+        assert_eq!(completed.items, 1);
+        let request = told.await.unwrap();
+        assert!(
+            request.starts_with(path) && request.contains(sent) && !request.contains(unsent),
+            "{request}"
+        );
+        assert_eq!(wire == Wire::Messages, request.contains("anthropic-version: 2023-06-01\r\n"));
+    }
+}
+
 #[tokio::test]
 async fn settings_that_cannot_work_are_refused_at_once() {
     let good = Endpoint {

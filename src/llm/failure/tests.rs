@@ -119,6 +119,231 @@ fn every_reported_code_has_its_class() {
 }
 
 #[test]
+fn every_answer_of_chat_servers_has_its_class() {
+    use Class::{Fatal, Misconfigured, Retry};
+    use RetryLayer::{Request, Stream};
+    let setting = || Misconfigured(Misconfiguration::Settings);
+    let table = [
+        // OpenAI
+        (
+            json(
+                401,
+                r#"{"error":{"message":"Incorrect API key provided","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#,
+            ),
+            Retry(Stream, RetryCause::Unauthorized { status: 401 }),
+        ),
+        (
+            json(
+                429,
+                r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#,
+            ),
+            Fatal(FatalKind::Quota),
+        ),
+        (
+            json(
+                429,
+                r#"{"error":{"message":"Rate limit reached","type":"tokens","param":null,"code":"rate_limit_exceeded"}}"#,
+            ),
+            Retry(Stream, RetryCause::RateLimited),
+        ),
+        (
+            json(
+                400,
+                r#"{"error":{"message":"This model's maximum context length is 128000 tokens.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#,
+            ),
+            Fatal(FatalKind::ContextWindowExceeded),
+        ),
+        // vLLM, older and newer
+        (
+            json(
+                400,
+                r#"{"object":"error","message":"This model's maximum context length is 4096 tokens. However, you requested 5000 tokens","type":"BadRequestError","param":null,"code":400}"#,
+            ),
+            Fatal(FatalKind::ContextWindowExceeded),
+        ),
+        (
+            json(
+                400,
+                r#"{"error":{"message":"The decoder prompt (length 5000) is longer than the maximum model length of 4096.","type":"BadRequestError","param":null,"code":400}}"#,
+            ),
+            Fatal(FatalKind::ContextWindowExceeded),
+        ),
+        (
+            json(
+                400,
+                r#"{"object":"error","message":"\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set","type":"BadRequestError","code":400}"#,
+            ),
+            setting(),
+        ),
+        (
+            json(
+                400,
+                r#"{"object":"error","message":"Conversation roles must alternate user/assistant/user/assistant/...","type":"BadRequestError","code":400}"#,
+            ),
+            setting(),
+        ),
+        (
+            json(
+                404,
+                r#"{"object":"error","message":"The model `gpt-x` does not exist.","type":"NotFoundError","code":404}"#,
+            ),
+            Misconfigured(Misconfiguration::UnknownModel),
+        ),
+        (json(404, r#"{"detail":"Not Found"}"#), Misconfigured(Misconfiguration::WrongApi)),
+        // llama.cpp
+        (
+            json(
+                400,
+                r#"{"error":{"code":400,"message":"the request exceeds the available context size, try increasing it","type":"exceed_context_size_error","n_prompt_tokens":5000,"n_ctx":4096}}"#,
+            ),
+            Fatal(FatalKind::ContextWindowExceeded),
+        ),
+        (
+            json(
+                500,
+                r#"{"error":{"code":500,"message":"tools param requires --jinja flag","type":"server_error"}}"#,
+            ),
+            setting(),
+        ),
+        (
+            json(503, r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#),
+            Retry(Request, RetryCause::Server { status: 503 }),
+        ),
+        // Ollama
+        (
+            json(
+                404,
+                r#"{"error":{"message":"model \"gpt-x\" not found, try pulling it first","type":"api_error","param":null,"code":null}}"#,
+            ),
+            Misconfigured(Misconfiguration::UnknownModel),
+        ),
+        (
+            json(
+                400,
+                r#"{"error":{"message":"registry.ollama.ai/library/gpt-x does not support tools","type":"api_error","param":null,"code":null}}"#,
+            ),
+            setting(),
+        ),
+        // DeepSeek, OpenRouter, Mistral
+        (
+            json(402, r#"{"error":{"message":"Insufficient Balance","type":"unknown_error"}}"#),
+            Fatal(FatalKind::Quota),
+        ),
+        (
+            json(404, r#"{"error":{"message":"No endpoints found that support tool use.","code":404}}"#),
+            setting(),
+        ),
+        (
+            json(
+                400,
+                r#"{"object":"error","message":"Unexpected role 'user' after role 'tool'","type":"invalid_request_message_order"}"#,
+            ),
+            setting(),
+        ),
+        (
+            json(
+                400,
+                r#"{"error":{"message":"The reasoning_content in the thinking mode must be passed back to the API.","type":"invalid_request_error"}}"#,
+            ),
+            setting(),
+        ),
+        (json(400, r#"{"error":{"message":"no"}}"#), Fatal(FatalKind::InvalidRequest)),
+    ];
+    for (answer, expected) in table {
+        let error = asked_by(Wire::Chat).http_answer(&answer);
+        assert_eq!(class(&error), expected, "{} {error}", String::from_utf8_lossy(answer.body));
+    }
+}
+
+#[test]
+fn every_answer_of_messages_servers_has_its_class() {
+    use Class::{Fatal, Misconfigured, Retry};
+    use RetryLayer::{Request, Stream};
+    let error = |kind: &str, message: &str| {
+        format!(
+            r#"{{"type":"error","error":{{"type":"{kind}","message":"{message}"}},"request_id":"req_1"}}"#
+        )
+    };
+    let table = [
+        (529, error("overloaded_error", "Overloaded"), Retry(Stream, RetryCause::Overloaded)),
+        (
+            500,
+            error("api_error", "Internal server error"),
+            Retry(Request, RetryCause::Server { status: 500 }),
+        ),
+        (504, error("timeout_error", "timed out"), Retry(Request, RetryCause::Server { status: 504 })),
+        (429, error("rate_limit_error", "too many tokens"), Retry(Stream, RetryCause::RateLimited)),
+        (
+            401,
+            error("authentication_error", "invalid x-api-key"),
+            Retry(Stream, RetryCause::Unauthorized { status: 401 }),
+        ),
+        (
+            403,
+            error("permission_error", "not allowed"),
+            Retry(Stream, RetryCause::Unauthorized { status: 403 }),
+        ),
+        (402, error("billing_error", "pay"), Fatal(FatalKind::Quota)),
+        (
+            400,
+            error("invalid_request_error", "Your credit balance is too low to access the Anthropic API."),
+            Fatal(FatalKind::Quota),
+        ),
+        (
+            400,
+            error("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"),
+            Fatal(FatalKind::ContextWindowExceeded),
+        ),
+        (
+            400,
+            error(
+                "invalid_request_error",
+                "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000",
+            ),
+            Fatal(FatalKind::ContextWindowExceeded),
+        ),
+        (
+            400,
+            error(
+                "invalid_request_error",
+                "max_tokens: 64000 > 8192, which is the maximum allowed number of output tokens for gpt-x",
+            ),
+            Misconfigured(Misconfiguration::Settings),
+        ),
+        (
+            400,
+            error("invalid_request_error", "adaptive thinking is not supported on this model"),
+            Misconfigured(Misconfiguration::Settings),
+        ),
+        (400, error("invalid_request_error", "messages.1: no"), Fatal(FatalKind::InvalidRequest)),
+        (
+            413,
+            error("request_too_large", "Request exceeds the maximum size"),
+            Fatal(FatalKind::InvalidRequest),
+        ),
+        (404, error("not_found_error", "model: gpt-x"), Misconfigured(Misconfiguration::UnknownModel)),
+        (404, error("not_found_error", "Not found"), Misconfigured(Misconfiguration::WrongApi)),
+    ];
+    for (status, body, expected) in table {
+        let answer = HttpAnswer { body: body.as_bytes(), ..json(status, "") };
+        let error = asked_by(Wire::Messages).http_answer(&answer);
+        assert_eq!(class(&error), expected, "{body} {error}");
+    }
+}
+
+#[test]
+fn a_message_names_the_api_that_was_asked_for() {
+    for (wire, name) in [
+        (Wire::Responses, "does not speak the Responses API"),
+        (Wire::Chat, "does not speak the Chat Completions API"),
+        (Wire::Messages, "does not speak the Messages API"),
+    ] {
+        let message = asked_by(wire).http_answer(&json(405, "")).to_string();
+        assert!(message.contains(name), "{message}");
+    }
+}
+
+#[test]
 fn retry_after_is_seconds_or_a_date() {
     for (value, expected) in [
         ("2", Some(Duration::from_secs(2))),

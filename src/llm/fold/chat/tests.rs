@@ -299,7 +299,7 @@ fn w17_reasoning_is_read_under_each_of_its_names() {
         json!({"reasoning_content": "hm", "reasoning": "hm"}),
         json!({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]}),
     ] {
-        let (item, _) = whole(&[delta.clone()], "stop").remove(0);
+        let (item, _) = whole(std::slice::from_ref(&delta), "stop").remove(0);
         assert_eq!(item, Item::Reasoning(Reasoning { text: vec!["hm".into()], encrypted: false }), "{delta}");
     }
 }

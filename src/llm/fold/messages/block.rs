@@ -79,10 +79,11 @@ impl Block {
             }
             "citations_delta" => {
                 let citation = delta.get("citation")?.clone();
-                match self.members.entry("citations").or_insert_with(|| json!([])) {
-                    Value::Array(citations) => citations.push(citation),
-                    other => *other = json!([citation]),
+                let citations = self.members.entry("citations").or_insert_with(|| json!([]));
+                if !citations.is_array() {
+                    *citations = json!([]);
                 }
+                citations.as_array_mut()?.push(citation);
                 None
             }
             _ => None,
