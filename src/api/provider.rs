@@ -174,16 +174,10 @@ pub struct Capabilities {
     /// The parameter prompt_cache_key (Responses, Chat).
     #[serde(default)]
     pub prompt_cache_key: bool,
-<<<<<<< HEAD
     /// Images in messages and in the outputs of tools. Unset: the tool view_image is not offered.
     #[serde(default)]
     pub image_input: bool,
-    /// Chat: the member of the model's messages in which its reasoning is sent again. Unset: it is left out,
-    /// as most servers ignore it and some refuse it. Some need it: with reasoning_content every message of the
-    /// model carries it, empty when there was none.
-=======
     /// Chat: the member of the model's messages in which its reasoning is sent again.
->>>>>>> wires
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_field: Option<ReasoningField>,
     /// Chat: the parameter stream_options.include_usage. Unset: tokens are estimated when the server does not
