@@ -183,6 +183,7 @@ impl Machine {
     /// Takes in what happened and says what to do about it, in order.
     pub fn step(&mut self, input: Input, effects: &mut Vec<Effect>) {
         let passed = input.at.monotonic.saturating_sub(self.at.monotonic);
+        let spent_time = self.spends_time();
         if self.active {
             self.state.spent.active += passed;
         }
@@ -200,7 +201,9 @@ impl Machine {
         }
         self.active = self.is_active();
         self.parked = self.is_parked();
-        if self.spends_time() && self.at.monotonic.saturating_sub(self.recorded) >= TIME_RECORD {
+        if (spent_time || self.spends_time())
+            && self.at.monotonic.saturating_sub(self.recorded) >= TIME_RECORD
+        {
             self.append(TimePassed { idle_ms: millis(self.state.idle) }, effects);
         }
     }

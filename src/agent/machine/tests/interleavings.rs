@@ -206,10 +206,10 @@ fn check_prompts(world: &World) {
     let mut said = Vec::new();
     for entry in &world.journal {
         match &entry.record {
-            Record::InputAccepted(input) if input.kind == InputKind::Prompt => {
-                if !accepted.contains(&input.uid) {
-                    accepted.push(input.uid.clone());
-                }
+            Record::InputAccepted(input)
+                if input.kind == InputKind::Prompt && !accepted.contains(&input.uid) =>
+            {
+                accepted.push(input.uid.clone());
             }
             Record::TurnStarted(started) => said.push(started.input_uid.clone()),
             Record::TurnSteered(steered) => said.push(steered.input_uid.clone()),

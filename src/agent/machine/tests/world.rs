@@ -303,6 +303,9 @@ fn recorded(record: &Record) -> String {
             Item::FunctionCallOutput(output) | Item::CustomCallOutput(output) => {
                 format!(" {} output of {}: {}", item.ordinal, output.call_id, item.item.wire.as_bytes().len())
             }
+            Item::Message(message) if message.role == Role::User => {
+                format!(" {} said: {:?}", item.ordinal, message.text())
+            }
             _ => format!(" {}", item.ordinal),
         },
         Record::ModelIntent(intent) => format!(" {} of {} items", intent.request, intent.items),
