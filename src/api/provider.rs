@@ -69,7 +69,7 @@ pub enum ModelApi {
     /// The Responses API: POST <baseURL>/responses.
     Responses,
     /// The Chat Completions API: POST <baseURL>/chat/completions.
-    Chat,
+    ChatCompletions,
     /// The Messages API: POST <baseURL>/messages, the key in the header x-api-key.
     Messages,
 }
@@ -148,17 +148,17 @@ pub enum Surface {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Capabilities {
-    /// Tools with free-form input (Responses, Chat). Unset: apply_patch is offered as a function.
+    /// Tools with free-form input (Responses, ChatCompletions). Unset: apply_patch is offered as a function.
     #[serde(default)]
     pub custom_tools: bool,
-    /// Several tool calls in one answer (the parameter parallel_tool_calls of Responses and Chat; Messages
+    /// Several tool calls in one answer (the parameter parallel_tool_calls of Responses and ChatCompletions; Messages
     /// needs none).
     #[serde(default)]
     pub parallel_tool_calls: bool,
-    /// Messages of the role developer (Responses, Chat). Unset: they are sent with the role system.
+    /// Messages of the role developer (Responses, ChatCompletions). Unset: they are sent with the role system.
     #[serde(default)]
     pub developer_role: bool,
-    /// The parameter that says how hard to think: reasoning (Responses), reasoning_effort (Chat). For Messages
+    /// The parameter that says how hard to think: reasoning (Responses), reasoning_effort (ChatCompletions). For Messages
     /// see thinking.
     #[serde(default)]
     pub reasoning: bool,
@@ -171,20 +171,20 @@ pub struct Capabilities {
     /// Reasoning that is not encrypted is taken back with the next request (Responses).
     #[serde(default)]
     pub reasoning_replay: bool,
-    /// The parameter prompt_cache_key (Responses, Chat).
+    /// The parameter prompt_cache_key (Responses, ChatCompletions).
     #[serde(default)]
     pub prompt_cache_key: bool,
     /// Images in messages and in the outputs of tools. Unset: the tool view_image is not offered.
     #[serde(default)]
     pub image_input: bool,
-    /// Chat: the member of the model's messages in which its reasoning is sent again.
+    /// ChatCompletions: the member of the model's messages in which its reasoning is sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_field: Option<ReasoningField>,
-    /// Chat: the parameter stream_options.include_usage. Unset: tokens are estimated when the server does not
+    /// ChatCompletions: the parameter stream_options.include_usage. Unset: tokens are estimated when the server does not
     /// count them unasked.
     #[serde(default)]
     pub stream_usage: bool,
-    /// Chat, Messages: user and assistant messages must alternate, as some chat templates demand ("roles must
+    /// ChatCompletions, Messages: user and assistant messages must alternate, as some chat templates demand ("roles must
     /// alternate"). Neighbours are merged before they are sent; between messages that were sent, a fixed one
     /// of the other role is put.
     #[serde(default)]
@@ -202,7 +202,7 @@ pub struct Capabilities {
     pub cache_markers: bool,
 }
 
-/// Chat: the member of the model's messages in which its reasoning is sent again. Unset: it is left out, as most
+/// ChatCompletions: the member of the model's messages in which its reasoning is sent again. Unset: it is left out, as most
 /// servers ignore it and some refuse it. Some need it: with reasoning_content every message of the model carries
 /// it, empty when there was none.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]

@@ -91,7 +91,7 @@ impl From<ModelApi> for Wire {
     fn from(api: ModelApi) -> Self {
         match api {
             ModelApi::Responses => Self::Responses,
-            ModelApi::Chat => Self::Chat,
+            ModelApi::ChatCompletions => Self::Chat,
             ModelApi::Messages => Self::Messages,
         }
     }
