@@ -15,3 +15,4 @@ mod steering;
 mod supervisor;
 mod tasks;
 mod tools;
+mod wires;

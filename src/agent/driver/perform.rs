@@ -36,7 +36,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         let mut rest = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Append(entry) => entries.push(entry),
+                Effect::Append(entry) => entries.push(*entry),
                 Effect::Barrier(next) => barrier = Some(next),
                 Effect::Emit(_)
                 | Effect::Prepare

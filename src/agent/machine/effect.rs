@@ -15,7 +15,7 @@ use crate::llm::PreparedRequest;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Write to the journal.
-    Append(Entry),
+    Append(Box<Entry>),
     /// Go on only when everything written before is on disk.
     Barrier(Barrier),
     /// Tell surfaces.

@@ -342,7 +342,7 @@ impl Machine {
         match self.state.apply(&entry) {
             Ok(()) => {
                 self.recorded = self.at.monotonic;
-                effects.push(Effect::Append(entry));
+                effects.push(Effect::Append(Box::new(entry)));
             }
             Err(error) => self.fault = Some(error.to_string()),
         }

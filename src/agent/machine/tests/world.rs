@@ -80,7 +80,7 @@ impl World {
         self.machine.step(Input { at, signal }, &mut effects);
         for effect in &effects {
             if let Effect::Append(entry) = effect {
-                self.journal.push(entry.clone());
+                self.journal.push(Entry::clone(entry));
             }
             let _ = writeln!(self.told, "  {}", shown(effect));
         }
