@@ -59,7 +59,7 @@ async fn defaults_are_in_the_stored_object() {
     let made = create(&client, &namespace.name, "plain", &spec(&json!({}))).await.expect("taken");
     assert_eq!(made["status"], json!({"observedGeneration": -1}));
     assert_eq!(made["spec"]["environmentName"], "default");
-    assert_eq!(made["spec"]["model"], json!({"providerName": "default"}));
+    assert_eq!(made["spec"]["model"], json!({"providerName": "default", "outageSeconds": 1800}));
     assert_eq!(made["spec"]["limits"]["steps"], 200);
     assert_eq!(made["spec"]["limits"]["activeSeconds"], 7200);
     let repository = json!({"name": "main", "url": "https://git.example.com/team/app.git", "ref": "main",
