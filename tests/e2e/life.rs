@@ -191,6 +191,8 @@ async fn a_suspended_task_goes_on_where_it_was() {
         let params = LogParams { container: Some("agent".into()), ..LogParams::default() };
         world.api::<Pod>().logs(&pod, &params).await.expect("the agent's log")
     };
+    // Before the node has told of the container there is no log to be had.
+    running_container(&world, &pod, "agent").await;
     let before = log().await;
     tokio::time::sleep(Duration::from_secs(8)).await;
     assert_eq!(log().await, before, "nothing happens while it is suspended");
