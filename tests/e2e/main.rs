@@ -17,5 +17,6 @@ mod model;
 mod person;
 mod references;
 mod retention;
+mod roles;
 mod stream;
 mod work;

@@ -20,7 +20,7 @@ use crate::api::task::{ConfigMapKeyRef, FetchMode, Repository};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::workspace::{
     Bounds, CheckoutError, Credential, Depth, FetchError, FetchSpec, Fetched, Git, Layout, Reference,
-    Worktree, checkout, fetch, fetched,
+    Worktree, checkout, fetch, fetched, how_to_authenticate,
 };
 
 /// The repository as the agent has it.
@@ -138,7 +138,10 @@ impl<C: Cluster> Preparation<C> {
             ca_bundle: self.bundle(job.environment.ca_bundle.as_ref()).await?,
             bounds: Bounds::default(),
         };
-        fetch(&spec, &self.layout, &self.git).await.map_err(|error| fetch_failed(&error, repository))
+        let namespace = &self.assignment.namespace;
+        fetch(&spec, &self.layout, &self.git)
+            .await
+            .map_err(|error| fetch_failed(&error, repository, namespace))
     }
 
     async fn prompt(&self) -> Result<String, Outcome> {
@@ -250,13 +253,17 @@ pub(super) fn unreadable(error: ClusterError) -> Outcome {
     }
 }
 
-/// A Secret that was refused is named, with the command that replaces what is in it.
-fn fetch_failed(error: &FetchError, repository: &Repository) -> Outcome {
+/// A Secret that is missing or was refused is named, with the command that makes it, or replaces what is in it.
+fn fetch_failed(error: &FetchError, repository: &Repository, namespace: &str) -> Outcome {
     match (error, &repository.credentials_secret_name) {
+        (FetchError::AuthenticationRequired { host }, _) => clone_failed(&format!(
+            "{host} wants a user name and password for this repository: {}",
+            how_to_authenticate(host, namespace)
+        )),
         (FetchError::AuthenticationFailed { host }, Some(name)) => clone_failed(&format!(
             "{host} refused the user name and password of Secret {name}; put the right ones into it: kubectl create \
-             secret generic {name} --from-literal=username=USER --from-literal=password=TOKEN --dry-run=client -o \
-             yaml | kubectl apply -f -, and create a new task"
+             secret generic {name} -n {namespace} --from-literal=username=USER --from-literal=password=TOKEN \
+             --dry-run=client -o yaml | kubectl apply -f -, and create a new task"
         )),
         _ => clone_failed(error),
     }

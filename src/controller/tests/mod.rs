@@ -42,7 +42,7 @@ impl Clock for SetClock {
 
 pub(super) struct World {
     pub(super) server: Server,
-    pub(super) clock: Arc<SetClock>,
+    clock: Arc<SetClock>,
     pub(super) context: Context,
 }
 
