@@ -34,7 +34,7 @@ mod stat_cache;
 
 use std::path::{Path, PathBuf};
 
-pub use checkout::{CheckoutError, checkout};
+pub use checkout::{CheckoutError, checkout, checkout_patched};
 pub use fetch::{
     Bounds, Credential, Depth, FetchError, FetchSpec, Fetched, Reference, fetch, fetched, how_to_authenticate,
 };

@@ -275,6 +275,10 @@ impl Cluster for FakeCluster {
         Ok(None)
     }
 
+    async fn artifact(&self, name: &str, _: &str) -> Result<Option<Vec<u8>>, ClusterError> {
+        Ok(self.artifacts.lock().unwrap().get(name).map(|encoded| encoded.data.clone()))
+    }
+
     async fn write_status(&self, status: &AgentAttemptStatus) -> Result<(), ClusterError> {
         self.statuses.lock().unwrap().push(status.clone());
         Ok(())

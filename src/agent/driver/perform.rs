@@ -282,8 +282,14 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             finish::stop_commands(sandbox, &self.assignment).await;
         }
         let outcome = self.gather(outcome).await;
-        self.emit(&Event::ThreadEnded { outcome: outcome.clone() });
-        self.facts.outcome = Some(outcome);
+        if outcome.reason == Reason::Completed && self.assignment.job.verification.is_some() {
+            let message = "the work is done; its patch is verified in the next pod".to_owned();
+            self.emit(&Event::PhaseChanged { phase: Phase::Verifying, message });
+            self.facts.awaits_verification = true;
+        } else {
+            self.emit(&Event::ThreadEnded { outcome: outcome.clone() });
+            self.facts.outcome = Some(outcome);
+        }
         self.reporter.say(&status::build(&self.machine, &self.facts), Timestamp::now());
         if self.reporter.flush(LAST_WORD).await {
             Ok(Signal::Published)

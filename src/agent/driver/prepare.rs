@@ -109,14 +109,7 @@ impl<C: Cluster> Preparation<C> {
             Some(fetched) => fetched,
             None => self.fetch(url, reference).await?,
         };
-        checkout(&fetched, &self.layout, &self.git).await.map_err(|error| match error {
-            CheckoutError::Foreign => outcome(Reason::SandboxLost, &error),
-            CheckoutError::NotFetched
-            | CheckoutError::NoSpace
-            | CheckoutError::HarmfulPath(_)
-            | CheckoutError::Volume(_)
-            | CheckoutError::Git(_) => clone_failed(&error),
-        })?;
+        checkout(&fetched, &self.layout, &self.git).await.map_err(|error| not_checked_out(&error))?;
         let excludes = &job.environment.patch_excludes;
         let worktree = Worktree::open(&self.layout, &self.git, &fetched, excludes).await;
         let worktree = worktree.map_err(|error| internal(&error))?;
@@ -124,7 +117,11 @@ impl<C: Cluster> Preparation<C> {
         Ok(Workspace { fetched, worktree })
     }
 
-    async fn fetch(&self, url: Url, reference: Reference) -> Result<Fetched, Outcome> {
+    /// Fetches the repository.
+    ///
+    /// # Errors
+    /// How the attempt ends.
+    pub(super) async fn fetch(&self, url: Url, reference: Reference) -> Result<Fetched, Outcome> {
         let job = &self.assignment.job;
         let repository = &job.repository;
         let spec = FetchSpec {
@@ -269,7 +266,19 @@ fn fetch_failed(error: &FetchError, repository: &Repository, namespace: &str) ->
     }
 }
 
-fn clone_failed(error: &dyn std::fmt::Display) -> Outcome {
+pub(super) fn not_checked_out(error: &CheckoutError) -> Outcome {
+    match error {
+        CheckoutError::Foreign => outcome(Reason::SandboxLost, error),
+        CheckoutError::Patch(_) => internal(error),
+        CheckoutError::NotFetched
+        | CheckoutError::NoSpace
+        | CheckoutError::HarmfulPath(_)
+        | CheckoutError::Volume(_)
+        | CheckoutError::Git(_) => clone_failed(error),
+    }
+}
+
+pub(super) fn clone_failed(error: &dyn std::fmt::Display) -> Outcome {
     outcome(Reason::CloneFailed, error)
 }
 
@@ -278,7 +287,7 @@ pub(super) fn invalid(what: &str) -> Outcome {
 }
 
 /// An outcome whose message is an error, as a sentence.
-fn outcome(reason: Reason, error: &dyn std::fmt::Display) -> Outcome {
+pub(super) fn outcome(reason: Reason, error: &dyn std::fmt::Display) -> Outcome {
     let mut text = error.to_string();
     // A first word that is a host's name or a path stays as it is.
     let word = text.split(' ').next().unwrap_or_default();

@@ -13,6 +13,7 @@ use super::server::Fault;
 use super::{ATTEMPT, TASK, World, agent_ends_well, is_write, life};
 use crate::api::AgentTask;
 use crate::controller::caches::{Caches, Guarded};
+use crate::controller::observed::Epoch;
 use crate::controller::reconcile::{pass_again_if_stale, reconcile};
 use crate::controller::unreadable;
 
@@ -106,7 +107,7 @@ async fn a_patch_that_is_not_what_it_says_is_not_passed_on() {
     let world = World::new();
     world.settle().await;
     agent_ends_well(&world);
-    world.server.change("configmaps", &format!("{}-patch", id().attempt_name()), |config_map| {
+    world.server.change("configmaps", &format!("{}-patch", id().attempt_name(1)), |config_map| {
         let other = zstd::encode_all(&b"another patch\n"[..], 3).unwrap();
         config_map["binaryData"] = json!({"patch.zst": STANDARD.encode(other)});
     });
@@ -123,9 +124,9 @@ async fn objects_of_others_with_our_names_are_left_alone() {
     for resource in ["pods", "roles", "configmaps", ATTEMPT] {
         let world = World::new();
         let name = match resource {
-            "configmaps" => format!("{}-patch", id().attempt_name()),
-            ATTEMPT => id().attempt_name(),
-            _ => id().pod_name(),
+            "configmaps" => format!("{}-patch", id().attempt_name(1)),
+            ATTEMPT => id().attempt_name(1),
+            _ => id().pod_name(1, Epoch::Work),
         };
         let foreign = if resource == ATTEMPT {
             let mut foreign = serde_json::to_value(fixtures::stored_attempt()).unwrap();
@@ -155,7 +156,7 @@ async fn objects_of_others_with_our_names_are_left_alone() {
 async fn an_attempt_that_was_replaced_by_somebody_is_a_lost_one() {
     let world = World::new();
     world.settle().await;
-    world.server.remove(ATTEMPT, &id().attempt_name());
+    world.server.remove(ATTEMPT, &id().attempt_name(1));
     let mut foreign = serde_json::to_value(fixtures::stored_attempt()).unwrap();
     foreign["metadata"]["ownerReferences"][0]["uid"] = json!("somebody");
     world.server.put(ATTEMPT, foreign);
@@ -201,7 +202,7 @@ async fn a_task_of_a_newer_version_is_left_alone_and_says_so() {
 
 #[tokio::test]
 async fn what_a_task_needs_and_a_newer_version_has_stored_is_shown_on_the_task() {
-    let attempt = id().attempt_name();
+    let attempt = id().attempt_name(1);
     let cases = [
         ("AgentEnvironment", "agentenvironments", "default", "network", json!({"mode": "Dreams"})),
         ("ModelProvider", "modelproviders", "default", "api", json!("Telepathy")),

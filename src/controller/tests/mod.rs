@@ -23,6 +23,7 @@ use super::caches::Caches;
 use super::context::Context;
 use super::error::Error;
 use super::observe::observe_live;
+use super::observed::Epoch;
 use super::reconcile::{Done, pass};
 use crate::api::AgentTask;
 use crate::clock::Clock;
@@ -100,11 +101,11 @@ impl World {
     }
 
     fn agent_reports(&self, status: Value) {
-        self.server.change(ATTEMPT, &id().attempt_name(), |attempt| attempt["status"] = status);
+        self.server.change(ATTEMPT, &id().attempt_name(1), |attempt| attempt["status"] = status);
     }
 
     fn kubelet_reports(&self, status: Value) {
-        self.server.change("pods", &id().pod_name(), |pod| pod["status"] = status);
+        self.server.change("pods", &id().pod_name(1, Epoch::Work), |pod| pod["status"] = status);
     }
 
     fn succeeded(&self) -> (String, String, String) {
@@ -142,7 +143,7 @@ const PATCH: &str = "diff --git a/x b/x\n";
 /// The agent fills the patch artifact and reports a good end.
 fn agent_ends_well(world: &World) {
     let sha256: String = Sha256::digest(PATCH).iter().map(|byte| format!("{byte:02x}")).collect();
-    let name = format!("{}-patch", id().attempt_name());
+    let name = format!("{}-patch", id().attempt_name(1));
     let packed = zstd::encode_all(PATCH.as_bytes(), 3).unwrap();
     world.server.change("configmaps", &name, |config_map| {
         config_map["binaryData"] = json!({"patch.zst": STANDARD.encode(packed)});
