@@ -17,5 +17,7 @@ mod model;
 mod person;
 mod references;
 mod retention;
+mod selection;
 mod stream;
+mod verification;
 mod work;
