@@ -68,7 +68,8 @@ async fn defaults_are_in_the_stored_object() {
     assert_eq!(made["spec"]["limits"]["steps"], 200);
     assert_eq!(made["spec"]["limits"]["activeSeconds"], 7200);
     assert_eq!(made["spec"]["attempts"], json!({"count": 1, "selection": {"policy": "Manual"}}));
-    let verified = spec(&json!({"attempts": {"selection": {"policy": "FirstVerified"}}, "verification": commands(8)}));
+    let verified =
+        spec(&json!({"attempts": {"selection": {"policy": "FirstVerified"}}, "verification": commands(8)}));
     let verified = create(&client, &namespace.name, "verified", &verified).await.expect("taken");
     assert_eq!(verified["spec"]["verification"][7]["timeoutSeconds"], 600);
     let repository = json!({"name": "main", "url": "https://git.example.com/team/app.git", "ref": "main",
@@ -129,7 +130,11 @@ async fn a_spec_that_cannot_work_is_refused_with_a_sentence() {
         ),
         ("no command", json!({"verification": [{"name": "test", "command": ""}]}), "at least 1 chars long"),
         ("nine commands", json!({"verification": commands(9)}), "must have at most 8 items"),
-        ("a command's name", json!({"verification": [{"name": "Test 1", "command": "true"}]}), "should match"),
+        (
+            "a command's name",
+            json!({"verification": [{"name": "Test 1", "command": "true"}]}),
+            "should match",
+        ),
         (
             "a name twice",
             json!({"verification": [{"name": "a", "command": "true"}, {"name": "a", "command": "false"}]}),
@@ -212,7 +217,12 @@ async fn nothing_of_the_work_can_change() {
         ("a limit raised", json!({}), json!({"limits": {"steps": 201}}), "limits"),
         ("longer idle", json!({}), json!({"idle": {"keepSeconds": 60}}), "idle"),
         ("more attempts", json!({}), json!({"attempts": {"count": 2}}), "attempts can't be changed"),
-        ("a verification added", json!({}), json!({"verification": commands(1)}), "verification can't be changed"),
+        (
+            "a verification added",
+            json!({}),
+            json!({"verification": commands(1)}),
+            "verification can't be changed",
+        ),
         (
             "a verification dropped",
             json!({"verification": commands(1)}),

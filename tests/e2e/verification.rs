@@ -36,7 +36,9 @@ fn verified(task: &AgentTask) -> Option<bool> {
 #[tokio::test]
 async fn a_patch_is_verified_on_a_clean_checkout_by_a_pod_without_the_models_key() {
     let world = world("verify").await;
-    world.apply_environment("setup", &json!({"setup": {"script": "echo ready > /workspace/from-setup"}})).await;
+    world
+        .apply_environment("setup", &json!({"setup": {"script": "echo ready > /workspace/from-setup"}}))
+        .await;
     let commands = json!([
         {"name": "greets", "command": "test \"$(cat greeting.txt)\" = hello; cat /workspace/from-setup"},
         {"name": "clean", "command": "test ! -e $HOME/litter; git diff --exit-code; git log --format=%s"},
@@ -80,7 +82,8 @@ async fn a_command_that_fails_fails_the_task_and_keeps_the_patch() {
     assert_eq!(reason, "VerificationFailed", "{message}");
     assert!(message.contains("fails exited with code 3"), "{message}");
     assert_eq!(verified(&task), Some(false));
-    let patch = task.status.and_then(|status| status.result).and_then(|result| result.patch).expect("a patch");
+    let patch =
+        task.status.and_then(|status| status.result).and_then(|result| result.patch).expect("a patch");
     assert!(patch.inline.expect("a small patch").contains("+hello"));
     let status = status(&world, "mend").await;
     assert_eq!(status.verification[0].exit_code, Some(3));
