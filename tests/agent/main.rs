@@ -15,4 +15,5 @@ mod steering;
 mod supervisor;
 mod tasks;
 mod tools;
+mod verification;
 mod wires;

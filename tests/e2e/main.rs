@@ -18,5 +18,7 @@ mod person;
 mod references;
 mod retention;
 mod roles;
+mod selection;
 mod stream;
+mod verification;
 mod work;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const PURE: &[&str] = &[
     "agent/agents_md",
     "agent/budget",
+    "agent/driver/verify/verdict",
     "agent/history",
     "agent/machine",
     "agent/prompt",
@@ -25,6 +26,7 @@ const PURE: &[&str] = &[
     "controller/plan",
     "controller/pod_state",
     "controller/refusal",
+    "controller/selection",
     "controller/status",
     "controller/validate",
     "llm/error",

@@ -66,6 +66,11 @@ impl<C: Cluster> Verification<C> {
     ) -> Result<(), Outcome> {
         let file = RecordFile::of(&self.state);
         let mut record = file.read().map_err(|error| internal(&error))?;
+        if let Some(record) = record.as_ref().filter(|record| record.ended.len() == self.commands.len()) {
+            // Only saying so is left, and the phase of the commands may be closed already.
+            results.clone_from_slice(&record.ended);
+            return Ok(());
+        }
         self.check_out().await?;
         self.preparation.announce.phase("waiting for the sandbox").await;
         let sandbox = connect();
