@@ -120,6 +120,11 @@ pub struct Model {
     /// Its name at the provider.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// Tokens that its context window holds, input and output together. At nine tenths of it the thread goes on from a
+    /// summary of itself, which the same model writes. Unset: only when the provider finds a request too long.
+    #[schemars(range(min = 4096, max = 100_000_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_window: Option<i64>,
     /// What the endpoint can do with it.
     #[serde(default)]
     pub capabilities: Capabilities,

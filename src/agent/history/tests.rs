@@ -1,3 +1,4 @@
+mod windows;
 mod wires;
 
 use bytes::Bytes;

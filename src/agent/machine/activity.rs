@@ -38,6 +38,9 @@ impl Machine {
         if self.retry_at.is_some() {
             return stands("waiting before the model is asked again");
         }
+        if thread.compaction.is_some() {
+            return stands("having the thread summed up, since it nears the end of the context window");
+        }
         if thread.request.is_some() {
             return stands("waiting for the model");
         }
