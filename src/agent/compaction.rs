@@ -15,6 +15,7 @@ use super::tools::ToolCall;
 use super::tools::plan::{PlanStep, StepStatus};
 use super::tools::truncate::{shorten, tokens};
 use crate::api::conditions::cut;
+use crate::llm::wire::NativeCompaction;
 use crate::llm::{CallKind, ContentPart, Item, Message, Role, ThreadItem};
 
 /// What the model is asked for.
@@ -47,6 +48,8 @@ const COMMAND_MAX: usize = 200;
 pub enum Summary {
     /// In words.
     Words(String),
+    /// As something that only the provider understands.
+    Payload(ThreadItem),
     /// It could not be had.
     Missing,
 }
@@ -58,6 +61,13 @@ pub fn is_due(thread: &Thread, window: Option<u64>) -> bool {
     !thread.compacted
         && thread.history.has_answers()
         && thread.context_tokens() >= window.saturating_mul(PERCENT) / 100
+}
+
+/// How the provider itself compacts the thread; nothing when it cannot, or was asked and gave nothing of use.
+pub fn native(thread: &Thread) -> Option<NativeCompaction> {
+    let gave_nothing = thread.compaction.as_ref().is_some_and(|compaction| compaction.unusable > 0);
+    let opened = &thread.opened;
+    opened.wire.compaction(&opened.capabilities).filter(|_| !gave_nothing)
 }
 
 /// The item that asks for the compaction, the last one of its request.
@@ -75,11 +85,14 @@ pub fn replacement(
     let sessions = live_sessions(thread, boot);
     let mut items = words_of_people(thread, window);
     let said = items.len() as u64;
-    let summary = match summary {
-        Summary::Words(words) => words,
-        Summary::Missing => NO_SUMMARY.to_owned(),
-    };
-    items.push(said_by_user(thread, format!("{PREAMBLE}\n\n{summary}")));
+    let leads =
+        matches!((&summary, native(thread)), (Summary::Payload(_), Some(NativeCompaction::Parameter)));
+    match summary {
+        Summary::Words(words) => items.push(said_by_user(thread, format!("{PREAMBLE}\n\n{words}"))),
+        Summary::Payload(payload) if leads => items.insert(0, payload),
+        Summary::Payload(payload) => items.push(payload),
+        Summary::Missing => items.push(said_by_user(thread, format!("{PREAMBLE}\n\n{NO_SUMMARY}"))),
+    }
     items.extend(carried_over(&sessions, &thread.plan).map(|text| said_by_user(thread, text)));
     let windows = thread.history.windows();
     let from = windows.last().copied().unwrap_or_default() as u64;
@@ -87,6 +100,7 @@ pub fn replacement(
         window: u32::try_from(windows.len() + 1).unwrap_or(u32::MAX),
         removed: (from, thread.history.len() as u64),
         items,
+        leads,
         said,
         sessions,
         plan: thread.plan.clone(),

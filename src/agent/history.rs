@@ -53,6 +53,8 @@ pub struct History {
     windows: Vec<usize>,
     /// Where what this window began with ends.
     base: usize,
+    /// The place of the item that is the first message of this window, before the layers that are messages.
+    first: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +82,7 @@ impl History {
             leading: true,
             windows: vec![0],
             base: 0,
+            first: None,
         }
     }
 
@@ -126,18 +129,27 @@ impl History {
         self.base = self.entries.len();
     }
 
-    /// Begins another window, which holds the layers and what is appended from now on.
+    /// Begins another window, which holds the layers and what is appended from now on. `first` is appended at once, as
+    /// the first message, before the layers that are messages.
     ///
     /// # Errors
     /// [`PairingError::CallsOpen`] while a call has no output; history is unchanged then.
-    pub fn begin_window(&mut self) -> Result<(), PairingError> {
+    pub fn begin_window(&mut self, first: Option<ThreadItem>) -> Result<(), PairingError> {
         if !self.open.is_empty() {
             return Err(PairingError::CallsOpen(self.open.len()));
+        }
+        let start = self.entries.len();
+        self.first = first.is_some().then_some(start);
+        if let Some(item) = first {
+            let mut entry = Entry { item, sent: 0, tokens: 0, leading: false, call_id: None };
+            entry.sent = self.fragment(&entry).as_ref().map_or(0, Fragment::size);
+            entry.tokens = self.tokens_of(&entry);
+            self.entries.push(entry);
         }
         self.assembly = self.layers();
         self.leading =
             self.entries.iter().take(self.layer_count()).all(|entry| is_instruction(&entry.item.item));
-        self.windows.push(self.entries.len());
+        self.windows.push(start);
         self.base = self.entries.len();
         Ok(())
     }
@@ -164,12 +176,13 @@ impl History {
     ///
     /// # Errors
     /// [`PairingError::CallsOpen`] while a call has no output.
-    pub fn input_with(&self, last: &ThreadItem, left_out: usize) -> Result<Input, PairingError> {
+    pub fn input_with(&self, last: Option<&ThreadItem>, left_out: usize) -> Result<Input, PairingError> {
         if !self.open.is_empty() {
             return Err(PairingError::CallsOpen(self.open.len()));
         }
         let mut assembly = if left_out == 0 { self.assembly.clone() } else { self.without(left_out) };
-        if let Some(fragment) = self.wire.fragment(last, Place::default(), &self.capabilities) {
+        let fragment = last.and_then(|last| self.wire.fragment(last, Place::default(), &self.capabilities));
+        if let Some(fragment) = fragment {
             assembly.push(fragment);
         }
         Ok(assembly.input())
@@ -253,10 +266,14 @@ impl History {
         self.windows.last().copied().unwrap_or(0)
     }
 
-    /// The messages of the layers alone.
+    /// The messages of the layers alone, with what is to be the first message.
     fn layers(&self) -> Assembly {
         let mut assembly = Assembly::new(self.wire, self.capabilities);
-        let layers = self.entries.iter().take(self.layer_count());
+        let layers = self.entries.get(..self.layer_count()).unwrap_or_default();
+        let instructions = layers.iter().take_while(|entry| is_instruction(&entry.item.item)).count();
+        let (instructions, messages) = layers.split_at(instructions);
+        let first = self.first.and_then(|first| self.entries.get(first));
+        let layers = instructions.iter().chain(first).chain(messages);
         layers.filter_map(|entry| self.fragment(entry)).for_each(|fragment| assembly.push(fragment));
         assembly
     }

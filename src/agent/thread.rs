@@ -276,16 +276,17 @@ impl Thread {
     }
 
     fn replace(&mut self, replaced: &HistoryReplaced) -> Result<(), PairingError> {
-        self.history.begin_window()?;
+        let (leads, items) = replaced.items.split_at(usize::from(replaced.leads).min(replaced.items.len()));
+        self.history.begin_window(leads.first().cloned())?;
         self.compaction = None;
         self.compacted = true;
         self.counted = None;
         self.unsent_bytes = 0;
         let first = self.history.len();
-        let said = usize::try_from(replaced.said).unwrap_or(usize::MAX).min(replaced.items.len());
+        let said = usize::try_from(replaced.said).unwrap_or(usize::MAX).min(items.len());
         self.said = (first..first + said).collect();
         self.plan.clone_from(&replaced.plan);
-        replaced.items.iter().try_for_each(|item| self.append(item.clone()))?;
+        items.iter().try_for_each(|item| self.append(item.clone()))?;
         self.history.end_base();
         Ok(())
     }

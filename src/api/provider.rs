@@ -205,6 +205,21 @@ pub struct Capabilities {
     /// Messages: prompt caching (cache_control). Without it every request is paid in full.
     #[serde(default)]
     pub cache_markers: bool,
+    /// Responses, Messages: how the provider itself sums up a thread that nears the end of the context window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compaction: Option<CompactionMode>,
+}
+
+/// Responses, Messages: how the provider itself sums up a thread that nears the end of the context window. Unset: the
+/// model is asked for a summary in words. TriggerItem (Responses): a request that ends with the item compaction_trigger
+/// is answered with an item compaction. OnDemand (Messages): a request with the parameter compaction is answered with
+/// a block compaction (the beta compact-2026-09-04). A provider that gives none is asked in words after all.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum CompactionMode {
+    /// Responses: an item at the end of an ordinary request.
+    TriggerItem,
+    /// Messages: a parameter of an ordinary request.
+    OnDemand,
 }
 
 /// ChatCompletions: the member of the model's messages in which its reasoning is sent again. Unset: it is left out, as most

@@ -99,6 +99,55 @@ async fn a_turn_goes_on_from_a_summary_with_its_session_and_its_plan() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_compacts_by_itself_gets_its_payload_back() {
+    let script = r#"
+checks: {pairing: true, prefix: true}
+@QUIRKS@
+scenarios:
+  - name: native
+    replies:
+      - output:
+          - reasoning: I look.
+          - call: {tool: exec_command, arguments: {cmd: "echo a look"}}
+        usage: {inputTokens: 95000, outputTokens: 50}
+      - expect: {compaction: true, lastOutput: a look}
+        compaction: true
+        output:
+          - item: {type: compaction, @PAYLOAD@}
+      - expect: {compaction: false, prompt: Mend the greeting.}
+        output:
+          - reasoning: I look again.
+          - call: {tool: exec_command, arguments: {cmd: "echo again"}}
+        usage: {inputTokens: 95000, outputTokens: 50}
+      - expect: {compaction: true, lastOutput: again}
+        compaction: true
+        output:
+          - text: No compaction today.
+      - expect: {compaction: false, lastUserMessage: Write the handover}
+        compaction: true
+        output:
+          - text: "State: echoed twice."
+      - expect: {lastUserMessage: "State: echoed twice."}
+        output:
+          - text: Done.
+"#;
+    for (api, mode, payload) in [
+        ("Responses", "TriggerItem", "id: cmp_1, encrypted_content: sealed"),
+        ("Messages", "OnDemand", "content: 'I looked.', signature: sealed"),
+    ] {
+        let mut stage = stage(&script.replace("@PAYLOAD@", payload), api, "strictAlternation").await;
+        stage.job["model"]["capabilities"]["compaction"] = json!(mode);
+        stage.run().await;
+        let status = stage.status();
+        let outcome = status.outcome.unwrap();
+        let how = format!("{api}: {outcome:?}\n{}", stage.log.text());
+        assert_eq!((outcome.reason, outcome.message.as_str()), (Reason::Completed, "Done."), "{how}");
+        assert_eq!((status.usage.unwrap().requests, status.step), (6, 3), "{how}");
+        assert_eq!(compactions(&stage), ["in_progress", "completed", "in_progress", "completed"], "{how}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crash_in_the_middle_of_the_summary_costs_a_request_and_nothing_else() {
     let script = LONG.replace("@PAUSE@", "2000").replace("@ASKED@", "2");
     let stage = stage(&script, "Responses", "").await;

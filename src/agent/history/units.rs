@@ -39,7 +39,9 @@ impl History {
     fn cut(&self) -> Vec<Unit> {
         let mut units: Vec<Unit> = Vec::new();
         let mut after_output = false;
-        for (ordinal, entry) in self.entries.iter().enumerate().skip(self.window_start()) {
+        for (ordinal, entry) in
+            self.entries.iter().enumerate().skip(self.first.map_or(self.window_start(), |first| first + 1))
+        {
             let is_output = is_output(&entry.item.item);
             let is_answer = entry.item.item.is_the_models();
             let joins = is_output || is_answer && !after_output;

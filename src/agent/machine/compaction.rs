@@ -11,6 +11,7 @@ use crate::agent::journal::record::{ModelEnd, RequestKind, Retries};
 use crate::agent::thread::{Compaction, Thread};
 use crate::api::attempt::Outcome;
 use crate::api::reasons::Reason;
+use crate::llm::wire::COMPACTION;
 use crate::llm::{Item, ThreadItem};
 
 /// How often a summary is asked for when what comes cannot be used. A model that answers twice without a word will the
@@ -83,7 +84,22 @@ impl Machine {
 
     /// The response to a compaction's request is whole: how the request ended, and what there is to use.
     pub(super) fn drafted(&mut self, response_id: Option<String>) -> (ModelEnd, Option<Summary>) {
-        let draft = std::mem::take(&mut self.draft);
+        let mut draft = std::mem::take(&mut self.draft);
+        if self.thread().is_some_and(|thread| compaction::native(thread).is_some()) {
+            draft.retain(|item| matches!(&item.item, Item::Opaque(opaque) if opaque.kind == COMPACTION));
+            return match (draft.pop(), draft.is_empty()) {
+                (Some(payload), true) => {
+                    (ModelEnd::Completed { response_id, end_turn: None }, Some(Summary::Payload(payload)))
+                }
+                (Some(_) | None, _) => {
+                    let message =
+                        "The provider was asked to compact the thread and did not answer with exactly one \
+                                   compaction; the model is asked for a summary in words."
+                            .to_owned();
+                    (ModelEnd::Unusable { message }, None)
+                }
+            };
+        }
         let words = draft.iter().filter_map(|item| match &item.item {
             Item::Message(message) => Some(message.text()),
             // What it calls all the same is ignored.

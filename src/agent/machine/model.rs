@@ -17,6 +17,7 @@ use crate::agent::thread::Thread;
 use crate::api::attempt::Outcome;
 use crate::api::reasons::Reason;
 use crate::llm::retry::{self, Attempts, Decision};
+use crate::llm::wire::NativeCompaction;
 use crate::llm::{
     Completed, Fatal, FatalKind, Item, ModelError, PreparedRequest, Request, RetryCause, ThreadItem, Usage,
 };
@@ -96,6 +97,7 @@ impl Machine {
         let Some(thread) = self.asking(request) else { return };
         let Some(intent) = &thread.request else { return };
         let (kind, usage) = (intent.kind, cost(&error, thread, intent));
+        let is_native = kind == RequestKind::Compaction && compaction::native(thread).is_some();
         // What a compaction can still do about a request that is too long.
         let can_shrink = match kind {
             RequestKind::Turn => thread.history.has_answers(),
@@ -123,6 +125,10 @@ impl Machine {
             Decision::Fail(ModelError::Fatal(Fatal { kind: FatalKind::Incomplete, .. }))
                 if kind == RequestKind::Compaction =>
             {
+                ModelEnd::Unusable { message }
+            }
+            // A server that does not know its own way to compact can still be asked in words.
+            Decision::Fail(ModelError::Fatal(Fatal { kind: FatalKind::InvalidRequest, .. })) if is_native => {
                 ModelEnd::Unusable { message }
             }
             Decision::Fail(error) => ModelEnd::Failed { outcome: failure(&error) },
@@ -260,11 +266,20 @@ pub(super) fn estimate(thread: &Thread, intent: &ModelIntent) -> Usage {
 }
 
 fn prepare(thread: &Thread, question: &Question) -> Result<PreparedRequest, String> {
+    let native = match question.kind {
+        RequestKind::Turn => None,
+        RequestKind::Compaction => compaction::native(thread),
+    };
     let input = match question.kind {
         RequestKind::Turn => thread.history.input(),
         RequestKind::Compaction => {
             let left_out = usize::try_from(question.left_out).unwrap_or(usize::MAX);
-            thread.history.input_with(&compaction::instruction(thread), left_out)
+            let last = match &native {
+                Some(NativeCompaction::Item(item)) => Some(item.clone()),
+                Some(NativeCompaction::Parameter) => None,
+                None => Some(compaction::instruction(thread)),
+            };
+            thread.history.input_with(last.as_ref(), left_out)
         }
     };
     let input = input.map_err(|error| error.to_string())?;
@@ -274,6 +289,7 @@ fn prepare(thread: &Thread, question: &Question) -> Result<PreparedRequest, Stri
         tools: thread.tools.clone(),
         thread_id: thread.opened.thread_id.clone(),
         reasoning_effort: thread.opened.reasoning_effort.clone(),
+        compacts: native == Some(NativeCompaction::Parameter),
     };
     Ok(thread.opened.wire.prepare(&request, &thread.opened.capabilities))
 }

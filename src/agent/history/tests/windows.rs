@@ -29,7 +29,7 @@ fn long() -> History {
 fn a_window_has_the_layers_and_what_came_since() {
     let mut history = long();
     assert!(history.has_answers());
-    history.begin_window().unwrap();
+    history.begin_window(None).unwrap();
     history.append(message(Role::User)).unwrap();
     history.end_base();
     assert!(!history.has_answers());
@@ -47,9 +47,9 @@ fn no_window_begins_between_a_call_and_its_output() {
     let mut history = long();
     history.append(call("b")).unwrap();
     let before = history.clone();
-    assert_eq!(history.begin_window(), Err(PairingError::CallsOpen(1)));
+    assert_eq!(history.begin_window(None), Err(PairingError::CallsOpen(1)));
     assert_eq!(history.windows(), before.windows());
-    assert!(history.input_with(&message(Role::User), 0).is_err());
+    assert!(history.input_with(Some(&message(Role::User)), 0).is_err());
     history.append(output("b")).unwrap();
     assert_eq!(history.input().unwrap().messages.len(), 8);
 }

@@ -221,7 +221,7 @@ impl Run {
             }
             Move::Response(response) => self.respond(response),
             Move::Compact(text) => {
-                self.history.begin_window().unwrap();
+                self.history.begin_window(None).unwrap();
                 self.expected = self.layers.clone().unwrap();
                 self.expected.push(("user", text.clone()));
                 self.say(Role::User, text);
@@ -278,6 +278,7 @@ impl Run {
             tools,
             thread_id: "t".into(),
             reasoning_effort: None,
+            compacts: false,
         };
         self.wire.prepare(&request, &self.capabilities).body
     }
@@ -524,7 +525,7 @@ proptest! {
     fn w24_a_compaction_is_asked_for_behind_the_same_prefix(moves in thread(), strict in any::<bool>()) {
         for wire in WIRES {
             let run = Run::of(wire, capabilities(strict, false), &moves);
-            let asked = run.history.input_with(&instruction(&run), 0).unwrap();
+            let asked = run.history.input_with(Some(&instruction(&run)), 0).unwrap();
             let sent = run.sent.last().unwrap();
             prop_assert!(asked.messages.starts_with(&sent.messages), "{:?}", wire);
             prop_assert!(asked.messages.len() > sent.messages.len());
@@ -541,7 +542,7 @@ proptest! {
             let units = run.history.units();
             let mut most = usize::MAX;
             for left_out in 1..=units {
-                let input = run.history.input_with(&instruction(&run), left_out).unwrap();
+                let input = run.history.input_with(Some(&instruction(&run)), left_out).unwrap();
                 let facts = run.read_in(&input);
                 let (_, last) = facts.last().unwrap();
                 prop_assert!(last.ends_with("sum it up"));
@@ -550,7 +551,7 @@ proptest! {
                 most = calls;
             }
             let layers = run.layers.clone().unwrap();
-            let nothing = run.history.input_with(&instruction(&run), units).unwrap();
+            let nothing = run.history.input_with(Some(&instruction(&run)), units).unwrap();
             let expected = layers.into_iter().chain([("user", "sum it up".to_owned())]).collect();
             prop_assert_eq!(run.read_in(&nothing), joined(expected), "{:?}", wire);
         }

@@ -17,7 +17,10 @@ pub struct HistoryReplaced {
     /// What is sent instead, after the layers that every window begins with. Its places in history follow those of the
     /// items before.
     pub items: Vec<ThreadItem>,
-    /// How many of these, from the first on, are words of people.
+    /// What of these is the first message of all, before the layers that are messages: the first item.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leads: bool,
+    /// How many of these, from the first on, or from the second where the first one leads, are words of people.
     pub said: u64,
     /// The commands that go on in the background, as the model was told of them.
     pub sessions: Vec<CarriedSession>,

@@ -12,9 +12,11 @@ use super::world::{
 use crate::agent::events::{Event, ItemDetails, ItemStatus};
 use crate::agent::journal::record::{InputKind, ModelEnd, Record, RequestKind, SessionCursor, SessionOpened};
 use crate::agent::machine::{Config, Effect, SessionChange, Signal};
+use crate::agent::state::State;
+use crate::api::provider::CompactionMode;
 use crate::api::reasons::Reason;
 use crate::api::task::Limits;
-use crate::llm::{Fatal, FatalKind, Item, ModelError, Role, Wire};
+use crate::llm::{Fatal, FatalKind, Item, ModelError, Opaque, Role, Wire};
 
 fn windowed(context_window: u64) -> Config {
     Config { context_window: Some(context_window), ..config() }
@@ -314,6 +316,102 @@ fn a_window_that_is_full_at_once_is_not_compacted_again_before_the_model_has_sai
     assert_eq!((asked(&world), compactions(&world)), (RequestKind::Turn, 1));
     world.completed(Some(false));
     assert_eq!((asked(&world), compactions(&world)), (RequestKind::Turn, 1));
+}
+
+/// A thread on a wire whose provider compacts by itself, with its payload asked for.
+fn native(wire: Wire, mode: CompactionMode) -> World {
+    let mut world = World::new(windowed(10_000));
+    world.start();
+    let Signal::Prepared(mut prepared) = prepared() else { panic!("prepared") };
+    prepared.opened.capabilities.compaction = Some(mode);
+    let capabilities = prepared.opened.capabilities;
+    let layers = [Item::message(Role::Developer, "base"), Item::message(Role::User, "here")];
+    let layers = layers.into_iter().map(|layer| match layer {
+        Item::Message(message) => wire.message(message, &capabilities),
+        other => panic!("{other:?}"),
+    });
+    prepared.opened.wire = wire;
+    prepared.opened.prefix = layers.collect();
+    world.tell(Signal::Prepared(prepared));
+    world.item(words("On it."));
+    world.counted(9_500, Some(false));
+    assert_eq!(asked(&world), RequestKind::Compaction);
+    world
+}
+
+fn payload() -> Item {
+    Item::Opaque(Opaque { kind: "compaction".into() })
+}
+
+#[test]
+fn w23_a_payload_of_responses_comes_after_the_words_of_people() {
+    let mut world = native(Wire::Responses, CompactionMode::TriggerItem);
+    let last = body(&world)["input"].as_array().unwrap().last().cloned();
+    assert_eq!(last, Some(json!({"type": "compaction_trigger"})));
+    world.item(words("ignored"));
+    world.item(payload());
+    world.completed(None);
+    assert_eq!(
+        (asked(&world), texts(&world)[..3].join(", ")),
+        (RequestKind::Turn, "base, here, do it".into())
+    );
+    let body = body(&world);
+    let input = body["input"].as_array().unwrap();
+    assert_eq!((input.len(), &input[3]["type"]), (4, &json!("other")), "as it came");
+}
+
+#[test]
+fn w23_a_payload_of_messages_is_the_first_message() {
+    let mut world = native(Wire::Messages, CompactionMode::OnDemand);
+    let body_before = body(&world);
+    assert_eq!(body_before["compaction"], json!({"type": "summarize"}));
+    let last = body_before["messages"].as_array().unwrap().last().unwrap().to_string();
+    assert!(last.contains("On it."), "nothing is added: {last}");
+    world.item(payload());
+    world.completed(None);
+    let body = body(&world);
+    assert_eq!((&body["system"], &body["compaction"]), (&body_before["system"], &json!(null)));
+    let messages = body["messages"].as_array().unwrap();
+    let roles: Vec<&str> = messages.iter().map(|message| message["role"].as_str().unwrap()).collect();
+    assert_eq!(roles, ["assistant", "user"]);
+    assert_eq!(messages[0]["content"][0]["type"], "other");
+    assert!(messages[1].to_string().contains("do it"));
+    let folded = State::fold(&world.journal).unwrap().thread.unwrap();
+    let live = world.machine.state().thread.as_ref().unwrap();
+    assert_eq!(folded.history.input(), live.history.input());
+    // What was said in this window is left out before its payload is, which is never.
+    world.item(words("And on."));
+    world.counted(9_500, Some(false));
+    world.fails(too_long());
+    let body = self::body(&world);
+    assert_eq!(body["messages"][0]["role"], "assistant");
+    assert!(!body["messages"].to_string().contains("And on."));
+}
+
+#[test]
+fn w23_a_provider_without_a_payload_is_asked_in_words() {
+    let refused = ModelError::Fatal(Fatal {
+        kind: FatalKind::InvalidRequest,
+        message: "unknown item".into(),
+        usage: None,
+    });
+    for (wire, mode) in
+        [(Wire::Responses, CompactionMode::TriggerItem), (Wire::Messages, CompactionMode::OnDemand)]
+    {
+        for error in [None, Some(refused.clone())] {
+            let mut world = native(wire, mode);
+            match error {
+                None => world.completed(None),
+                Some(error) => world.fails(error),
+            }
+            assert_eq!(asked(&world), RequestKind::Compaction);
+            let body = body(&world);
+            assert!(body.to_string().contains("Write the handover") && body["compaction"].is_null());
+            world.item(words("State: fine."));
+            world.completed(None);
+            assert_eq!((asked(&world), compactions(&world)), (RequestKind::Turn, 1));
+        }
+    }
 }
 
 #[test]
