@@ -206,6 +206,10 @@ pub struct JobModel {
     /// How much the model is asked to reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<ReasoningEffort>,
+    /// Tokens that the model's context window holds.
+    #[schemars(range(min = 4096, max = 100_000_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_window: Option<i64>,
     /// What the endpoint can do.
     #[serde(default)]
     pub capabilities: Capabilities,

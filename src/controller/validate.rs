@@ -265,6 +265,7 @@ fn choose_model(
         }
         (Some(name), None) => Some(Model {
             name: name.clone(),
+            context_window: None,
             capabilities: Capabilities::default(),
             prices: None,
             surface: Surface::default(),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 const PURE: &[&str] = &[
     "agent/agents_md",
     "agent/budget",
+    "agent/compaction",
     "agent/driver/verify/verdict",
     "agent/history",
     "agent/machine",

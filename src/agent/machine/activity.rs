@@ -43,6 +43,9 @@ impl Machine {
             };
             return Some(format!("waiting before the model is asked again{why}"));
         }
+        if thread.compaction.is_some() {
+            return stands("having the thread summed up, since it nears the end of the context window");
+        }
         if thread.request.is_some() {
             return stands("waiting for the model");
         }

@@ -113,7 +113,7 @@ impl Machine {
         if !thread.opened.capabilities.image_input {
             return Some(unsupported(VIEW_IMAGE));
         }
-        let shown = thread.history.items().filter(|item| holds_image(&item.item)).count();
+        let shown = thread.history.window().filter(|item| holds_image(&item.item)).count();
         // Those of this step whose outputs are not in history yet.
         let coming = thread.calls.iter().filter(|call| {
             let began = match &call.ended {

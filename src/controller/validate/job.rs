@@ -52,7 +52,7 @@ fn job_environment(spec: &AgentEnvironmentSpec) -> JobEnvironment {
 }
 
 fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> JobModel {
-    let Model { name, capabilities, prices, surface } = model;
+    let Model { name, context_window, capabilities, prices, surface } = model;
     JobModel {
         provider_name: task.spec.model.provider_name.clone(),
         name,
@@ -64,6 +64,7 @@ fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> Jo
         retry: provider.retry.clone(),
         outage_seconds: task.spec.model.outage_seconds,
         reasoning_effort: task.spec.model.reasoning_effort,
+        context_window,
         capabilities,
         prices,
         surface,
