@@ -9,7 +9,7 @@ use std::collections::{HashSet, VecDeque};
 use thiserror::Error;
 
 use crate::llm::wire::{Assembly, Fragment, Place};
-use crate::llm::{Capabilities, Input, Item, Role, ThreadItem, Wire};
+use crate::llm::{Capabilities, Images, Input, Item, Role, ThreadItem, Wire};
 
 /// Why an item cannot be appended.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -46,7 +46,9 @@ pub struct History {
 struct Entry {
     item: ThreadItem,
     /// Bytes of it that are sent; none of an item that the model does not take back.
-    sent: usize,
+    sent: u64,
+    /// The images in it that are sent.
+    images: Images,
 }
 
 impl History {
@@ -91,7 +93,10 @@ impl History {
         self.leading &= matches!(&item.item, Item::Message(message) if message.role == Role::Developer);
         let place = Place { leading: self.leading, call_id: call_id.as_deref() };
         let fragment = self.wire.fragment(&item, place, &self.capabilities);
-        self.entries.push(Entry { item, sent: fragment.as_ref().map_or(0, Fragment::size) });
+        let sees = self.capabilities.image_input && fragment.is_some();
+        let images = if sees { Images::of(&item.item) } else { Images::default() };
+        let sent = fragment.as_ref().map_or(0, Fragment::size) as u64;
+        self.entries.push(Entry { item, sent, images });
         if let Some(fragment) = fragment {
             self.assembly.push(fragment);
         }
@@ -106,7 +111,27 @@ impl History {
         if !self.open.is_empty() {
             return Err(PairingError::CallsOpen(self.open.len()));
         }
-        Ok(self.assembly.input())
+        let mut input = self.assembly.input();
+        self.entries.iter().for_each(|entry| input.images += entry.images);
+        Ok(input)
+    }
+
+    /// The reasoning of the model's that nothing of the model's follows, when there is one at the end. Some servers make
+    /// a reasoning item together with what follows it, and refuse the one without the other.
+    pub fn dangling_reasoning(&self) -> Option<u64> {
+        let is_ours = |entry: &Entry| matches!(&entry.item.item, Item::Message(message) if message.role != Role::Assistant);
+        let sent = self.entries.iter().enumerate().rev().filter(|(_, entry)| entry.sent > 0);
+        let (ordinal, entry) = sent.skip_while(|(_, entry)| is_ours(entry)).next()?;
+        let dangles = self.wire == Wire::Responses && matches!(entry.item.item, Item::Reasoning(_));
+        dangles.then_some(ordinal as u64)
+    }
+
+    /// Sends an item of [`History::dangling_reasoning`] no more. It keeps its place in history.
+    pub fn leave_out(&mut self, ordinal: u64) {
+        let entry = usize::try_from(ordinal).ok().and_then(|ordinal| self.entries.get_mut(ordinal));
+        let Some(entry) = entry.filter(|entry| entry.sent > 0) else { return };
+        entry.sent = 0;
+        self.assembly.leave_out(entry.item.wire.as_bytes());
     }
 
     /// A request with everything so far was sent: what comes later never changes its messages.
@@ -135,9 +160,9 @@ impl History {
         self.entries.is_empty()
     }
 
-    /// Bytes of the items from a place on, as they are sent.
+    /// Bytes of the items from a place on, as they are sent, for estimates: an image is taken for a constant.
     pub fn bytes_from(&self, ordinal: usize) -> u64 {
-        self.entries.iter().skip(ordinal).map(|entry| entry.sent as u64).sum()
+        self.entries.iter().skip(ordinal).map(|entry| entry.images.counted(entry.sent)).sum()
     }
 
     /// The id by which a call goes, where it is not the provider's own: several servers repeat ids or leave

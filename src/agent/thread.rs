@@ -135,6 +135,9 @@ impl Thread {
             }
             Record::ModelEnded(ended) => {
                 self.request = None;
+                if let ModelEnd::Retry { leave_out: Some(ordinal), .. } = ended.end {
+                    self.history.leave_out(ordinal);
+                }
                 self.last_end = Some(ended.end.clone());
             }
             Record::CallIntent(intent) => {

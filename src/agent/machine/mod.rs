@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`input`], [`effect`] | what it is told, what it wants done |
 //! | `model` | steps: requests, responses, retries |
+//! | `mend` | failures that another request mends |
 //! | `outage` | waiting for a model that cannot be used |
 //! | `calls` | which calls run when, outputs in order, recovery |
 //! | `activity` | what goes on, in words |
@@ -20,6 +21,7 @@ mod calls;
 pub mod effect;
 mod ending;
 pub mod input;
+mod mend;
 mod model;
 mod outage;
 mod turn;

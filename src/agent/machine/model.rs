@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use podwright_sandboxd::protocol::Digest;
 
+use super::mend::mend;
 use super::{Effect, Machine, Progress};
 use crate::agent::budget;
 use crate::agent::events::{Event, ItemDetails, ThreadEventItem};
@@ -20,6 +22,9 @@ use crate::llm::{
     Completed, Fatal, FatalKind, Item, ModelError, PreparedRequest, Request, RetryCause, Role, ThreadItem,
     Usage,
 };
+
+/// How long a provider keeps what it cached unless it is asked to keep it longer.
+const CACHE_LIFE: SignedDuration = SignedDuration::from_mins(5);
 
 impl Machine {
     /// An item of the response under way. Its call, if it is one, may start at once.
@@ -63,9 +68,14 @@ impl Machine {
         let Some(thread) = self.asking(request) else { return };
         let Some(intent) = &thread.request else { return };
         let usage = cost(&error, thread, intent);
-        let Retries { request: again, stream, outage } = intent.retries;
-        let attempts = Attempts { request: again, stream, outage };
         let message = error.to_string();
+        let before = intent.retries;
+        if let Some(mend) = mend(thread, intent, &error) {
+            self.ask_mended(request, mend, message, usage, effects);
+            return;
+        }
+        let Retries { request: again, stream, outage, .. } = before;
+        let attempts = Attempts { request: again, stream, outage };
         let end = match retry::decide(self.config.retry, attempts, error, jitter) {
             Decision::Retry(retry) => ModelEnd::Retry {
                 message,
@@ -74,10 +84,12 @@ impl Machine {
                     request: retry.attempts.request,
                     stream: retry.attempts.stream,
                     outage: retry.attempts.outage,
+                    ..before
                 },
                 reread_credential: retry.reread_credential,
+                leave_out: None,
             },
-            Decision::Outage(outage) => self.wait_out(attempts, outage, jitter),
+            Decision::Outage(outage) => self.wait_out(before, outage, jitter),
             Decision::Fail(error) => ModelEnd::Failed { outcome: failure(&error) },
         };
         if let ModelEnd::Retry { message, .. } | ModelEnd::Unavailable { message, .. } = &end {
@@ -103,7 +115,7 @@ impl Machine {
                     Progress::Again
                 }
             }
-            Some(ModelEnd::Retry { after_ms, retries, reread_credential, message: _ }) => {
+            Some(ModelEnd::Retry { after_ms, retries, reread_credential, message: _, leave_out: _ }) => {
                 let after = Duration::from_millis(*after_ms);
                 self.ask_after(after, *retries, *reread_credential, effects)
             }
@@ -152,7 +164,7 @@ impl Machine {
             return Progress::Wait;
         }
         let Some(thread) = self.thread() else { return Progress::Wait };
-        let prepared = match prepare(thread) {
+        let prepared = match prepare(thread, self.waited_long()) {
             Ok(prepared) => prepared,
             Err(fault) => {
                 self.fault = Some(fault);
@@ -165,7 +177,7 @@ impl Machine {
             kind: RequestKind::Turn,
             items: thread.history.len() as u64,
             body: Digest::of(&prepared.body),
-            estimated_input_tokens: (prepared.body.len() as u64).div_ceil(4),
+            estimated_input_tokens: prepared.counted_bytes.div_ceil(4),
             retries,
         };
         let request = intent.request;
@@ -177,6 +189,13 @@ impl Machine {
         }
         effects.push(Effect::AskModel(Box::new(AskModel { request, prepared, reread_credential })));
         Progress::Wait
+    }
+
+    /// Whether the provider's usual five minutes with what it cached were over before this request: the next pause may be
+    /// as long. By the wall clock, which pauses of every kind move and a restart does not set back.
+    fn waited_long(&self) -> bool {
+        let asked = self.state.asked_at;
+        asked.is_some_and(|at| self.at.wall.duration_since(at) > CACHE_LIFE)
     }
 
     /// The thread, when `request` is the one under way: what comes late of an earlier one is dropped.
@@ -191,7 +210,7 @@ pub(super) fn estimate(thread: &Thread, intent: &ModelIntent) -> Usage {
     Usage::estimate(intent.estimated_input_tokens * 4, kept)
 }
 
-fn prepare(thread: &Thread) -> Result<PreparedRequest, String> {
+fn prepare(thread: &Thread, keeps_long: bool) -> Result<PreparedRequest, String> {
     let input = thread.history.input().map_err(|error| error.to_string())?;
     let request = Request {
         model: thread.opened.model.clone(),
@@ -199,6 +218,7 @@ fn prepare(thread: &Thread) -> Result<PreparedRequest, String> {
         tools: thread.tools.clone(),
         thread_id: thread.opened.thread_id.clone(),
         reasoning_effort: thread.opened.reasoning_effort.clone(),
+        keeps_long,
     };
     Ok(thread.opened.wire.prepare(&request, &thread.opened.capabilities))
 }
