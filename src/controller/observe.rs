@@ -14,6 +14,7 @@ use super::artifact;
 use super::caches::{Caches, Guarded};
 use super::error::{Foreign, ObserveError, RequestError};
 use super::observed::{ArtifactCheck, Observed, References, SecretFacts, TaskId};
+use super::queue::Turn;
 use super::request::bounded;
 use super::validate::{Named, named};
 use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, HOSTS_ANNOTATION, ModelProvider};
@@ -49,6 +50,7 @@ pub(super) async fn observe(
         messages: caches.messages(id),
         references: None,
         patch: None,
+        turn: Turn::Free,
         live: false,
     };
     if observed.pod.is_some() || observed.ended().is_some() || task.metadata.deletion_timestamp.is_some() {
@@ -87,6 +89,7 @@ pub(super) async fn observe_live(
         messages,
         references: None,
         patch: None,
+        turn: Turn::Free,
         live: true,
     };
     if observed.ended().is_none() {

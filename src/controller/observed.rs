@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::error::Foreign;
+use super::queue::Turn;
 use crate::api::reasons::{Reason, Verdict};
 use crate::api::{
     AgentAttempt, AgentAttemptStatus, AgentEnvironment, AgentMessage, AgentTask, ModelProvider, conditions,
@@ -73,6 +74,8 @@ pub struct Observed {
     pub references: Option<References>,
     /// Whether the patch is what the attempt's status says of it. Read only together with everything else, live.
     pub patch: Option<ArtifactCheck>,
+    /// Whether it is the task's turn to have its pod.
+    pub turn: Turn,
     /// Whether all this was read from the API server in this pass, and not from a watch that may lag.
     pub live: bool,
 }

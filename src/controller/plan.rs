@@ -13,6 +13,7 @@ use super::build;
 use super::inbox::{self, Answer, Cancellation};
 use super::observed::{ArtifactCheck, Observed};
 use super::pod_state::{self, PodState};
+use super::queue::Turn;
 use super::validate::{PodParts, Validity, validate};
 use crate::api::attempt::Phase;
 use crate::api::conditions::plain;
@@ -22,6 +23,9 @@ use crate::api::{AgentAttempt, AgentAttemptStatus};
 /// How soon a missing Secret or ConfigMap is looked for again. They are not watched: that would take the right
 /// to list every Secret of the namespace.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// How soon it is counted again how many tasks run: the first lists of all watches take a second or two.
+const COUNT_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a cancellation may lie in the inbox of an agent that works before the agent is taken for broken: it
 /// watches its inbox and takes a message in within seconds, and a restart of its container takes up to a minute.
@@ -140,6 +144,7 @@ fn before_pod(observed: &Observed) -> Plan {
             answers: inbox::after_the_end(observed, false),
             ..nothing(ended(Reason::InvalidSpec, sentence))
         },
+        Validity::Ready(_) if observed.turn != Turn::Free => held_back(observed),
         Validity::Ready(valid) => match &observed.attempt {
             Some(attempt) if attempt.spec.job != valid.job => Plan {
                 obsolete: build::attempt::identity(attempt),
@@ -156,6 +161,25 @@ fn before_pod(observed: &Observed) -> Plan {
                 ..nothing(Situation::Start)
             },
         },
+    }
+}
+
+/// A task that could have its pod, and has to let others end first.
+fn held_back(observed: &Observed) -> Plan {
+    let (message, again) = match &observed.turn {
+        Turn::Waits { provider, limit } => {
+            let message = format!(
+                "waits for its turn: ModelProvider {provider} lets {limit} tasks run beside each other (limits.concurrentTasks), and as many run; older tasks go first"
+            );
+            (message, None)
+        }
+        Turn::Free | Turn::Counting => {
+            ("waits for its turn: the tasks that run are being counted".to_owned(), Some(COUNT_AGAIN))
+        }
+    };
+    Plan {
+        answers: inbox::before_the_pod(observed),
+        ..nothing(Situation::Waiting { reason: Reason::Queued, message, again })
     }
 }
 

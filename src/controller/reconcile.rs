@@ -23,7 +23,7 @@ use super::observed::{Observed, TaskId};
 use super::plan::{Plan, PodOutcome, Situation, plan};
 use super::request::bounded;
 use super::status::{self, Change};
-use super::{answers, events, unreadable};
+use super::{answers, events, turns, unreadable};
 use crate::api::{AgentAttempt, AgentTask, AgentTaskStatus};
 use crate::names;
 use crate::telemetry::metrics::{Outcome, Running};
@@ -130,7 +130,7 @@ pub(super) async fn pass_again_if_stale(
 pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, Error> {
     let client = &context.client;
     let now = context.now();
-    let (observed, plan) = certain(client, observed, now).await?;
+    let (observed, plan) = certain(context, observed, now).await?;
     if plan.situation == Situation::Finished {
         return finished(context, &observed, &plan.answers, now).await;
     }
@@ -139,6 +139,9 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
     answers::give(client, &observed.id, &plan.answers, now).await?;
     if let Situation::Ended(ending) = &situation {
         cleanup::end(client, &observed, applied.attempt.as_deref(), ending).await?;
+    }
+    if !has_pod(&observed, &applied.pod) {
+        turns::give_back(context, &observed);
     }
     if applied.pod == PodOutcome::Made {
         context.metrics.pod_made(&observed.task, now);
@@ -160,17 +163,28 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
     Ok(Done { again, wrote: wrote || applied.wrote || !plan.answers.is_empty() })
 }
 
+/// Whether the task has its pod after a pass.
+fn has_pod(observed: &Observed, made: &PodOutcome) -> bool {
+    match made {
+        PodOutcome::Made | PodOutcome::There => true,
+        PodOutcome::Unasked => observed.pod.is_some() || observed.pod_was_made(),
+        PodOutcome::Refused(_) | PodOutcome::InTheWay(_) => false,
+    }
+}
+
 /// The plan, on fresh reads if it does what can't be taken back.
 async fn certain(
-    client: &Client,
+    context: &Context,
     observed: Observed,
     now: Timestamp,
 ) -> Result<(Observed, Plan), ObserveError> {
+    let observed = turns::take(context, observed);
     let first = plan(&observed, now);
     if observed.live || !first.is_irrevocable() {
         return Ok((observed, first));
     }
-    let observed = observe_live(client, &observed.id, &observed.task).await?;
+    let observed = observe_live(&context.client, &observed.id, &observed.task).await?;
+    let observed = turns::take(context, observed);
     let second = plan(&observed, now);
     Ok((observed, second))
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, ModelProvider};
 use crate::controller::build::{AgentImage, StoredAttempt, attempt, children};
 use crate::controller::observed::{Observed, References, SecretFacts, TaskId};
+use crate::controller::queue::Turn;
 use crate::controller::validate::{ValidTask, Validity, validate};
 
 pub(crate) const NAMESPACE: &str = "team";
@@ -174,6 +175,7 @@ pub(crate) fn fresh() -> Observed {
         messages: Vec::new(),
         references: Some(references()),
         patch: None,
+        turn: Turn::Free,
         live: true,
     }
 }

@@ -5,6 +5,7 @@ pub(super) mod fixtures;
 mod life;
 mod messages;
 mod server;
+mod turns;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -66,6 +67,7 @@ impl World {
             clock: clock.clone(),
             backoff: Mutex::default(),
             pace: Mutex::default(),
+            queue: Mutex::default(),
         };
         Self { server, clock, context }
     }
