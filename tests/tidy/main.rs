@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 const PURE: &[&str] = &[
     "agent/agents_md",
     "agent/budget",
+    "agent/events/replay",
+    "agent/events/streaming",
     "agent/history",
     "agent/machine",
     "agent/prompt",

@@ -39,7 +39,7 @@ impl Machine {
             return;
         }
         let ordinal = thread.history.len() as u64;
-        let details = shown(&item.item);
+        let details = ItemDetails::of_model(&item.item);
         self.append(ItemAppended { ordinal, request: Some(request), item }, effects);
         if let Some(details) = details {
             let item = ThreadEventItem::new(ordinal, details);
@@ -262,21 +262,5 @@ fn can_come_from_a_model(item: &Item) -> bool {
         Item::Message(message) => message.role == Role::Assistant,
         Item::Reasoning(_) | Item::FunctionCall(_) | Item::CustomCall(_) | Item::Opaque(_) => true,
         Item::FunctionCallOutput(_) | Item::CustomCallOutput(_) => false,
-    }
-}
-
-/// What surfaces show of an item. Calls are shown when they run.
-fn shown(item: &Item) -> Option<ItemDetails> {
-    match item {
-        Item::Message(message) => Some(ItemDetails::AgentMessage { text: message.text() }),
-        Item::Reasoning(reasoning) if !reasoning.text.is_empty() => {
-            Some(ItemDetails::Reasoning { text: reasoning.text.join("\n\n") })
-        }
-        Item::Reasoning(_)
-        | Item::FunctionCall(_)
-        | Item::CustomCall(_)
-        | Item::FunctionCallOutput(_)
-        | Item::CustomCallOutput(_)
-        | Item::Opaque(_) => None,
     }
 }

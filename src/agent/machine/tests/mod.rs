@@ -6,6 +6,7 @@ mod interleavings;
 mod limits;
 mod mends;
 mod outages;
+mod replays;
 mod scripts;
 mod turns;
 mod world;
