@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::doctor::DoctorArgs;
 use crate::scripted::ScriptedModelArgs;
 use crate::telemetry::tracing::LogFormat;
 
@@ -46,6 +47,8 @@ pub enum Command {
     Controller(Box<ControllerArgs>),
     /// Answer as a model from a script, without a key
     ScriptedModel(ScriptedModelArgs),
+    /// Find out what a model's endpoint can do
+    Doctor(DoctorArgs),
 }
 
 /// Flags of the agent's process.

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod controller;
+pub mod doctor;
 pub mod llm;
 pub mod names;
 pub mod sandbox;

@@ -16,6 +16,8 @@ use podwright::agent::parent::{PROCESS_SUBCOMMAND, VERIFY_SUBCOMMAND, Verdict};
 use podwright::api::crd;
 use podwright::cli::{AgentArgs, Cli, Command, ControllerArgs};
 use podwright::config::ControllerConfig;
+use podwright::doctor::DoctorArgs;
+use podwright::doctor::command::{ModelArgs, Subject};
 use podwright::scripted::ScriptedModelArgs;
 use podwright::telemetry::tracing::LogFormat;
 use podwright::{agent, apiserver, controller, names, telemetry};
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Crd { out, apply: false } => print_crds(out.as_deref()).map(|()| ExitCode::SUCCESS),
         Command::Controller(typed) => block_on(run_controller(*typed)).map(|()| ExitCode::SUCCESS),
         Command::ScriptedModel(typed) => block_on(run_scripted_model(typed)).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(DoctorArgs { what: Subject::Model(typed) }) => block_on(diagnose(typed)),
     };
     match outcome {
         Ok(code) => code,
@@ -103,6 +106,12 @@ async fn run_scripted_model(typed: ScriptedModelArgs) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     tokio::spawn(cancel_on_signal(stop.clone()));
     Ok(typed.run(stop.cancelled_owned()).await?)
+}
+
+async fn diagnose(typed: ModelArgs) -> anyhow::Result<ExitCode> {
+    let diagnosis = typed.run().await?;
+    write!(std::io::stdout(), "{diagnosis}")?;
+    Ok(if diagnosis.is_usable() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Cancels when the process is asked to end, as the kubelet and people do.

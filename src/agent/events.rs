@@ -1,13 +1,21 @@
 //! What happens in a thread, as one typed stream. Standard output and the status are made from it.
 //!
 //! The shapes are those of `codex exec --json`, so that what reads one reads the other; `phase.changed`,
-//! `thread.ended` and the items `tool_call` and `context_compaction` are ours.
+//! `thread.ended`, the updates and deltas, and the items `tool_call`, `context_compaction` and `unfinished` are ours. [`told`]
+//! says how far a surface has heard, [`replay`] tells it again from the journal, [`streaming`] follows a response while it
+//! arrives.
+
+pub mod replay;
+pub mod streaming;
+pub mod told;
 
 use serde::Serialize;
 
+pub use self::told::{Cursor, Surfaces, Told, surfaces};
+
 use super::tools::plan::StepStatus;
 use crate::api::attempt::{Outcome, Phase};
-use crate::llm::Usage;
+use crate::llm::{Item, Usage};
 
 /// Longest output of a command in an event, in bytes: the log is for people, history has the text that the
 /// model read.
@@ -52,11 +60,51 @@ pub enum Event {
         /// The item so far.
         item: ThreadEventItem,
     },
+    /// An item changed and goes on: a command that runs in the background, with its output so far.
+    #[serde(rename = "item.updated")]
+    ItemUpdated {
+        /// The item so far.
+        item: ThreadEventItem,
+    },
     /// An item is whole.
     #[serde(rename = "item.completed")]
     ItemCompleted {
         /// The item.
         item: ThreadEventItem,
+    },
+    /// An item grew. Told while a response arrives, and never again.
+    #[serde(rename = "item.delta")]
+    ItemDelta {
+        /// The item.
+        item_id: String,
+        /// What grew.
+        kind: DeltaKind,
+        /// What is to be appended.
+        delta: String,
+    },
+    /// The model's plan is another one now.
+    #[serde(rename = "turn.plan.updated")]
+    PlanUpdated {
+        /// The whole plan.
+        items: Vec<TodoItem>,
+    },
+    /// The patch of the whole thread was made anew.
+    #[serde(rename = "turn.diff.updated")]
+    DiffUpdated {
+        /// Files changed.
+        files: i64,
+        /// Lines added.
+        insertions: i64,
+        /// Lines removed.
+        deletions: i64,
+        /// SHA-256 of the patch, in hex.
+        sha256: String,
+    },
+    /// A request was paid for.
+    #[serde(rename = "thread.usage.updated")]
+    UsageUpdated {
+        /// Tokens of the thread so far.
+        usage: TurnUsage,
     },
     /// Something failed.
     #[serde(rename = "error")]
@@ -73,6 +121,18 @@ pub enum Event {
         /// How.
         outcome: Outcome,
     },
+}
+
+/// What of an item grew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeltaKind {
+    /// The words of a message.
+    Text,
+    /// The text of reasoning.
+    Reasoning,
+    /// The arguments or the input of a call, as written.
+    Input,
 }
 
 /// An error's text.
@@ -160,6 +220,12 @@ pub enum ItemDetails {
         /// How far it is.
         status: ItemStatus,
     },
+    /// An item of the model's that never became whole, since its response broke off. The one that takes its place
+    /// begins anew under the same id.
+    Unfinished {
+        /// Always failed.
+        status: ItemStatus,
+    },
 }
 
 /// How far an item is.
@@ -209,11 +275,32 @@ pub struct TodoItem {
 impl ThreadEventItem {
     /// The item at a place in history.
     pub fn new(ordinal: u64, details: ItemDetails) -> Self {
-        Self { id: format!("item_{ordinal}"), details }
+        Self { id: Self::id(ordinal), details }
+    }
+
+    /// The id of the item at a place in history.
+    pub fn id(ordinal: u64) -> String {
+        format!("item_{ordinal}")
     }
 }
 
 impl ItemDetails {
+    /// What is shown of an item of the model's. Calls are shown when they run.
+    pub fn of_model(item: &Item) -> Option<Self> {
+        match item {
+            Item::Message(message) => Some(Self::AgentMessage { text: message.text() }),
+            Item::Reasoning(reasoning) if !reasoning.text.is_empty() => {
+                Some(Self::Reasoning { text: reasoning.text.join("\n\n") })
+            }
+            Item::Reasoning(_)
+            | Item::FunctionCall(_)
+            | Item::CustomCall(_)
+            | Item::FunctionCallOutput(_)
+            | Item::CustomCallOutput(_)
+            | Item::Opaque(_) => None,
+        }
+    }
+
     /// A command; its output is shortened.
     pub fn command(command: &str, output: &str, exit_code: Option<i32>, status: ItemStatus) -> Self {
         let cut = output.ceil_char_boundary(output.len().saturating_sub(OUTPUT_MAX));
@@ -223,13 +310,39 @@ impl ItemDetails {
 }
 
 impl Event {
-    /// The event as one line of JSON. Control characters of a command's output are escaped in it, so a
-    /// terminal that shows the log obeys none of them.
+    /// The event as one line of JSON, without a cursor.
     pub fn to_line(&self) -> String {
-        // Strings, numbers and enums always have a JSON form.
-        let mut line = serde_json::to_string(self).unwrap_or_default();
-        line.push('\n');
-        line
+        Told::from(self.clone()).to_line()
+    }
+
+    /// Whether it stands in the log. Parts of a response do not: the log is read by lines, and has the items whole. Nor
+    /// does what the log says elsewhere: the output of a command at its end, the plan as an item, the tokens with the turn's end.
+    pub fn is_logged(&self) -> bool {
+        match self {
+            Self::ItemDelta { .. }
+            | Self::ItemUpdated { .. }
+            | Self::PlanUpdated { .. }
+            | Self::UsageUpdated { .. } => false,
+            Self::ItemStarted { item } | Self::ItemCompleted { item } => match &item.details {
+                ItemDetails::AgentMessage { .. } | ItemDetails::Reasoning { .. } => {
+                    matches!(self, Self::ItemCompleted { .. })
+                }
+                ItemDetails::Unfinished { .. } => false,
+                ItemDetails::CommandExecution { .. }
+                | ItemDetails::FileChange { .. }
+                | ItemDetails::TodoList { .. }
+                | ItemDetails::ContextCompaction { .. }
+                | ItemDetails::ToolCall { .. } => true,
+            },
+            Self::PhaseChanged { .. }
+            | Self::ThreadStarted { .. }
+            | Self::TurnStarted {}
+            | Self::TurnCompleted { .. }
+            | Self::TurnFailed { .. }
+            | Self::DiffUpdated { .. }
+            | Self::Error { .. }
+            | Self::ThreadEnded { .. } => true,
+        }
     }
 }
 

@@ -15,10 +15,7 @@ use std::collections::{HashSet, VecDeque};
 use thiserror::Error;
 
 use crate::llm::wire::{Assembly, Fragment, Place};
-use crate::llm::{Capabilities, ContentPart, Input, Item, Role, ThreadItem, Wire};
-
-/// What an image counts in tokens, whatever its bytes: about what providers count for the largest that is shown.
-const IMAGE_TOKENS: u64 = 1600;
+use crate::llm::{Capabilities, Images, Input, Item, Role, ThreadItem, Wire};
 
 /// Why an item cannot be appended.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -61,12 +58,14 @@ pub struct History {
 struct Entry {
     item: ThreadItem,
     /// Bytes of it that are sent; none of an item that the model does not take back.
-    sent: usize,
-    /// Tokens of these, at four bytes each, images by [`IMAGE_TOKENS`].
-    tokens: u64,
+    sent: u64,
+    /// The images in it that are sent.
+    images: Images,
     leading: bool,
     /// The id by which a call and its output go, where it is not the provider's own.
     call_id: Option<String>,
+    /// Whether the server refused it, so that it is sent no more.
+    is_left_out: bool,
 }
 
 impl History {
@@ -112,10 +111,7 @@ impl History {
             Item::Message(_) | Item::Reasoning(_) | Item::Opaque(_) => None,
         };
         self.leading &= is_instruction(&item.item);
-        let mut entry = Entry { item, sent: 0, tokens: 0, leading: self.leading, call_id };
-        let fragment = self.fragment(&entry);
-        entry.sent = fragment.as_ref().map_or(0, Fragment::size);
-        entry.tokens = if entry.sent == 0 { 0 } else { self.tokens_of(&entry) };
+        let (entry, fragment) = self.weigh(item, self.leading, call_id);
         self.entries.push(entry);
         if let Some(fragment) = fragment {
             self.assembly.push(fragment);
@@ -141,9 +137,7 @@ impl History {
         let start = self.entries.len();
         self.first = first.is_some().then_some(start);
         if let Some(item) = first {
-            let mut entry = Entry { item, sent: 0, tokens: 0, leading: false, call_id: None };
-            entry.sent = self.fragment(&entry).as_ref().map_or(0, Fragment::size);
-            entry.tokens = self.tokens_of(&entry);
+            let (entry, _) = self.weigh(item, false, None);
             self.entries.push(entry);
         }
         self.assembly = self.layers();
@@ -167,7 +161,28 @@ impl History {
         if !self.open.is_empty() {
             return Err(PairingError::CallsOpen(self.open.len()));
         }
-        Ok(self.assembly.input())
+        let mut input = self.assembly.input();
+        self.window_entries().for_each(|entry| input.images += entry.images);
+        Ok(input)
+    }
+
+    /// The reasoning of the model's that nothing of the model's follows, when there is one at the end. Some servers make
+    /// a reasoning item together with what follows it, and refuse the one without the other.
+    pub fn dangling_reasoning(&self) -> Option<u64> {
+        let is_ours = |entry: &Entry| matches!(&entry.item.item, Item::Message(message) if message.role != Role::Assistant);
+        let sent = self.entries.iter().enumerate().rev().filter(|(_, entry)| entry.sent > 0);
+        let (ordinal, entry) = sent.skip_while(|(_, entry)| is_ours(entry)).next()?;
+        let dangles = self.wire == Wire::Responses && matches!(entry.item.item, Item::Reasoning(_));
+        dangles.then_some(ordinal as u64)
+    }
+
+    /// Sends an item of [`History::dangling_reasoning`] no more. It keeps its place in history.
+    pub fn leave_out(&mut self, ordinal: u64) {
+        let entry = usize::try_from(ordinal).ok().and_then(|ordinal| self.entries.get_mut(ordinal));
+        let Some(entry) = entry.filter(|entry| entry.sent > 0) else { return };
+        entry.sent = 0;
+        entry.is_left_out = true;
+        self.assembly.leave_out(entry.item.wire.as_bytes());
     }
 
     /// What a request sends that ends with an item which does not become part of history, such as the one that asks
@@ -185,7 +200,9 @@ impl History {
         if let Some(fragment) = fragment {
             assembly.push(fragment);
         }
-        Ok(assembly.input())
+        let mut input = assembly.input();
+        self.window_entries().for_each(|entry| input.images += entry.images);
+        Ok(input)
     }
 
     /// A request with everything so far was sent: what comes later never changes its messages.
@@ -211,8 +228,12 @@ impl History {
 
     /// The items of this window, in order.
     pub fn window(&self) -> impl Iterator<Item = &ThreadItem> {
+        self.window_entries().map(|entry| &entry.item)
+    }
+
+    fn window_entries(&self) -> impl Iterator<Item = &Entry> {
         let (layers, own) = (self.layer_count(), self.window_start());
-        self.entries.iter().take(layers).chain(self.entries.iter().skip(own)).map(|entry| &entry.item)
+        self.entries.iter().take(layers).chain(self.entries.iter().skip(own))
     }
 
     /// Where each window's own items begin, the first window's after the layers.
@@ -235,25 +256,24 @@ impl History {
         self.entries.is_empty()
     }
 
-    /// Bytes of the items from a place on, as they are sent.
+    /// Bytes of the items from a place on, as they are sent, for estimates: an image is taken for a constant.
     pub fn bytes_from(&self, ordinal: usize) -> u64 {
-        self.entries.iter().skip(ordinal).map(|entry| entry.sent as u64).sum()
+        self.entries.iter().skip(ordinal).map(|entry| entry.images.counted(entry.sent)).sum()
     }
 
     /// Estimated tokens of one item.
     pub fn tokens(&self, ordinal: usize) -> u64 {
-        self.entries.get(ordinal).map_or(0, |entry| entry.tokens)
+        self.entries.get(ordinal).map_or(0, Entry::tokens)
     }
 
     /// Estimated tokens of the items from a place on.
     pub fn tokens_from(&self, ordinal: usize) -> u64 {
-        self.entries.iter().skip(ordinal).map(|entry| entry.tokens).sum()
+        self.entries.iter().skip(ordinal).map(Entry::tokens).sum()
     }
 
     /// Estimated tokens of this window's items.
     pub fn window_tokens(&self) -> u64 {
-        let layers: u64 = self.entries.iter().take(self.layer_count()).map(|entry| entry.tokens).sum();
-        layers + self.tokens_from(self.window_start())
+        self.window_entries().map(Entry::tokens).sum()
     }
 
     /// How many items are layers.
@@ -279,14 +299,23 @@ impl History {
     }
 
     fn fragment(&self, entry: &Entry) -> Option<Fragment> {
+        if entry.is_left_out {
+            return None;
+        }
         let place = Place { leading: entry.leading, call_id: entry.call_id.as_deref() };
         self.wire.fragment(&entry.item, place, &self.capabilities)
     }
 
-    fn tokens_of(&self, entry: &Entry) -> u64 {
-        let images = if self.capabilities.image_input { image_sizes(&entry.item.item) } else { Vec::new() };
-        let bytes = entry.sent.saturating_sub(images.iter().sum());
-        (bytes as u64).div_ceil(4) + IMAGE_TOKENS * images.len() as u64
+    /// An item as it is kept, with what of it is sent.
+    fn weigh(&self, item: ThreadItem, leading: bool, call_id: Option<String>) -> (Entry, Option<Fragment>) {
+        let mut entry =
+            Entry { item, sent: 0, images: Images::default(), leading, call_id, is_left_out: false };
+        let fragment = self.fragment(&entry);
+        entry.sent = fragment.as_ref().map_or(0, Fragment::size) as u64;
+        if self.capabilities.image_input && fragment.is_some() {
+            entry.images = Images::of(&entry.item.item);
+        }
+        (entry, fragment)
     }
 
     /// The id by which a call goes, where it is not the provider's own: several servers repeat ids or leave
@@ -304,24 +333,15 @@ impl History {
     }
 }
 
-fn is_instruction(item: &Item) -> bool {
-    matches!(item, Item::Message(message) if message.role == Role::Developer)
+impl Entry {
+    /// Tokens of what of it is sent, at four bytes each, an image by a constant.
+    fn tokens(&self) -> u64 {
+        self.images.counted(self.sent).div_ceil(4)
+    }
 }
 
-/// The sizes of an item's images, as their bytes go over the wire.
-fn image_sizes(item: &Item) -> Vec<usize> {
-    let parts = match item {
-        Item::Message(message) => &message.content,
-        Item::FunctionCallOutput(output) | Item::CustomCallOutput(output) => &output.content,
-        Item::Reasoning(_) | Item::FunctionCall(_) | Item::CustomCall(_) | Item::Opaque(_) => {
-            return Vec::new();
-        }
-    };
-    let sizes = parts.iter().filter_map(|part| match part {
-        ContentPart::Image { url } => Some(url.len()),
-        ContentPart::Text { .. } | ContentPart::Refusal { .. } => None,
-    });
-    sizes.collect()
+fn is_instruction(item: &Item) -> bool {
+    matches!(item, Item::Message(message) if message.role == Role::Developer)
 }
 
 fn answers(output: &Item, call: &Item) -> bool {

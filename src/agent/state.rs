@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use thiserror::Error;
 
 use super::budget::Spent;
@@ -64,6 +65,8 @@ pub struct State {
     pub idle: Duration,
     /// The outage of the model that is being waited out.
     pub outage: Option<Outage>,
+    /// When the newest request went out.
+    pub asked_at: Option<Timestamp>,
     /// The highest number of the inbox that was taken in. Numbers are taken in order, so every lower one was as
     /// well, and no higher one.
     pub inbox_seq: i64,
@@ -90,6 +93,7 @@ impl Default for State {
             spent: Spent::default(),
             idle: Duration::ZERO,
             outage: None,
+            asked_at: None,
             inbox_seq: 0,
             accepted: Vec::new(),
             prompts: VecDeque::new(),
@@ -201,6 +205,7 @@ impl State {
             }
             Record::ModelIntent(intent) => {
                 self.spent.requests += 1;
+                self.asked_at = Some(entry.at);
                 // A repetition belongs to the step that it repeats, and a compaction to none.
                 let begins = intent.kind == RequestKind::Turn && intent.retries == Retries::default();
                 if begins && !thread.repeats_request() {

@@ -217,6 +217,11 @@ impl Thread {
         format!("{}-{op}", self.opened.thread_id)
     }
 
+    /// Whether the request under way asks for a compaction.
+    pub fn compacts(&self) -> bool {
+        self.request.as_ref().is_some_and(|request| request.kind == RequestKind::Compaction)
+    }
+
     /// Whether the next request of the turn repeats one that was broken off by a crash, or did not fit.
     pub fn repeats_request(&self) -> bool {
         let again = matches!(
@@ -265,6 +270,9 @@ impl Thread {
                 compaction.end = Some(ended.end.clone());
             }
             (RequestKind::Turn | RequestKind::Compaction, _) => {
+                if let ModelEnd::Retry { leave_out: Some(ordinal), .. } = ended.end {
+                    self.history.leave_out(ordinal);
+                }
                 self.last_end = Some(ended.end.clone());
                 if matches!(ended.end, ModelEnd::Completed { .. }) {
                     let usage = &ended.usage;

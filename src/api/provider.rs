@@ -56,6 +56,10 @@ pub struct ModelProviderSpec {
     #[serde(default)]
     pub retry: ProviderRetry,
 
+    /// Bounds on the tasks that use this provider.
+    #[serde(default, skip_serializing_if = "ProviderLimits::is_none")]
+    pub limits: ProviderLimits,
+
     /// The models that tasks may name. Empty: any name, with the cautious value of every capability.
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -110,6 +114,26 @@ impl Default for ProviderRetry {
             stream_max: default_stream_max(),
             idle_seconds: default_idle_seconds(),
         }
+    }
+}
+
+/// Bounds on the tasks that use a provider.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderLimits {
+    /// How many tasks of the namespace may have their pod beside each other with this provider. Further ones wait with the
+    /// reason Queued, without a pod, and begin in the order of their creation. An agent has one request under way at
+    /// most, so this bounds the requests too. A lower bound ends nothing that runs. Unset: no bound.
+    #[schemars(range(min = 1, max = 100_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrent_tasks: Option<i32>,
+}
+
+impl ProviderLimits {
+    /// Whether nothing is bounded.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.concurrent_tasks.is_none()
     }
 }
 
@@ -202,7 +226,8 @@ pub struct Capabilities {
     /// Messages: how thinking is switched on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thinking: Option<Thinking>,
-    /// Messages: prompt caching (cache_control). Without it every request is paid in full.
+    /// Messages: prompt caching (cache_control, with ttl 1h after a step of more than five minutes). Without it every
+    /// request is paid in full.
     #[serde(default)]
     pub cache_markers: bool,
     /// Responses, Messages: how the provider itself sums up a thread that nears the end of the context window.

@@ -11,7 +11,7 @@ use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{PredicateConfig, WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
-use tokio::sync::SetOnce;
+use tokio::sync::{Notify, SetOnce};
 
 use super::observed::{Epoch, TaskId};
 use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, ModelProvider};
@@ -28,11 +28,26 @@ pub(super) struct Caches {
     pub(super) pods: Store<Pod>,
     pub(super) messages: Store<Guarded<AgentMessage>>,
     filled: Vec<Filled>,
+    /// Told of every change of a task.
+    pub(super) changed: Arc<Notify>,
 }
 
 /// Set when a store has had its first list. Not the store's own `wait_until_ready`: that wakes only one of
 /// several who wait, and the pass runner waits too.
 type Filled = Arc<SetOnce<()>>;
+
+/// Who hears of a store: of its first list, and of every change.
+struct Heard {
+    filled: Filled,
+    changed: Arc<Notify>,
+}
+
+impl Heard {
+    /// Only the first list matters.
+    fn first(filled: Filled) -> Self {
+        Self { filled, changed: Arc::default() }
+    }
+}
 
 /// Streams of objects, each of which makes a task be looked at.
 pub(super) struct Triggers {
@@ -78,13 +93,21 @@ pub(super) fn watch(client: &kube::Client, scope: &Scope) -> (Caches, Triggers) 
     let [of_tasks, of_attempts, of_pods, of_messages] =
         [0, 1, 2, 3].map(|place: usize| filled[place].clone());
     // A task's status is written by the controller itself, and nothing else in it matters between generations.
-    let (tasks, task_events) = stored(scope.api(client.clone()), all.clone(), generation, keep, of_tasks);
+    let changed = Arc::new(Notify::new());
+    let (tasks, task_events) = stored(
+        scope.api(client.clone()),
+        all.clone(),
+        generation,
+        keep,
+        Heard { filled: of_tasks, changed: changed.clone() },
+    );
     let (attempts, attempt_events) =
-        stored(scope.api(client.clone()), ours.clone(), version, keep, of_attempts);
-    let (pods, pod_events) = stored(scope.api(client.clone()), ours, version, keep_status, of_pods);
+        stored(scope.api(client.clone()), ours.clone(), version, keep, Heard::first(of_attempts));
+    let (pods, pod_events) =
+        stored(scope.api(client.clone()), ours, version, keep_status, Heard::first(of_pods));
     let (messages, message_events) =
-        stored(scope.api(client.clone()), all.clone(), version, keep, of_messages);
-    let caches = Caches { tasks, attempts, pods, messages, filled };
+        stored(scope.api(client.clone()), all.clone(), version, keep, Heard::first(of_messages));
+    let caches = Caches { tasks, attempts, pods, messages, filled, changed };
     let triggers = Triggers {
         tasks: task_events,
         attempts: attempt_events,
@@ -126,6 +149,7 @@ impl Caches {
             pods: store(pods),
             messages: store(guarded(messages)),
             filled: Vec::new(),
+            changed: Arc::default(),
         }
     }
 
@@ -178,7 +202,7 @@ fn stored<K>(
     config: watcher::Config,
     changed: fn(&K) -> Option<u64>,
     keep: fn(&mut K),
-    filled: Filled,
+    heard: Heard,
 ) -> (Store<K>, Touched<K>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
@@ -195,8 +219,9 @@ where
         .inspect(move |event| {
             if matches!(event, Ok(watcher::Event::InitDone)) {
                 // The second and later lists find it set.
-                let _ = filled.set(());
+                let _ = heard.filled.set(());
             }
+            heard.changed.notify_one();
         })
         .touched_objects()
         .predicate_filter(changed, PredicateConfig::default())

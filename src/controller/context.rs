@@ -10,6 +10,7 @@ use super::backoff::Backoff;
 use super::build::AgentImage;
 use super::caches::Caches;
 use super::pace::Pace;
+use super::queue::Queue;
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 
@@ -23,6 +24,7 @@ pub(super) struct Context {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) backoff: Mutex<Backoff>,
     pub(super) pace: Mutex<Pace>,
+    pub(super) queue: Mutex<Queue>,
 }
 
 impl Context {

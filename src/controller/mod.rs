@@ -13,6 +13,7 @@ pub mod observed;
 pub mod pace;
 pub mod plan;
 pub mod pod_state;
+pub mod queue;
 pub mod refusal;
 pub mod selection;
 pub mod start;
@@ -31,6 +32,7 @@ mod reconcile;
 mod request;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod unreadable;
 
 use std::sync::{Arc, Mutex};
@@ -42,6 +44,7 @@ use kube::runtime::events::Reporter;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -82,6 +85,7 @@ pub async fn run(config: ControllerConfig, client: Client, stop: CancellationTok
             clock: Arc::new(SystemClock),
             backoff: Mutex::default(),
             pace: Mutex::default(),
+            queue: Mutex::default(),
         });
         parts.spawn(run_scope(context, triggers, config.concurrency, stop.clone()));
     }
@@ -110,15 +114,24 @@ async fn run_scope(
     stop: CancellationToken,
 ) -> Result<(), RunError> {
     let orphans = orphans::answer_forever(context.clone());
-    let tasks = run_tasks(context, triggers, concurrency, stop.clone());
+    let (woken, due) = mpsc::channel(turns::WOKEN);
+    let turns = turns::wake_forever(context.clone(), woken);
+    let tasks = run_tasks(context, triggers, due, concurrency, stop.clone());
     tokio::select! {
         () = orphans => {}
+        () = turns => {}
         () = tasks => {}
     }
     if stop.is_cancelled() { Ok(()) } else { Err(RunError::Ended) }
 }
 
-async fn run_tasks(context: Arc<Context>, triggers: Triggers, concurrency: u16, stop: CancellationToken) {
+async fn run_tasks(
+    context: Arc<Context>,
+    triggers: Triggers,
+    mut due: mpsc::Receiver<ObjectRef<Guarded<AgentTask>>>,
+    concurrency: u16,
+    stop: CancellationToken,
+) {
     let Triggers { tasks, attempts, pods, messages, environments, providers } = triggers;
     let of_environment = {
         let caches = context.caches.clone();
@@ -143,6 +156,7 @@ async fn run_tasks(context: Arc<Context>, triggers: Triggers, concurrency: u16, 
         .watches_stream(messages, of_message)
         .watches_stream(environments, of_environment)
         .watches_stream(providers, of_provider)
+        .reconcile_on(futures::stream::poll_fn(move |context| due.poll_recv(context)))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(reconcile::reconcile, reconcile::on_error, context)
         .for_each(|outcome| async {

@@ -16,6 +16,7 @@ use super::error::{Foreign, ObserveError, RequestError};
 use super::observed::{
     ArtifactCheck, Epoch, Observed, References, SecretFacts, SeenAttempt, TaskId, indices,
 };
+use super::queue::Turn;
 use super::request::bounded;
 use super::selection;
 use super::validate::{Named, named};
@@ -50,6 +51,7 @@ pub(super) async fn observe(
         attempts: attempts.collect(),
         messages: caches.messages(id),
         references: None,
+        turn: Turn::Free,
         live: false,
     };
     let is_whole = observed.attempts.iter().all(|seen| seen.pod.is_some() || seen.ended().is_some());
@@ -90,6 +92,7 @@ pub(super) async fn observe_live(
         task: Arc::new(task),
         messages,
         references: None,
+        turn: Turn::Free,
         live: true,
     };
     let has_ended = observed.ended().is_some();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::error::Foreign;
+use super::queue::Turn;
 use crate::api::attempt::Phase;
 use crate::api::reasons::{Reason, Verdict};
 use crate::api::task::AttemptSummary;
@@ -89,6 +90,8 @@ pub struct Observed {
     pub messages: Vec<Arc<AgentMessage>>,
     /// What the task's spec names. Read only while an attempt has had no pod.
     pub references: Option<References>,
+    /// Whether it is the task's turn to have its pods.
+    pub turn: Turn,
     /// Whether all this was read from the API server in this pass, and not from a watch that may lag.
     pub live: bool,
 }

@@ -23,6 +23,9 @@ use crate::api::reasons::Reason;
 /// to list every Secret of the namespace.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
+/// How soon it is counted again how many tasks run: the first lists of all watches take a second or two.
+const COUNT_AGAIN: Duration = Duration::from_secs(1);
+
 /// What a task is doing between the making of its pod and the first report of its agent.
 const POD_STARTS: &str = "the pod starts";
 

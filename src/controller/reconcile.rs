@@ -23,7 +23,7 @@ use super::observed::{Epoch, Observed, SeenAttempt, TaskId};
 use super::plan::{Plan, PodOutcome, Situation, overall, plan};
 use super::request::bounded;
 use super::status::{self, Change};
-use super::{answers, events, unreadable};
+use super::{answers, events, turns, unreadable};
 use crate::api::{AgentTask, AgentTaskStatus};
 use crate::names;
 use crate::telemetry::metrics::{Outcome, Running};
@@ -141,7 +141,7 @@ pub(super) async fn pass_again_if_stale(
 pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, Error> {
     let client = &context.client;
     let now = context.now();
-    let (observed, plan) = certain(client, observed, now).await?;
+    let (observed, plan) = certain(context, observed, now).await?;
     if plan.situation == Situation::Finished {
         return finished(context, &observed, &plan, now).await;
     }
@@ -163,6 +163,9 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
         if applied.pod == PodOutcome::Made && seen.epoch() == Epoch::Work {
             context.metrics.pod_made(&observed.task, now);
         }
+    }
+    if !observed.attempts.iter().zip(&applied).any(|(seen, applied)| has_pod(seen, &applied.pod)) {
+        turns::give_back(context, &observed);
     }
     // From here on the attempts are as they are after the pass.
     let wrote = applied.iter().any(|applied| applied.wrote) || !plan.answers.is_empty();
@@ -187,17 +190,28 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
     Ok(Done { again, wrote: wrote || written })
 }
 
+/// Whether an attempt has its pod after a pass.
+fn has_pod(seen: &SeenAttempt, made: &PodOutcome) -> bool {
+    match made {
+        PodOutcome::Made | PodOutcome::There => true,
+        PodOutcome::Unasked => seen.pod.is_some() || seen.pod_was_made(),
+        PodOutcome::Refused(_) | PodOutcome::InTheWay(_) => false,
+    }
+}
+
 /// The plan, on fresh reads if it does what can't be taken back.
 async fn certain(
-    client: &Client,
+    context: &Context,
     observed: Observed,
     now: Timestamp,
 ) -> Result<(Observed, Plan), ObserveError> {
+    let observed = turns::take(context, observed);
     let first = plan(&observed, now);
     if observed.live || !first.is_irrevocable() {
         return Ok((observed, first));
     }
-    let observed = observe_live(client, &observed.id, &observed.task).await?;
+    let observed = observe_live(&context.client, &observed.id, &observed.task).await?;
+    let observed = turns::take(context, observed);
     let second = plan(&observed, now);
     Ok((observed, second))
 }

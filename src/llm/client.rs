@@ -64,6 +64,7 @@ pub struct ModelClient {
     http: reqwest::Client,
     base_url: Url,
     idle_timeout: Duration,
+    deadline: Duration,
 }
 
 impl ModelClient {
@@ -97,7 +98,12 @@ impl ModelClient {
         let http = builder.build().map_err(|error| {
             settings(format!("The ModelProvider's settings cannot be used ({}).", causes(&error)))
         })?;
-        Ok(Self { http, base_url: endpoint.base_url.clone(), idle_timeout: endpoint.idle_timeout })
+        Ok(Self {
+            http,
+            base_url: endpoint.base_url.clone(),
+            idle_timeout: endpoint.idle_timeout,
+            deadline: REQUEST_DEADLINE,
+        })
     }
 
     /// Sends a request. The stream is driven by its reader and buffers one network read at most; it ends
@@ -177,9 +183,8 @@ impl Unsent {
         let limits = Limits {
             idle_timeout: client.idle_timeout,
             idle_until: now + client.idle_timeout,
-            deadline: now + REQUEST_DEADLINE,
+            deadline: now + client.deadline,
         };
-        let body_bytes = request.body.len() as u64;
         let mut sent = client
             .http
             .post(url)
@@ -212,7 +217,8 @@ impl Unsent {
         Ok(Box::new(Open {
             response,
             parser: SseParser::default(),
-            fold: Fold::new(asked, request.custom_as_function, body_bytes).after_calls(request.has_calls),
+            fold: Fold::new(asked, request.custom_as_function, request.counted_bytes)
+                .after_calls(request.has_calls),
             ready: VecDeque::new(),
             finished: false,
             limits,

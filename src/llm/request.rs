@@ -5,7 +5,18 @@ use std::ops::AddAssign;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{tool::RenderedTools, wire::Wire};
+use super::{
+    item::{ContentPart, Item},
+    tool::RenderedTools,
+    wire::Wire,
+};
+
+/// What an image counts as in every estimate. Providers count pixels, not bytes: the largest image that `view_image`
+/// shows comes to 765 to 1,600 tokens with those whose rule is known, where its bytes over four would be many times that.
+pub const IMAGE_TOKENS: u64 = 1_600;
+
+/// Bytes that count as one token in every estimate.
+const TOKEN_BYTES: u64 = 4;
 
 /// One request. The body is assembled from bytes that were rendered earlier, so that request n+1 begins
 /// with request n.
@@ -23,6 +34,8 @@ pub struct Request {
     pub reasoning_effort: Option<String>,
     /// Whether the answer shall be what [`super::wire::NativeCompaction::Parameter`] says.
     pub compacts: bool,
+    /// Whether the provider is asked to keep what it caches for an hour instead of five minutes, where it can be asked.
+    pub keeps_long: bool,
 }
 
 /// A history as a request holds it. Made by [`super::wire::Assembly`].
@@ -36,6 +49,17 @@ pub struct Input {
     pub previous: usize,
     /// Whether anything was called yet.
     pub has_calls: bool,
+    /// The images in it.
+    pub images: Images,
+}
+
+/// Images among bytes that are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Images {
+    /// How many.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// A request as it is sent. Cloning is cheap.
@@ -55,6 +79,36 @@ pub struct PreparedRequest {
     pub has_calls: bool,
     /// A header that a feature in use needs: its name and value.
     pub feature: Option<(&'static str, &'static str)>,
+    /// The body's size for estimates: see [`Images::counted`].
+    pub counted_bytes: u64,
+}
+
+impl Images {
+    /// The images of an item that a model with eyes is sent.
+    pub fn of(item: &Item) -> Self {
+        let content = match item {
+            Item::Message(message) => &message.content[..],
+            Item::FunctionCallOutput(output) | Item::CustomCallOutput(output) => &output.content[..],
+            Item::Reasoning(_) | Item::FunctionCall(_) | Item::CustomCall(_) | Item::Opaque(_) => &[],
+        };
+        let urls = content.iter().filter_map(|part| match part {
+            ContentPart::Image { url } => Some(url.len() as u64),
+            ContentPart::Text { .. } | ContentPart::Refusal { .. } => None,
+        });
+        urls.fold(Self::default(), |sum, bytes| Self { count: sum.count + 1, bytes: sum.bytes + bytes })
+    }
+
+    /// The size of `bytes` that hold these images, each of them taken for [`IMAGE_TOKENS`].
+    pub fn counted(self, bytes: u64) -> u64 {
+        bytes.saturating_sub(self.bytes).saturating_add(self.count * IMAGE_TOKENS * TOKEN_BYTES)
+    }
+}
+
+impl AddAssign for Images {
+    fn add_assign(&mut self, other: Self) {
+        self.count += other.count;
+        self.bytes += other.bytes;
+    }
 }
 
 /// What one response cost in tokens.
@@ -79,8 +133,8 @@ impl Usage {
     /// A guess at four bytes a token, rounded up, for a response without numbers.
     pub fn estimate(input_bytes: u64, output_bytes: u64) -> Self {
         Self {
-            input_tokens: input_bytes.div_ceil(4),
-            output_tokens: output_bytes.div_ceil(4),
+            input_tokens: input_bytes.div_ceil(TOKEN_BYTES),
+            output_tokens: output_bytes.div_ceil(TOKEN_BYTES),
             estimated: true,
             ..Self::default()
         }

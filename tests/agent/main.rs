@@ -14,6 +14,7 @@ mod stage;
 mod steering;
 #[path = "../support/supervisor.rs"]
 mod supervisor;
+mod surfaces;
 mod tasks;
 mod tools;
 mod verification;

@@ -13,8 +13,11 @@ use axum::routing::post;
 use axum::{Json, Router};
 use podwright::agent::driver::cluster::ClusterError;
 use podwright::agent::driver::{
-    Assignment, Cluster, Directories, Drive, DriveError, Orders, Stopped, drive, verify,
+    Assignment, Cluster, Directories, Drive, DriveError, Orders, Stopped, drive_before, verify,
 };
+use podwright::agent::events::{Surfaces, surfaces};
+use podwright::agent::journal::Journal;
+use podwright::agent::journal::record::Entry;
 use podwright::api::AgentAttemptStatus;
 use podwright::api::attempt::{ArtifactRef, InboxMessage, Job};
 use podwright::api::message::MessageKind;
@@ -37,6 +40,7 @@ pub(crate) struct Stage {
     pub(crate) orders: watch::Sender<Orders>,
     pub(crate) job: Value,
     pub(crate) log: Log,
+    pub(crate) surfaces: Surfaces,
     volumes: TempDir,
     workspace: PathBuf,
     sandbox: Sandbox,
@@ -100,7 +104,8 @@ impl Stage {
         Self::with_model(url)
     }
 
-    fn with_model(model: String) -> Self {
+    /// A stage with a model at this base URL.
+    pub(crate) fn with_model(model: String) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let volumes = TempDir::new().unwrap();
@@ -133,6 +138,7 @@ impl Stage {
             orders,
             job,
             log: Log::default(),
+            surfaces: surfaces(),
             volumes,
             workspace,
             sandbox,
@@ -143,7 +149,7 @@ impl Stage {
     /// An agent's process.
     pub(crate) fn agent(&self) -> Agent {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let task = runtime.spawn(drive(self.parts(1)));
+        let task = runtime.spawn(drive_before(self.parts(1), self.surfaces.clone()));
         Agent { task, runtime: Some(runtime) }
     }
 
@@ -195,6 +201,11 @@ impl Stage {
             orders: self.orders.subscribe(),
             log: Box::new(self.log.clone()),
         }
+    }
+
+    /// The journal as it is on disk. No agent may have it open.
+    pub(crate) fn journal(&self) -> Vec<Entry> {
+        Journal::open(&self.volumes.path().join("state")).unwrap().entries
     }
 
     /// Runs an agent to its end, and gives the last status.

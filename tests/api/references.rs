@@ -69,6 +69,15 @@ async fn providers_need_an_address_without_a_key_in_it() {
             "must be https:// or http://",
         ),
     ];
+    let mut bounded =
+        json!({"api": "Responses", "baseURL": "https://a.example.com/v1", "limits": {"concurrentTasks": 3}});
+    let made = create::<ModelProvider>(&client, &namespace.name, bounded.clone()).await.expect("taken");
+    assert_eq!(made.data["spec"]["limits"]["concurrentTasks"], 3);
+    for wrong in [json!(0), json!(-1), json!("3"), json!(100_001)] {
+        bounded["limits"]["concurrentTasks"] = wrong.clone();
+        let refused = create::<ModelProvider>(&client, &namespace.name, bounded.clone()).await;
+        assert_refused(refused, "concurrentTasks", &wrong.to_string());
+    }
     for (case, spec, words) in cases {
         assert_refused(create::<ModelProvider>(&client, &namespace.name, spec).await, words, case);
     }

@@ -236,6 +236,43 @@ async fn a_full_quota_is_waited_for() {
 }
 
 #[tokio::test]
+async fn tasks_over_the_providers_bound_wait_for_their_turn() {
+    let world = World::new(
+        "turns",
+        r#"
+scenarios:
+  - name: any
+    cycle: true
+    replies:
+      - output: [{call: {tool: exec_command, arguments: {cmd: sleep 3}}}]
+      - output: [{text: Done.}]
+"#,
+    )
+    .await;
+    world.git.repository("app", &[("a", "a\n")]);
+    world.apply_provider("default", &json!({"limits": {"concurrentTasks": 1}})).await;
+    for name in ["first", "second", "third"] {
+        world.create_task(name, "app", &json!({})).await;
+        // The API keeps times of creation in whole seconds, and the order is theirs.
+        tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    }
+    let (status, _, message) = succeeded(&world.reason("third", Reason::Queued).await);
+    assert_eq!(status, "Unknown");
+    assert!(message.contains("limits.concurrentTasks"), "{message}");
+    let attempts = world.api::<podwright::api::AgentAttempt>();
+    let list = attempts.list(&kube::api::ListParams::default()).await.expect("attempts can be listed");
+    assert!(list.items.len() < 3, "a task that waits has no AgentAttempt");
+    let mut ends = Vec::new();
+    for name in ["first", "second", "third"] {
+        let task = world.ended(name).await;
+        assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
+        ends.push(task.status.expect("a status").completion_time.expect("an end").0);
+    }
+    assert!(ends.is_sorted(), "each began after the one before it had ended: {ends:?}");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_setup_script_prepares_or_fails() {
     let world = World::new(
         "setup",

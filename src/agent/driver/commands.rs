@@ -10,7 +10,7 @@ use podwright_sandboxd::protocol::{BootId, EndedBy, ErrorCode, OpId, Start};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use self::answer::{completed, failed, refused, start_error};
+use self::answer::{failed, refused, start_error, told};
 use crate::agent::events::Event;
 use crate::agent::journal::record::{CallOutcome, SessionCursor, SessionOpened};
 use crate::agent::machine::{CallResult, RunCall, SessionChange, Signal};
@@ -172,7 +172,7 @@ impl Commands {
             tty: command.tty,
             cursor: SessionCursor { output: seen, input: 0 },
         };
-        let event = completed(&live, &look);
+        let event = Some(told(&live, &look));
         let (exit, session) = match &look.state {
             State::Running => {
                 let opened = SessionOpened {
@@ -235,7 +235,7 @@ impl Commands {
         if matches!(session, SessionChange::Closed { .. }) {
             self.remove(number);
         }
-        let event = completed(&live, &look);
+        let event = Some(told(&live, &look));
         let (outcome, output) = (look.outcome, look.text);
         let result = CallResult { ordinal: run.ordinal, outcome, output, exit, session: Some(session) };
         Done::ended(result, event)

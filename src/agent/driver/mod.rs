@@ -57,12 +57,14 @@ use self::patches::{Computed, Patches, Waiting};
 use self::prepare::{Ready, Workspace};
 use self::status::{Facts, Reporter};
 use self::survey::Survey;
-use super::events::Event;
+use super::events::streaming::{Streaming, unfinished};
+use super::events::{Cursor, Event, Surfaces, Told, replay, surfaces};
 use super::journal::record::EpochStarted;
 use super::journal::{Journal, JournalError};
-use super::machine::{Config, Input, Machine, Moment, Signal};
+use super::machine::{Config, Effect, Input, Machine, Moment, Signal};
 use super::state::State;
 use crate::api::attempt::{AgentAttemptStatus, Job, Outcome};
+use crate::llm::StreamEvent;
 use crate::llm::retry::RetryPolicy;
 use crate::sandbox::{Dial, Options, Sandbox, TokenFile};
 use crate::workspace::{Git, Layout};
@@ -163,6 +165,10 @@ pub enum DriveError {
 enum Message {
     /// For the machine.
     Signal(Signal),
+    /// The end of a call, and what surfaces are told of it once it is recorded.
+    Ended(Box<(Signal, Event)>),
+    /// A part of a response, for surfaces.
+    Part(StreamEvent),
     /// For surfaces.
     Event(Event),
     /// The commit that was fetched.
@@ -183,6 +189,8 @@ struct Driver<C, D> {
     state_directory: PathBuf,
     layout: Layout,
     log: Box<dyn Write + Send>,
+    surfaces: Surfaces,
+    streaming: Streaming,
     machine: Machine,
     /// Away only while it is written.
     journal: Option<Journal>,
@@ -209,6 +217,17 @@ struct Driver<C, D> {
 /// # Errors
 /// [`DriveError`]: nothing is lost, and another process goes on from the journal.
 pub async fn drive<C: Cluster, D: Dial + Clone>(drive: Drive<C, D>) -> Result<Stopped, DriveError> {
+    drive_before(drive, surfaces()).await
+}
+
+/// Drives an attempt to its end, with surfaces that hear of it.
+///
+/// # Errors
+/// As [`drive`].
+pub async fn drive_before<C: Cluster, D: Dial + Clone>(
+    drive: Drive<C, D>,
+    surfaces: Surfaces,
+) -> Result<Stopped, DriveError> {
     let Drive { assignment, cluster, dial, git, directories, status, mut orders, log } = drive;
     let facts = Facts::after(status, i32::try_from(assignment.epoch).unwrap_or(i32::MAX));
     let layout = Layout::new(directories.repo, directories.workspace, &assignment.job.repository.name)?;
@@ -226,6 +245,8 @@ pub async fn drive<C: Cluster, D: Dial + Clone>(drive: Drive<C, D>) -> Result<St
     let mut driver = Driver {
         machine: Machine::new(config(&assignment.job), state),
         provider: Provider::new(cluster.clone(), assignment.job.model.clone(), assignment.namespace.clone()),
+        surfaces,
+        streaming: Streaming::default(),
         facts,
         assignment,
         cluster,
@@ -314,6 +335,16 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             pod_uid: self.assignment.pod_uid.clone(),
         };
+        let state = self.machine.state();
+        let broken =
+            state.thread.as_ref().filter(|thread| thread.request.is_some() && state.outcome.is_none());
+        if let Some(thread) = broken {
+            // Nobody knows any more whether an item had begun; one that had not is closed without harm.
+            let next = thread.history.len() as u64;
+            self.emit(&unfinished(next));
+            let message = replay::BROKEN_BY_RESTART.to_owned();
+            self.emit(&Event::Error { message, will_retry: true });
+        }
         self.step(vec![Signal::Started { epoch: self.assignment.epoch, record }]).await
     }
 
@@ -322,54 +353,112 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         let mut signals = Vec::new();
         for message in batch {
             match message {
-                Message::Signal(signal) => signals.push(signal),
+                Message::Signal(signal) => signals.push((signal, None)),
+                Message::Ended(ended) => {
+                    let (signal, event) = *ended;
+                    signals.push((signal, Some(event)));
+                }
+                Message::Part(part) => {
+                    // What became whole before it takes its place first.
+                    self.step_told(std::mem::take(&mut signals)).await?;
+                    let thread = self.machine.state().thread.as_ref();
+                    // What the model writes for a compaction is nothing that it says.
+                    if thread.is_some_and(Thread::compacts) {
+                        continue;
+                    }
+                    let next = thread.map_or(0, |thread| thread.history.len() as u64);
+                    if let Some(event) = self.streaming.part(part, next) {
+                        self.emit(&event);
+                    }
+                }
                 Message::Event(event) => self.emit(&event),
                 Message::BaseCommit(commit) => self.facts.base_commit = commit,
                 Message::Ready(ready) => {
                     let (sandbox, Ready { workspace, prepared, profile }) = *ready;
                     self.facts.confinement = format!("{profile:?}");
                     self.settle(sandbox, &prepared.boot, workspace);
-                    signals.push(Signal::Prepared(Box::new(prepared)));
+                    signals.push((Signal::Prepared(Box::new(prepared)), None));
                 }
                 Message::Surveyed(survey) => {
                     let Survey { sandbox, workspace, world, profile } = *survey;
                     self.facts.confinement = format!("{profile:?}");
                     self.settle(sandbox, &world.boot, workspace);
-                    signals.push(self.restore(world).await);
+                    signals.push((self.restore(world).await, None));
                 }
                 Message::Computed { ordinal, computed } => {
                     let patch = computed.intent.clone();
                     self.computed.insert(ordinal, *computed);
-                    signals.push(Signal::PatchComputed { ordinal, patch });
+                    signals.push((Signal::PatchComputed { ordinal, patch }, None));
                 }
             }
         }
-        self.step(signals).await
+        self.step_told(signals).await
     }
 
     /// Tells the machine, and does what it wants.
-    async fn step(&mut self, mut signals: Vec<Signal>) -> Result<(), DriveError> {
+    async fn step(&mut self, signals: Vec<Signal>) -> Result<(), DriveError> {
+        self.step_told(signals.into_iter().map(|signal| (signal, None)).collect()).await
+    }
+
+    /// The same with what surfaces are told of a signal: after the record of it, and before all that follows from it.
+    async fn step_told(&mut self, mut signals: Vec<(Signal, Option<Event>)>) -> Result<(), DriveError> {
+        if signals.is_empty() {
+            return Ok(());
+        }
         while !signals.is_empty() {
             let mut effects = Vec::new();
-            for signal in signals {
+            for (signal, event) in signals {
+                let begin = effects.len();
+                if matches!(signal, Signal::ModelItem { .. }) {
+                    self.streaming.whole();
+                }
+                let ends_response =
+                    matches!(signal, Signal::ModelCompleted { .. } | Signal::ModelFailed { .. });
                 if let Signal::SandboxRestarted(boot) = &signal {
                     self.boot = Some(boot.clone());
                 }
                 self.machine.step(Input { at: self.now(), signal }, &mut effects);
+                if let Some(event) = event {
+                    let recorded =
+                        effects.iter().skip(begin).position(|effect| matches!(effect, Effect::Append(_)));
+                    let place = recorded.map_or(effects.len(), |place| begin + place + 1);
+                    effects.insert(place, Effect::Emit(event));
+                }
+                if ends_response {
+                    self.close_items();
+                }
             }
-            signals = self.perform(effects).await?.into_iter().collect();
+            signals = self.perform(effects).await?.into_iter().map(|signal| (signal, None)).collect();
         }
         let status = status::build(&self.machine, &self.facts);
         self.reporter.say(&status, Timestamp::now());
         Ok(())
     }
 
-    /// An event goes to the log, and its line's end into the status.
+    /// Tells what no record says.
     fn emit(&mut self, event: &Event) {
-        let line = event.to_line();
-        // A log that nobody takes ends no task.
-        let _ = self.log.write_all(line.as_bytes()).and_then(|()| self.log.flush());
-        self.facts.log(event, &line);
+        self.tell(event, None);
+    }
+
+    /// An event goes to every surface and to the log, and its line's end into the status.
+    fn tell(&mut self, event: &Event, seq: Option<u64>) {
+        let cursor = seq.map(|seq| Cursor { epoch: self.assignment.epoch, seq });
+        let told = Told { event: event.clone(), cursor };
+        if event.is_logged() {
+            let line = told.to_line();
+            // A log that nobody takes ends no task.
+            let _ = self.log.write_all(line.as_bytes()).and_then(|()| self.log.flush());
+            self.facts.log(event, &line);
+        }
+        // Nobody need listen.
+        let _ = self.surfaces.send(told);
+    }
+
+    /// What of a response did not become whole never will.
+    fn close_items(&mut self) {
+        for event in self.streaming.over() {
+            self.emit(&event);
+        }
     }
 
     fn now(&self) -> Moment {

@@ -34,8 +34,8 @@ impl<C: Cluster> Provider<C> {
         Self { cluster, model, namespace, client: None, key: None, request: None }
     }
 
-    /// Sends a request. What comes of it is told through `messages`, its end always.
-    pub(super) async fn ask(&mut self, ask: AskModel, messages: mpsc::Sender<Message>) {
+    /// Sends a request. What comes of it is told through `messages`, its end always, its parts if asked for.
+    pub(super) async fn ask(&mut self, ask: AskModel, messages: mpsc::Sender<Message>, in_parts: bool) {
         self.stop();
         let request = ask.request;
         if ask.reread_credential {
@@ -54,11 +54,20 @@ impl<C: Cluster> Provider<C> {
         let sent = tokio::spawn(async move {
             let mut events = Box::pin(client.stream(ask.prepared, key));
             while let Some(event) = events.next().await {
-                let signal = match event {
-                    Ok(StreamEvent::ItemCompleted(item)) => Signal::ModelItem { request, item },
-                    Ok(StreamEvent::Completed(completed)) => Signal::ModelCompleted { request, completed },
-                    Err(error) => Signal::ModelFailed { request, error, jitter: jitter() },
-                    // Deltas are for surfaces that show a response while it arrives.
+                let message = match event {
+                    Ok(StreamEvent::ItemCompleted(item)) => {
+                        Message::Signal(Signal::ModelItem { request, item })
+                    }
+                    Ok(StreamEvent::Completed(completed)) => {
+                        Message::Signal(Signal::ModelCompleted { request, completed })
+                    }
+                    Err(error) => Message::Signal(Signal::ModelFailed { request, error, jitter: jitter() }),
+                    Ok(
+                        part @ (StreamEvent::ItemStarted { .. }
+                        | StreamEvent::TextDelta { .. }
+                        | StreamEvent::ReasoningDelta { .. }
+                        | StreamEvent::CallInputDelta { .. }),
+                    ) if in_parts => Message::Part(part),
                     Ok(
                         StreamEvent::Created { .. }
                         | StreamEvent::ItemStarted { .. }
@@ -67,7 +76,7 @@ impl<C: Cluster> Provider<C> {
                         | StreamEvent::CallInputDelta { .. },
                     ) => continue,
                 };
-                if messages.send(Message::Signal(signal)).await.is_err() {
+                if messages.send(message).await.is_err() {
                     return;
                 }
             }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use podwright_sandboxd::protocol::{Digest, FileImage, FileState, OpId, PathState};
 use tokio::time::Instant;
 
-use crate::agent::events::{Event, FileChange, FileChangeKind, ItemDetails, ItemStatus, ThreadEventItem};
+use crate::agent::events::{Event, FileChange, ItemDetails, ItemStatus, ThreadEventItem};
 use crate::agent::journal::record::{CallOutcome, PatchIntent, PatchedFile};
 use crate::agent::machine::CallResult;
 use crate::agent::tools::ApplyPatch;
@@ -100,7 +100,7 @@ impl Patches {
         match applied {
             Ok(_) => {
                 let output = patch.output(&success.text(wall), wall);
-                let changes = intent.files.iter().map(file_change).collect();
+                let changes = intent.files.iter().map(FileChange::from).collect();
                 (ended(ordinal, CallOutcome::Ok, output), shown(ordinal, changes, ItemStatus::Completed))
             }
             Err(error) => {
@@ -176,15 +176,6 @@ fn patched_file(change: &Change) -> PatchedFile {
         Image::File { sha256, .. } => Some(Digest::from_bytes(sha256)),
     };
     PatchedFile { path: change.path.clone(), before: digest(change.before), after: digest(change.after) }
-}
-
-fn file_change(file: &PatchedFile) -> FileChange {
-    let kind = match (file.before, file.after) {
-        (None, _) => FileChangeKind::Add,
-        (Some(_), None) => FileChangeKind::Delete,
-        (Some(_), Some(_)) => FileChangeKind::Update,
-    };
-    FileChange { path: file.path.clone(), kind }
 }
 
 fn edit(change: Change) -> Edit {

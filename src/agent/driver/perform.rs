@@ -1,5 +1,6 @@
 //! What the machine's effects come to.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use podwright_sandboxd::protocol::OpId;
@@ -11,13 +12,13 @@ use super::images::Images;
 use super::patches::Patches;
 use super::prepare::{Announce, Preparation, Workspace, command_limit, variables};
 use super::{DriveError, Driver, LAST_WORD, Message, finish, status, survey};
-use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem};
+use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem, replay};
 use crate::agent::journal::Barrier;
 use crate::agent::machine::{Effect, RunCall, Signal};
 use crate::agent::recover::World;
 use crate::agent::tools::image::ViewImage;
 use crate::agent::tools::{ApplyPatch, ToolCall};
-use crate::api::attempt::{Outcome, Phase};
+use crate::api::attempt::{Outcome, PatchSummary, Phase};
 use crate::api::reasons::Reason;
 use crate::sandbox::{Dial, Sandbox};
 use crate::workspace::Reader;
@@ -34,9 +35,19 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         let mut entries = Vec::new();
         let mut barrier = None;
         let mut rest = Vec::new();
+        let first = effects
+            .iter()
+            .find_map(|effect| if let Effect::Append(entry) = effect { Some(entry.seq) } else { None });
+        // What stands before the first record goes with the one before it.
+        let mut seq = first.unwrap_or(self.machine.state().next_seq).saturating_sub(1);
         for effect in effects {
             match effect {
-                Effect::Append(entry) => entries.push(*entry),
+                Effect::Append(entry) => {
+                    seq = entry.seq;
+                    let beside = replay::beside(&entry, self.machine.state());
+                    rest.extend(beside.map(|event| (Effect::Emit(event), seq)));
+                    entries.push(*entry);
+                }
                 Effect::Barrier(next) => barrier = Some(next),
                 Effect::Emit(_)
                 | Effect::Prepare
@@ -51,13 +62,18 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
                 | Effect::Acknowledge(_)
                 | Effect::ShowPatch
                 | Effect::Finish(_)
-                | Effect::Exit => rest.push(effect),
+                | Effect::Exit => rest.push((effect, seq)),
             }
         }
         self.write(entries, barrier).await?;
         let mut answer = None;
-        for effect in rest {
-            answer = answer.or(self.perform_one(effect).await?);
+        // What is told last of a record says so.
+        let tells = |effect: &Effect| matches!(effect, Effect::Emit(_) | Effect::RunCall(_));
+        let told = rest.iter().enumerate().filter(|(_, (effect, _))| tells(effect));
+        let last: BTreeMap<u64, usize> = told.map(|(place, (_, seq))| (*seq, place)).collect();
+        for (place, (effect, seq)) in rest.into_iter().enumerate() {
+            let is_last = last.get(&seq) == Some(&place);
+            answer = answer.or(self.perform_one(effect, is_last.then_some(seq)).await?);
         }
         Ok(answer)
     }
@@ -80,18 +96,23 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         Ok(())
     }
 
-    async fn perform_one(&mut self, effect: Effect) -> Result<Option<Signal>, DriveError> {
+    async fn perform_one(&mut self, effect: Effect, seq: Option<u64>) -> Result<Option<Signal>, DriveError> {
         match effect {
             Effect::Append(_) | Effect::Barrier(_) => {}
-            Effect::Emit(event) => self.emit(&event),
+            Effect::Emit(event) => self.tell(&event, seq),
             Effect::Prepare => self.prepare(),
             Effect::Survey(questions) => self.survey(questions),
             Effect::AskModel(ask) => {
                 let (messages, request) = (self.messages.clone(), *ask);
-                self.provider.ask(request, messages).await;
+                // Parts of a response are of use to those alone who show them.
+                let in_parts = self.surfaces.receiver_count() > 0;
+                self.provider.ask(request, messages, in_parts).await;
             }
-            Effect::StopModel => self.provider.stop(),
-            Effect::RunCall(run) => self.run_call(run),
+            Effect::StopModel => {
+                self.provider.stop();
+                self.close_items();
+            }
+            Effect::RunCall(run) => self.run_call(run, seq),
             Effect::ComputePatch { ordinal, patch } => self.compute_patch(ordinal, patch),
             Effect::ApplyPatch { ordinal, op } => self.apply_patch(ordinal, op),
             Effect::ViewImage { ordinal, view } => self.view_image(ordinal, view),
@@ -198,13 +219,13 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         }
     }
 
-    fn run_call(&mut self, run: RunCall) {
+    fn run_call(&mut self, run: RunCall, seq: Option<u64>) {
         self.open_tools();
         let Some(commands) = self.commands.clone() else { return };
         let messages = self.messages.clone();
         if let ToolCall::ExecCommand(command) = &run.call {
             let details = ItemDetails::command(&command.cmd, "", None, ItemStatus::InProgress);
-            self.emit(&Event::ItemStarted { item: ThreadEventItem::new(run.ordinal, details) });
+            self.tell(&Event::ItemStarted { item: ThreadEventItem::new(run.ordinal, details) }, seq);
         }
         self.calls.spawn(async move {
             let done = match &run.call {
@@ -266,9 +287,16 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         let baseline = thread.opened.baseline_tree.clone();
         let mut workspace = workspace.lock().await;
         match finish::keep_patch(&self.cluster, &self.assignment, &mut workspace, &baseline).await {
-            Ok(patch) | Err((Some(patch), _)) => self.facts.patch = Some(patch),
+            Ok(patch) | Err((Some(patch), _)) => self.patch_made(patch),
             Err((None, outcome)) => tracing::warn!(message = outcome.message, "no patch of this turn"),
         }
+    }
+
+    fn patch_made(&mut self, patch: PatchSummary) {
+        let PatchSummary { files, insertions, deletions, .. } = patch;
+        let sha256 = patch.sha256.clone();
+        self.emit(&Event::DiffUpdated { files, insertions, deletions, sha256 });
+        self.facts.patch = Some(patch);
     }
 
     async fn finish(&mut self, outcome: Outcome) -> Result<Signal, DriveError> {
@@ -319,7 +347,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         let mut workspace = workspace.lock().await;
         match finish::keep_patch(&self.cluster, &self.assignment, &mut workspace, &baseline).await {
             Ok(patch) => {
-                self.facts.patch = Some(patch);
+                self.patch_made(patch);
                 outcome
             }
             Err((patch, failure)) => {
@@ -336,9 +364,10 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
 }
 
 async fn tell(messages: &tokio::sync::mpsc::Sender<Message>, done: Done) {
+    let message = match done.event {
+        Some(event) => Message::Ended(Box::new((done.signal, event))),
+        None => Message::Signal(done.signal),
+    };
     // Nobody listens only when the driver has stopped.
-    if let Some(event) = done.event {
-        let _ = messages.send(Message::Event(event)).await;
-    }
-    let _ = messages.send(Message::Signal(done.signal)).await;
+    let _ = messages.send(message).await;
 }

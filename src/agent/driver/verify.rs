@@ -163,6 +163,8 @@ impl Told {
             // The commit is known since the agent's own pod, and nothing else is said here.
             Message::BaseCommit(_)
             | Message::Signal(_)
+            | Message::Ended(_)
+            | Message::Part(_)
             | Message::Ready(_)
             | Message::Surveyed(_)
             | Message::Computed { .. } => {}

@@ -56,7 +56,7 @@ impl Machine {
         match end {
             // Of a whole response only a crash can have lost the words: it is followed by their use at once.
             None | Some(ModelEnd::Completed { .. } | ModelEnd::Broken { .. }) => self.ask(again, effects),
-            Some(ModelEnd::Retry { after_ms, retries, reread_credential, message: _ }) => {
+            Some(ModelEnd::Retry { after_ms, retries, reread_credential, message: _, leave_out: _ }) => {
                 let again = Question { retries, reread_credential, ..again };
                 self.ask_after(Duration::from_millis(after_ms), again, effects)
             }

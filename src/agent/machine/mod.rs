@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`input`], [`effect`] | what it is told, what it wants done |
 //! | `model` | steps: requests, responses, retries |
+//! | `mend` | failures that another request mends |
 //! | `outage` | waiting for a model that cannot be used |
 //! | `compaction` | summing up a thread that grew too long |
 //! | `calls` | which calls run when, outputs in order, recovery |
@@ -22,6 +23,7 @@ mod compaction;
 pub mod effect;
 mod ending;
 pub mod input;
+mod mend;
 mod model;
 mod outage;
 mod turn;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use podwright_sandboxd::protocol::Digest;
 
+use super::mend::mend;
 use super::{Effect, Machine, Progress};
 use crate::agent::budget;
 use crate::agent::compaction;
@@ -19,8 +21,11 @@ use crate::api::reasons::Reason;
 use crate::llm::retry::{self, Attempts, Decision};
 use crate::llm::wire::NativeCompaction;
 use crate::llm::{
-    Completed, Fatal, FatalKind, Item, ModelError, PreparedRequest, Request, RetryCause, ThreadItem, Usage,
+    Completed, Fatal, FatalKind, ModelError, PreparedRequest, Request, RetryCause, ThreadItem, Usage,
 };
+
+/// How long a provider keeps what it cached unless it is asked to keep it longer.
+const CACHE_LIFE: SignedDuration = SignedDuration::from_mins(5);
 
 /// What is asked of the model.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +62,7 @@ impl Machine {
             return;
         }
         let ordinal = thread.history.len() as u64;
-        let details = shown(&item.item);
+        let details = ItemDetails::of_model(&item.item);
         self.append(ItemAppended { ordinal, request: Some(request), item }, effects);
         if let Some(details) = details {
             let item = ThreadEventItem::new(ordinal, details);
@@ -103,9 +108,14 @@ impl Machine {
             RequestKind::Turn => thread.history.has_answers(),
             RequestKind::Compaction => intent.left_out < thread.history.units() as u64,
         };
-        let Retries { request: again, stream, outage } = intent.retries;
-        let attempts = Attempts { request: again, stream, outage };
         let message = error.to_string();
+        let before = intent.retries;
+        if let Some(mend) = mend(thread, intent, &error) {
+            self.ask_mended(request, mend, message, usage, effects);
+            return;
+        }
+        let Retries { request: again, stream, outage, .. } = before;
+        let attempts = Attempts { request: again, stream, outage };
         let end = match retry::decide(self.config.retry, attempts, error, jitter) {
             Decision::Retry(retry) => ModelEnd::Retry {
                 message,
@@ -114,10 +124,12 @@ impl Machine {
                     request: retry.attempts.request,
                     stream: retry.attempts.stream,
                     outage: retry.attempts.outage,
+                    ..before
                 },
                 reread_credential: retry.reread_credential,
+                leave_out: None,
             },
-            Decision::Outage(outage) => self.wait_out(attempts, outage, jitter),
+            Decision::Outage(outage) => self.wait_out(before, outage, jitter),
             Decision::Fail(ModelError::Fatal(Fatal { kind: FatalKind::ContextWindowExceeded, .. })) => {
                 ModelEnd::TooLong { message }
             }
@@ -166,7 +178,7 @@ impl Machine {
                     Progress::Again
                 }
             }
-            Some(ModelEnd::Retry { after_ms, retries, reread_credential, message: _ }) => {
+            Some(ModelEnd::Retry { after_ms, retries, reread_credential, message: _, leave_out: _ }) => {
                 let after = Duration::from_millis(*after_ms);
                 let (retries, reread_credential) = (*retries, *reread_credential);
                 self.ask_after(after, Question { retries, reread_credential, ..Question::turn() }, effects)
@@ -220,7 +232,7 @@ impl Machine {
             return Progress::Wait;
         }
         let Some(thread) = self.thread() else { return Progress::Wait };
-        let prepared = match prepare(thread, &question) {
+        let prepared = match prepare(thread, &question, self.waited_long()) {
             Ok(prepared) => prepared,
             Err(fault) => {
                 self.fault = Some(fault);
@@ -234,7 +246,7 @@ impl Machine {
             kind,
             items: thread.history.len() as u64,
             body: Digest::of(&prepared.body),
-            estimated_input_tokens: (prepared.body.len() as u64).div_ceil(4),
+            estimated_input_tokens: prepared.counted_bytes.div_ceil(4),
             retries,
             left_out,
         };
@@ -253,6 +265,13 @@ impl Machine {
         Progress::Wait
     }
 
+    /// Whether the provider's usual five minutes with what it cached were over before this request: the next pause may be
+    /// as long. By the wall clock, which pauses of every kind move and a restart does not set back.
+    fn waited_long(&self) -> bool {
+        let asked = self.state.asked_at;
+        asked.is_some_and(|at| self.at.wall.duration_since(at) > CACHE_LIFE)
+    }
+
     /// The thread, when `request` is the one under way: what comes late of an earlier one is dropped.
     fn asking(&self, request: u64) -> Option<&Thread> {
         self.thread().filter(|thread| thread.request.as_ref().is_some_and(|intent| intent.request == request))
@@ -265,7 +284,7 @@ pub(super) fn estimate(thread: &Thread, intent: &ModelIntent) -> Usage {
     Usage::estimate(intent.estimated_input_tokens * 4, kept)
 }
 
-fn prepare(thread: &Thread, question: &Question) -> Result<PreparedRequest, String> {
+fn prepare(thread: &Thread, question: &Question, keeps_long: bool) -> Result<PreparedRequest, String> {
     let native = match question.kind {
         RequestKind::Turn => None,
         RequestKind::Compaction => compaction::native(thread),
@@ -290,6 +309,7 @@ fn prepare(thread: &Thread, question: &Question) -> Result<PreparedRequest, Stri
         thread_id: thread.opened.thread_id.clone(),
         reasoning_effort: thread.opened.reasoning_effort.clone(),
         compacts: native == Some(NativeCompaction::Parameter),
+        keeps_long,
     };
     Ok(thread.opened.wire.prepare(&request, &thread.opened.capabilities))
 }
@@ -326,20 +346,4 @@ fn failure(error: &ModelError) -> Outcome {
         },
     };
     Outcome { reason, message: error.to_string() }
-}
-
-/// What surfaces show of an item. Calls are shown when they run.
-fn shown(item: &Item) -> Option<ItemDetails> {
-    match item {
-        Item::Message(message) => Some(ItemDetails::AgentMessage { text: message.text() }),
-        Item::Reasoning(reasoning) if !reasoning.text.is_empty() => {
-            Some(ItemDetails::Reasoning { text: reasoning.text.join("\n\n") })
-        }
-        Item::Reasoning(_)
-        | Item::FunctionCall(_)
-        | Item::CustomCall(_)
-        | Item::FunctionCallOutput(_)
-        | Item::CustomCallOutput(_)
-        | Item::Opaque(_) => None,
-    }
 }

@@ -47,14 +47,15 @@ impl Machine {
     }
 
     /// How a request ends after which the provider counts as unavailable.
-    pub(super) fn wait_out(&self, attempts: Attempts, outage: Outage, jitter: f64) -> ModelEnd {
+    pub(super) fn wait_out(&self, before: Retries, outage: Outage, jitter: f64) -> ModelEnd {
+        let attempts = Attempts { outage: before.outage, ..Attempts::default() };
         let waited = self.outage_waited();
         let (limit, message) = (self.config.outage, outage.error.message);
         match retry::wait_out(attempts, outage.server_delay, waited, limit, jitter) {
             Some(after) => ModelEnd::Unavailable {
                 message,
                 after_ms: millis(after),
-                retries: Retries { outage: attempts.outage + 1, ..Retries::default() },
+                retries: Retries { request: 0, stream: 0, outage: before.outage + 1, ..before },
             },
             None => ModelEnd::Failed {
                 outcome: Outcome {

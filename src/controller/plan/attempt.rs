@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::report::{at_work, deadline, reported_end, work_is_sound};
 use super::situation::in_the_way;
-use super::{EndedBy, Ending, LOOK_AGAIN, Situation, Validity, ended};
+use super::{COUNT_AGAIN, EndedBy, Ending, LOOK_AGAIN, Situation, Validity, ended};
 use crate::api::AgentAttempt;
 use crate::api::attempt::{InboxMessage, JobPod};
 use crate::api::reasons::Reason;
@@ -13,6 +13,7 @@ use crate::controller::build;
 use crate::controller::inbox::{self, Cancellation};
 use crate::controller::observed::{Epoch, Observed, SeenAttempt};
 use crate::controller::pod_state::{self, PodState};
+use crate::controller::queue::Turn;
 
 /// How long a cancellation may lie in the inbox of an agent that works before the agent is taken for broken: it
 /// watches its inbox and takes a message in within seconds, and a restart of its container takes up to a minute.
@@ -119,6 +120,9 @@ fn before_pod(observed: &Observed, seen: &SeenAttempt, validity: Option<&Validit
         Some(Validity::Invalid(sentence)) => {
             return nothing(seen, ended(Reason::InvalidSpec, sentence.clone()));
         }
+        Some(Validity::Ready(_)) if observed.turn != Turn::Free => {
+            return nothing(seen, held_back(&observed.turn));
+        }
         Some(Validity::Ready(valid)) => valid,
     };
     let start = AttemptPlan { pod: Some(Box::new(valid.pod.clone())), ..nothing(seen, Situation::Start) };
@@ -137,6 +141,22 @@ fn before_pod(observed: &Observed, seen: &SeenAttempt, validity: Option<&Validit
             AttemptPlan { attempt: Some(Box::new(attempt)), ..start }
         }
     }
+}
+
+/// A task that could have its pods, and has to let others end first.
+fn held_back(turn: &Turn) -> Situation {
+    let (message, again) = match turn {
+        Turn::Waits { provider, limit } => {
+            let message = format!(
+                "waits for its turn: ModelProvider {provider} lets {limit} tasks run beside each other (limits.concurrentTasks), and as many run; older tasks go first"
+            );
+            (message, None)
+        }
+        Turn::Free | Turn::Counting => {
+            ("waits for its turn: the tasks that run are being counted".to_owned(), Some(COUNT_AGAIN))
+        }
+    };
+    Situation::Waiting { reason: Reason::Queued, message, again }
 }
 
 /// The agent is done, and its patch is to be verified in the next pod.

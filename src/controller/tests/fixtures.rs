@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, ModelProvider};
 use crate::controller::build::{AgentImage, StoredAttempt, attempt, children};
 use crate::controller::observed::{Epoch, Observed, References, SecretFacts, SeenAttempt, TaskId};
+use crate::controller::queue::Turn;
 use crate::controller::validate::{ValidTask, Validity, validate};
 
 pub(crate) const NAMESPACE: &str = "team";
@@ -171,6 +172,7 @@ pub(crate) fn fresh() -> Observed {
         attempts: vec![SeenAttempt { index: 1, ..SeenAttempt::default() }],
         messages: Vec::new(),
         references: Some(references()),
+        turn: Turn::Free,
         live: true,
     }
 }

@@ -6,6 +6,7 @@ pub(super) mod fixtures;
 mod life;
 mod messages;
 mod server;
+mod turns;
 mod verification;
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -69,6 +70,7 @@ impl World {
             clock: clock.clone(),
             backoff: Mutex::default(),
             pace: Mutex::default(),
+            queue: Mutex::default(),
         };
         Self { server, clock, context }
     }

@@ -82,6 +82,7 @@ fn prepared(input: &[ThreadItem]) -> PreparedRequest {
         thread_id: "thread-1".into(),
         reasoning_effort: None,
         compacts: false,
+        keeps_long: false,
     };
     Wire::Responses.prepare(&request, &CAPABILITIES)
 }
@@ -191,6 +192,54 @@ async fn a_stalled_stream_times_out_although_comments_come() {
 async fn a_server_without_any_answer_times_out() {
     let url = answering(b"").await;
     assert_eq!(cause(ask(&client(url, Duration::from_millis(50)), None).await.1), RetryCause::Timeout);
+}
+
+/// A server that begins a stream and then sends the same event for ever.
+async fn dripping(event: &'static str) -> Url {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"}") {
+            connection.read_buf(&mut request).await.unwrap();
+        }
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+        connection.write_all(head.as_bytes()).await.unwrap();
+        // Until the client has gone.
+        while connection.write_all(event.as_bytes()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    url
+}
+
+fn words(end: Result<StreamEvent, ModelError>) -> String {
+    end.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn w22_pings_do_not_hold_the_idle_timer_up() {
+    for ping in [
+        "event: ping\ndata: {\"type\": \"ping\"}\n\n",
+        "data: {\"type\": \"keepalive\"}\n\n",
+        ": comment\n\n",
+    ] {
+        let url = dripping(ping).await;
+        let (_, end) = ask(&client(url, Duration::from_millis(200)), None).await;
+        assert_eq!(cause(end.clone()), RetryCause::Timeout);
+        assert!(words(end).contains("sent no event for 0.2 s"), "{ping}");
+    }
+}
+
+#[tokio::test]
+async fn w22_a_request_ends_at_its_deadline_although_events_come() {
+    let url = dripping("data: {\"type\": \"response.in_progress\"}\n\n").await;
+    let hurried = ModelClient { deadline: Duration::from_millis(200), ..patient(url) };
+    let (_, end) = ask(&hurried, None).await;
+    assert_eq!(cause(end.clone()), RetryCause::Timeout);
+    assert!(words(end).contains("did not end the response in time"));
+    assert_eq!(patient("http://llm.test/v1".parse().unwrap()).deadline, Duration::from_secs(30 * 60));
 }
 
 #[tokio::test]
@@ -362,6 +411,7 @@ async fn each_api_is_asked_at_its_path_with_its_own_headers() {
             thread_id: "t".into(),
             reasoning_effort: None,
             compacts: false,
+            keeps_long: false,
         };
         let prepared = wire.prepare(&request, &capabilities);
         let key = Some(SecretString::from("secret\n"));

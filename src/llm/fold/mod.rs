@@ -35,7 +35,7 @@ pub enum Fold {
 
 impl Fold {
     /// Begins a response. `custom_as_function` names the custom tools that were declared as functions,
-    /// `request_bytes` is the size of the request's body.
+    /// `request_bytes` is the size of the request's body for estimates.
     pub fn new(asked: Asked, custom_as_function: Vec<String>, request_bytes: u64) -> Self {
         match asked.wire {
             Wire::Responses => Self::Responses(ResponsesFold::new(asked, custom_as_function, request_bytes)),

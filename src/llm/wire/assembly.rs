@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use super::{Capabilities, Fragment, Part, Wire};
-use crate::llm::request::Input;
+use crate::llm::request::{Images, Input};
 
 /// Who speaks in a message, as far as their order matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,28 @@ impl Assembly {
         let mut messages = self.sealed.clone();
         messages.extend(self.messages().into_iter().map(|(_, bytes)| bytes));
         let previous = if messages.len() > self.newest { self.newest } else { self.previous };
-        Input { system: self.system.clone(), messages, previous, has_calls: self.has_calls }
+        Input {
+            system: self.system.clone(),
+            messages,
+            previous,
+            has_calls: self.has_calls,
+            images: Images::default(),
+        }
+    }
+
+    /// Takes out an element that the provider refuses, where items are elements by themselves. It is the one change of
+    /// what was sent before.
+    pub fn leave_out(&mut self, element: &Bytes) {
+        if self.wire != Wire::Responses {
+            return;
+        }
+        if let Some(place) = self.open.iter().rposition(|fragment| fragment.bytes == *element) {
+            self.open.remove(place);
+        } else if let Some(place) = self.sealed.iter().rposition(|sealed| sealed == element) {
+            self.sealed.remove(place);
+            self.newest = self.newest.min(self.sealed.len());
+            self.previous = self.previous.min(self.newest);
+        }
     }
 
     /// The messages that are not sealed.

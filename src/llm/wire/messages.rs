@@ -29,11 +29,13 @@ const MAX_OUTPUT_TOKENS: i32 = 8192;
 /// The least that a budget for thinking may be, and the least that it leaves for the answer.
 const MIN_THINKING_TOKENS: i32 = 1024;
 
-/// Marks the end of what the provider shall keep.
+/// Marks the end of what the provider shall keep, for five minutes after its last use.
 pub const CACHE_MARKER: &str = r#","cache_control":{"type":"ephemeral"}"#;
 
 /// The header that compaction on demand needs, in every request that asks for one or holds its payload.
 pub const COMPACTION_FEATURE: (&str, &str) = ("anthropic-beta", "compact-2026-09-04");
+/// The same for an hour. All markers of a request are of one kind: a shorter one may not come before a longer one.
+pub const LONG_CACHE_MARKER: &str = r#","cache_control":{"type":"ephemeral","ttl":"1h"}"#;
 
 /// What stands in the place of nothing: the API refuses empty text.
 const NO_OUTPUT: &str = "(no output)";
@@ -168,17 +170,24 @@ pub fn body(request: &Request, capabilities: &Capabilities) -> Bytes {
             }
         }
     }
-    let marked = |array: Vec<u8>| if capabilities.cache_markers { with_marker(array) } else { array };
+    let marker = match (capabilities.cache_markers, request.keeps_long) {
+        (false, _) => None,
+        (true, false) => Some(CACHE_MARKER),
+        (true, true) => Some(LONG_CACHE_MARKER),
+    };
+    let marked = |array: Vec<u8>| match marker {
+        Some(marker) => with_marker(array, marker),
+        None => array,
+    };
     if !input.system.is_empty() {
         body.raw("system", marked(list(&input.system)));
     }
     if !request.tools.is_empty() {
         body.raw("tools", marked(request.tools.bytes.to_vec()));
     }
-    if capabilities.cache_markers {
-        body.array("messages", &marked_messages(&input.messages, input.previous));
-    } else {
-        body.array("messages", &input.messages);
+    match marker {
+        Some(marker) => body.array("messages", &marked_messages(&input.messages, input.previous, marker)),
+        None => body.array("messages", &input.messages),
     }
     if request.compacts {
         body.raw("compaction", r#"{"type":"summarize"}"#);
@@ -187,13 +196,14 @@ pub fn body(request: &Request, capabilities: &Capabilities) -> Bytes {
 }
 
 /// The messages with a marker at the end of the request before, where the provider finds what it kept, and
-/// one at the end of this one, where it keeps more.
-fn marked_messages(messages: &[Bytes], previous: usize) -> Vec<Bytes> {
+/// one at the end of this one, where it keeps more. A provider looks for what it kept at a marker and at the 20 blocks
+/// before it; the first of the two stands where that request had its own, so a step of any size is found.
+fn marked_messages(messages: &[Bytes], previous: usize, marker: &str) -> Vec<Bytes> {
     let mut messages = messages.to_vec();
     let last = messages.len();
     for end in [Some(previous).filter(|previous| *previous < last), Some(last)].into_iter().flatten() {
         if let Some(message) = end.checked_sub(1).and_then(|index| messages.get_mut(index)) {
-            let mut marked = with_marker(message.strip_suffix(b"}").unwrap_or(message).to_vec());
+            let mut marked = with_marker(message.strip_suffix(b"}").unwrap_or(message).to_vec(), marker);
             marked.push(b'}');
             *message = marked.into();
         }
@@ -202,10 +212,10 @@ fn marked_messages(messages: &[Bytes], previous: usize) -> Vec<Bytes> {
 }
 
 /// An array of objects, or what ends in one, with the marker in the last object.
-fn with_marker(mut array: Vec<u8>) -> Vec<u8> {
+fn with_marker(mut array: Vec<u8>, marker: &str) -> Vec<u8> {
     if array.ends_with(b"}]") {
         array.truncate(array.len() - 2);
-        array.extend_from_slice(CACHE_MARKER.as_bytes());
+        array.extend_from_slice(marker.as_bytes());
         array.extend_from_slice(b"}]");
     }
     array

@@ -173,6 +173,7 @@ impl Wire {
         };
         PreparedRequest {
             wire: self,
+            counted_bytes: request.input.images.counted(body.len() as u64),
             body,
             model: request.model.clone(),
             thread_id: request.thread_id.clone(),

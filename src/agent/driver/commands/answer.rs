@@ -53,14 +53,15 @@ pub(super) fn refused(run: &RunCall, error: &ExecError, closed: Option<i32>) -> 
     Done::ended(result, None)
 }
 
-/// The end of a command, for surfaces.
-pub(super) fn completed(live: &Live, look: &Look) -> Option<Event> {
+/// The end of a command, or how far it is, for surfaces.
+pub(super) fn told(live: &Live, look: &Look) -> Event {
     let (code, status) = match &look.state {
-        State::Running => return None,
+        State::Running => (None, ItemStatus::InProgress),
         State::Exited(_, 0) => (Some(0), ItemStatus::Completed),
         State::Exited(_, code) => (Some(*code), ItemStatus::Failed),
         State::Gone => (None, ItemStatus::Failed),
     };
     let details = ItemDetails::command(&live.command, &look.output, code, status);
-    Some(Event::ItemCompleted { item: ThreadEventItem::new(live.ordinal, details) })
+    let item = ThreadEventItem::new(live.ordinal, details);
+    if status == ItemStatus::InProgress { Event::ItemUpdated { item } } else { Event::ItemCompleted { item } }
 }

@@ -66,5 +66,6 @@ fn an_image_counts_the_same_whatever_its_bytes() {
         history.tokens(0)
     };
     assert_eq!(size(400), size(4_000_000));
+    use crate::llm::request::IMAGE_TOKENS;
     assert!((IMAGE_TOKENS..IMAGE_TOKENS + 30).contains(&size(400)));
 }

@@ -7,8 +7,8 @@ use super::*;
 use crate::api::provider::{ReasoningField, Thinking};
 use crate::llm::failure::Asked;
 use crate::llm::fold::{Fold, Progress};
-use crate::llm::wire::messages::CACHE_MARKER;
-use crate::llm::{RenderedTools, Request, StreamEvent};
+use crate::llm::wire::messages::{CACHE_MARKER, LONG_CACHE_MARKER};
+use crate::llm::{PreparedRequest, RenderedTools, Request, StreamEvent};
 
 const WIRES: [Wire; 3] = [Wire::Responses, Wire::Chat, Wire::Messages];
 
@@ -270,6 +270,10 @@ impl Run {
     }
 
     fn body(&self, input: &Input) -> Bytes {
+        self.prepared(input, false).body
+    }
+
+    fn prepared(&self, input: &Input, keeps_long: bool) -> PreparedRequest {
         let tools =
             RenderedTools { bytes: Bytes::from_static(b"[{\"name\":\"f\"}]"), custom_as_function: custom() };
         let request = Request {
@@ -279,8 +283,9 @@ impl Run {
             thread_id: "t".into(),
             reasoning_effort: None,
             compacts: false,
+            keeps_long,
         };
-        self.wire.prepare(&request, &self.capabilities).body
+        self.wire.prepare(&request, &self.capabilities)
     }
 
     /// What the server reads in the last request.
@@ -673,4 +678,135 @@ fn w21_markers_stand_at_tools_system_the_end_before_and_this_end() {
     let mut again = Run::of(Wire::Messages, capabilities(false, true), &moves);
     again.send();
     assert_eq!(again.body(&again.sent[again.sent.len() - 1]), run.body(run.sent.last().unwrap()));
+}
+
+/// Where markers stand: which blocks of the messages, counted from the first.
+fn marked_blocks(body: &[u8]) -> (Vec<usize>, usize) {
+    let body: Value = serde_json::from_slice(body).unwrap();
+    let messages = body["messages"].as_array().unwrap().iter();
+    let blocks: Vec<&Value> = messages.flat_map(|message| message["content"].as_array().unwrap()).collect();
+    let marked = (0..blocks.len()).filter(|place| blocks[*place].get("cache_control").is_some());
+    (marked.collect(), blocks.len())
+}
+
+/// A provider finds what it kept at a marker or in the 20 blocks before it.
+#[test]
+fn w21_what_the_request_before_put_into_the_cache_is_found_however_large_its_step() {
+    let ids: Vec<String> = (0..40).map(|number| format!("c{number}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let moves = [said("go"), called(&ids), called(&ids[..1]), called(&ids), answered("done"), said("on")];
+    let run = Run::of(Wire::Messages, capabilities(false, true), &moves);
+    let mut kept = None;
+    for input in &run.sent {
+        let (marked, blocks) = marked_blocks(&run.body(input));
+        if let Some(kept) = kept {
+            assert!(marked.iter().any(|place| (kept..kept + 20).contains(place)), "{kept}: {marked:?}");
+        }
+        assert!(marked.len() <= 2 && marked.last() == Some(&(blocks - 1)));
+        kept = marked.last().copied();
+    }
+}
+
+#[test]
+fn w21_after_a_long_wait_every_marker_asks_for_an_hour() {
+    let moves = [Move::Developer("base".into()), said("go"), called(&["a"])];
+    let run = Run::of(Wire::Messages, capabilities(false, true), &moves);
+    let input = run.sent.last().unwrap();
+    let short = String::from_utf8(run.body(input).to_vec()).unwrap();
+    let long = String::from_utf8(run.prepared(input, true).body.to_vec()).unwrap();
+    assert_eq!(short.matches(CACHE_MARKER).count(), 4);
+    assert_eq!(long, short.replace(CACHE_MARKER, LONG_CACHE_MARKER));
+    for wire in [Wire::Responses, Wire::Chat] {
+        let run = Run::of(wire, capabilities(false, true), &moves);
+        let input = run.sent.last().unwrap();
+        assert_eq!(run.prepared(input, true), run.prepared(input, false));
+    }
+}
+
+#[test]
+fn w8_an_image_counts_as_a_constant_and_its_bytes_do_not_matter() {
+    let capabilities = Capabilities { image_input: true, ..capabilities(false, false) };
+    for wire in WIRES {
+        let counted = |bytes: usize| {
+            let mut run = Run::new(wire, capabilities);
+            let url = format!("data:image/png;base64,{}", "A".repeat(bytes));
+            let content = vec![ContentPart::Image { url }, ContentPart::Text { text: "look".into() }];
+            let item = wire.message(Message { role: Role::User, content }, &capabilities);
+            run.history.append(item).unwrap();
+            run.send();
+            let prepared = run.prepared(&run.sent[0], false);
+            assert!(prepared.body.len() > bytes);
+            (run.history.bytes_from(0), prepared.counted_bytes)
+        };
+        let (small, large) = (counted(4), counted(4_000_000));
+        for (small, large) in [(small.0, large.0), (small.1, large.1)] {
+            // Messages does not send the few bytes before the data.
+            assert!(
+                small.abs_diff(large) < 32 && (6_400..7_000).contains(&large),
+                "{wire:?} {small} {large}"
+            );
+        }
+        let blind = Capabilities { image_input: false, ..capabilities };
+        let mut run = Run::new(wire, blind);
+        let content = vec![ContentPart::Image { url: "data:image/png;base64,AA==".into() }];
+        run.history.append(wire.message(Message { role: Role::User, content }, &blind)).unwrap();
+        assert!(run.history.bytes_from(0) < 200, "a note stands in its place");
+    }
+}
+
+#[test]
+fn w10_what_the_provider_refuses_is_left_out_and_nothing_else() {
+    let reasoning = Move::Response(Response { reasoning: true, text: None, calls: vec![] });
+    let moves = [said("go"), called(&["a"]), reasoning];
+    let mut run = Run::of(Wire::Responses, capabilities(false, false), &moves);
+    let before = run.sent.last().unwrap().messages.clone();
+    let ordinal = run.history.dangling_reasoning().unwrap();
+    assert_eq!(ordinal as usize, run.history.len() - 1);
+    run.history.leave_out(ordinal);
+    assert_eq!(run.history.dangling_reasoning(), None);
+    run.make(&said("on"));
+    run.send();
+    let after = &run.sent.last().unwrap().messages;
+    assert_eq!(after[..before.len() - 1], before[..before.len() - 1]);
+    assert_eq!(after.len(), before.len());
+    assert!(!after.concat().windows(9).any(|bytes| bytes == b"reasoning"));
+    // Reasoning that something follows stays, and the other APIs take it or never send it.
+    for (wire, text) in [(Wire::Responses, Some("words")), (Wire::Chat, None), (Wire::Messages, None)] {
+        let text = text.map(str::to_owned);
+        let reasoning = Move::Response(Response { reasoning: true, text, calls: vec![] });
+        let run = Run::of(wire, capabilities(false, false), &[said("go"), reasoning]);
+        assert_eq!(run.history.dangling_reasoning(), None, "{wire:?}");
+    }
+}
+
+#[test]
+fn w22_a_paused_turn_is_sent_again_as_it_came() {
+    let mut run = Run::new(Wire::Messages, capabilities(false, false));
+    run.make(&said("go"));
+    run.send();
+    let searched = r#"{"type":"server_tool_use","id":"s","name":"web_search","input":{"query":"x"}}"#;
+    let block: Value = serde_json::from_str(searched).unwrap();
+    let asked = Asked { wire: Wire::Messages, url: "http://llm.test/v1".into(), model: "m".into() };
+    let (mut fold, mut told) = (Fold::new(asked, custom(), 0), Vec::new());
+    for event in [
+        json!({"type": "message_start", "message": {"id": "m"}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": block}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "pause_turn"}}),
+        json!({"type": "message_stop"}),
+    ] {
+        fold.event(event.to_string().as_bytes(), &mut told).unwrap();
+    }
+    for event in told {
+        match event {
+            StreamEvent::ItemCompleted(item) => drop(run.history.append(*item).unwrap()),
+            StreamEvent::Completed(completed) => assert_eq!(completed.end_turn, Some(false)),
+            _ => {}
+        }
+    }
+    run.send();
+    let messages = &run.sent[1].messages;
+    assert_eq!(messages[0], run.sent[0].messages[0]);
+    let expected = format!(r#"{{"role":"assistant","content":[{searched}]}}"#);
+    assert_eq!(messages[1..], [expected.into_bytes()]);
 }

@@ -18,7 +18,7 @@ pub struct ModelIntent {
     pub items: u64,
     /// Digest of the body.
     pub body: Digest,
-    /// The body's bytes over four.
+    /// The body's bytes over four, each image taken for a constant.
     pub estimated_input_tokens: u64,
     /// How often was asked again already in this step.
     pub retries: Retries,
@@ -48,6 +48,12 @@ pub struct Retries {
     /// Of an outage.
     #[serde(default)]
     pub outage: u32,
+    /// Whether an item that the provider refused was left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left_out: bool,
+    /// Whether a response that the output limit cut off was gone on with.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continued: bool,
 }
 
 /// A model request is over.
@@ -83,6 +89,9 @@ pub enum ModelEnd {
         retries: Retries,
         /// Whether the key is read again first.
         reread_credential: bool,
+        /// Place in history of an item that is sent no more. In this record, so that no crash separates the two.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        leave_out: Option<u64>,
     },
     /// The provider cannot be used now; the turn waits until it can.
     Unavailable {

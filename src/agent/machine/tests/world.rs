@@ -76,7 +76,7 @@ impl World {
 
     /// Tells the machine and writes down what it wants.
     pub(super) fn tell(&mut self, signal: Signal) {
-        let at = Moment { wall: Timestamp::UNIX_EPOCH, monotonic: self.now };
+        let at = Moment { wall: Timestamp::UNIX_EPOCH + self.now, monotonic: self.now };
         let mut effects = Vec::new();
         self.machine.step(Input { at, signal }, &mut effects);
         for effect in &effects {

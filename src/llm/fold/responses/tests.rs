@@ -104,7 +104,7 @@ fn every_item_type_is_read() {
 }
 
 #[test]
-fn the_raw_bytes_of_an_item_are_kept() {
+fn w1_the_raw_bytes_of_an_item_are_kept() {
     let raw = r#"{ "type":"function_call" , "z":1.50, "name":"f","call_id":"c","arguments":"{ }","extra":{"s":"\u00e9"} }"#;
     let event = format!(r#"{{"type":"response.output_item.done","item":{raw}}}"#);
     let mut told = Vec::new();
@@ -134,7 +134,7 @@ fn a_call_that_cannot_be_answered_is_another_api() {
 }
 
 #[test]
-fn an_item_that_was_cut_off_is_no_item() {
+fn w10_an_item_that_was_cut_off_is_no_item() {
     let cut = json!({"type": "function_call", "status": "incomplete", "call_id": "c", "name": "f", "arguments": "{}"});
     assert_eq!(run(&[done(cut)]), (vec![], Ok(Progress::Advanced)));
 }
@@ -170,7 +170,7 @@ fn deltas_and_starts_go_to_surfaces() {
 }
 
 #[test]
-fn completed_gives_usage_as_total_input() {
+fn w6_input_is_total_on_responses() {
     let event = json!({"type": "response.completed", "response": {"id": "resp_1", "end_turn": false, "usage": {
         "input_tokens": 100, "input_tokens_details": {"cached_tokens": 80, "cache_write_tokens": 5},
         "output_tokens": 20, "output_tokens_details": {"reasoning_tokens": 15}, "total_tokens": 120}}});
@@ -226,6 +226,60 @@ fn items_that_come_only_with_the_end_are_taken_and_others_not_twice() {
         let items = told.iter().filter(|event| matches!(event, StreamEvent::ItemCompleted(_))).count();
         assert_eq!(items, 1);
     }
+}
+
+#[test]
+fn w7_a_custom_tool_comes_back_as_what_it_is() {
+    let patch = "*** Begin Patch\n+\u{e9}\"\\\n";
+    let expected = Item::CustomCall(CustomCall {
+        call_id: "c1".into(),
+        name: "apply_patch".into(),
+        input: patch.into(),
+    });
+    let arguments = json!({"input": patch}).to_string();
+    for received in [
+        json!({"type": "custom_tool_call", "call_id": "c1", "name": "apply_patch", "input": patch}),
+        json!({"type": "function_call", "call_id": "c1", "name": "apply_patch", "arguments": arguments}),
+    ] {
+        assert_eq!(item(received.clone()), expected, "{received}");
+    }
+}
+
+#[test]
+fn w10_a_call_is_whole_at_its_done_event_and_stays_when_the_stream_breaks() {
+    let call = json!({"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}"});
+    let reasoning = json!({"type": "reasoning", "id": "rs_1", "encrypted_content": "x", "summary": []});
+    let begun =
+        json!({"type": "response.output_item.added", "output_index": 2, "item": {"type": "function_call"}});
+    let half = json!({"type": "response.function_call_arguments.delta", "output_index": 2, "delta": "{\"cm"});
+    let mut fold = fold();
+    let mut told = Vec::new();
+    for event in [done(reasoning), done(call), begun, half] {
+        assert_eq!(fold.event(event.to_string().as_bytes(), &mut told), Ok(Progress::Advanced));
+    }
+    let items: Vec<&Item> = told
+        .iter()
+        .filter_map(|event| match event {
+            StreamEvent::ItemCompleted(item) => Some(&item.item),
+            _ => None,
+        })
+        .collect();
+    assert!(matches!(items[..], [Item::Reasoning(_), Item::FunctionCall(_)]), "{items:?}");
+    assert!(matches!(
+        fold.broken("cut"),
+        ModelError::Retryable(Retryable { cause: RetryCause::StreamBroken, .. })
+    ));
+}
+
+#[test]
+fn w13_calls_before_the_limit_are_finished_and_the_work_goes_on() {
+    let call = done(json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}));
+    let end = json!({"type": "response.incomplete", "response": {
+        "incomplete_details": {"reason": "max_output_tokens"}, "usage": {"input_tokens": 9, "output_tokens": 1}}});
+    let (told, last) = run(&[call, end]);
+    assert_eq!(last, Ok(Progress::Finished));
+    let Some(StreamEvent::Completed(completed)) = told.last() else { panic!("{told:?}") };
+    assert_eq!((completed.items, completed.usage.input_tokens), (1, 9));
 }
 
 #[test]

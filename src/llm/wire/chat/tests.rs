@@ -69,6 +69,7 @@ fn body_text(capabilities: &Capabilities) -> String {
         thread_id: "t".into(),
         reasoning_effort: Some("high".into()),
         compacts: false,
+        keeps_long: false,
     };
     String::from_utf8(body(&request, capabilities).to_vec()).unwrap()
 }

@@ -14,6 +14,7 @@ fn request(capabilities: &Capabilities, effort: Option<&str>) -> Value {
         thread_id: "t".into(),
         reasoning_effort: effort.map(str::to_owned),
         compacts: false,
+        keeps_long: false,
     };
     serde_json::from_slice(&body(&request, capabilities)).unwrap()
 }

@@ -92,6 +92,7 @@ fn request(input: Vec<Bytes>, capabilities: &Capabilities) -> Request {
         thread_id: "thread-1".into(),
         reasoning_effort: Some("high".into()),
         compacts: false,
+        keeps_long: false,
     }
 }
 
@@ -152,7 +153,7 @@ fn a_body_has_its_members_in_the_observed_order() {
 }
 
 #[test]
-fn a_parameter_without_its_capability_is_never_sent() {
+fn w5_a_parameter_without_its_capability_is_never_sent() {
     let bare = Request {
         tools: tools(&[], &CAUTIOUS),
         reasoning_effort: None,
@@ -181,7 +182,7 @@ fn reasoning_goes_back_only_where_it_is_taken() {
 }
 
 #[test]
-fn what_the_model_sent_goes_back_byte_for_byte() {
+fn w1_what_the_model_sent_goes_back_byte_for_byte() {
     let raw = r#"{ "id":"fc_1", "type":"function_call","call_id":"c","name":"f","arguments":"{ \"a\" : 1.0 }","x":{"id":"y","n":1e2} }"#;
     let call = FunctionCall { call_id: "c".into(), name: "f".into(), arguments: r#"{ "a" : 1.0 }"#.into() };
     let call = received(Item::FunctionCall(call), raw);

@@ -1,0 +1,258 @@
+//! The stream once more, from the journal: what a surface is told that was away, or that comes after a restart.
+//!
+//! Everything that was told with a cursor is told again from records alone. Only the words differ where the log had more
+//! than the model read. Deltas are gone: the items are there whole. An item that a crash cut off is closed.
+
+use super::streaming::unfinished;
+use super::told::{Cursor, Told};
+use super::{
+    ErrorText, Event, FileChange, FileChangeKind, ItemDetails, ItemStatus, ThreadEventItem, TodoItem,
+};
+use crate::agent::journal::record::{
+    BrokenBy, CallEnded, CallIntent, CallOutcome, Entry, ModelEnd, ModelEnded, PatchedFile, Record,
+    RequestKind, TurnStatus,
+};
+use crate::agent::state::{FoldError, State};
+use crate::agent::thread::Thread;
+use crate::agent::tools::ToolCall;
+use crate::agent::tools::plan::{PlanStep, StepStatus};
+use crate::api::reasons::Verdict;
+use crate::llm::{CallKind, Item, Usage};
+use podwright_sandboxd::protocol::Exit;
+
+/// What people read when the agent's process ended in the middle of a response.
+pub const BROKEN_BY_RESTART: &str =
+    "The agent was restarted in the middle of a response; the model is asked again.";
+
+/// Tells everything after `after` again, or everything.
+///
+/// # Errors
+/// [`FoldError`] for a journal that this program never writes.
+pub fn replay<'a>(
+    entries: impl IntoIterator<Item = &'a Entry>,
+    after: Option<Cursor>,
+) -> Result<Vec<Told>, FoldError> {
+    let mut state = State::default();
+    let mut turn_failed = false;
+    let mut all = Vec::new();
+    for entry in entries {
+        let compacts = state.thread.as_ref().is_some_and(|thread| thread.compaction.is_some());
+        state.apply(entry)?;
+        if let Record::TurnEnded(ended) = &entry.record {
+            turn_failed = ended.status != TurnStatus::Completed;
+        }
+        let cursor = Cursor { epoch: entry.epoch, seq: entry.seq };
+        if after.is_some_and(|after| cursor <= after) {
+            continue;
+        }
+        let mut told: Vec<Told> =
+            events(entry, &state, Before { turn_failed, compacts }).into_iter().map(Told::from).collect();
+        if let Some(last) = told.last_mut() {
+            last.cursor = Some(cursor);
+        }
+        all.extend(told);
+    }
+    Ok(all)
+}
+
+/// What surfaces are told of a record besides what the machine and its calls tell. `state` has taken the record in.
+pub fn beside(entry: &Entry, state: &State) -> Option<Event> {
+    if let Record::ModelEnded(ended) = &entry.record
+        && ended.usage != Usage::default()
+    {
+        return Some(Event::UsageUpdated { usage: state.spent.usage.into() });
+    }
+    let Record::CallEnded(ended) = &entry.record else { return None };
+    let thread = state.thread.as_ref()?;
+    let is_plan = matches!(written(thread, ended.ordinal)?.1, Ok(ToolCall::UpdatePlan(_)));
+    is_plan.then(|| Event::PlanUpdated { items: todo_items(&thread.plan) })
+}
+
+/// What was so before a record.
+#[derive(Clone, Copy)]
+struct Before {
+    /// Whether the newest turn has failed.
+    turn_failed: bool,
+    /// Whether a compaction was under way.
+    compacts: bool,
+}
+
+fn events(entry: &Entry, state: &State, before: Before) -> Vec<Event> {
+    let mut events = Vec::new();
+    match &entry.record {
+        Record::ThreadOpened(opened) => {
+            events.push(Event::ThreadStarted { thread_id: opened.thread_id.clone() });
+        }
+        Record::TurnStarted(_) => events.push(Event::TurnStarted {}),
+        Record::TurnEnded(ended) if ended.status == TurnStatus::Completed => {
+            events.push(Event::TurnCompleted { usage: state.spent.usage.into() });
+        }
+        Record::ItemAppended(appended) if appended.request.is_some() => {
+            if let Some(details) = ItemDetails::of_model(&appended.item.item) {
+                events.push(Event::ItemCompleted { item: ThreadEventItem::new(appended.ordinal, details) });
+            }
+        }
+        Record::ModelIntent(intent) if intent.kind == RequestKind::Compaction && !before.compacts => {
+            events.extend(compaction(state, ItemStatus::InProgress));
+        }
+        Record::HistoryReplaced(_) => events.extend(compaction(state, ItemStatus::Completed)),
+        Record::ModelEnded(ended) => events.extend(interruption(ended, state)),
+        Record::CallIntent(intent) => events.extend(started(intent, state)),
+        Record::CallEnded(ended) => events.extend(ended_call(ended, state)),
+        Record::FinishIntent(finish) if finish.outcome.reason.verdict() == Verdict::Failed => {
+            let message = finish.outcome.message.clone();
+            events.push(if before.turn_failed {
+                Event::TurnFailed { error: ErrorText { message } }
+            } else {
+                Event::Error { message, will_retry: false }
+            });
+        }
+        Record::FinishDone(_) => {
+            events.extend(state.outcome.clone().map(|outcome| Event::ThreadEnded { outcome }));
+        }
+        Record::FinishIntent(_)
+        | Record::TurnEnded(_)
+        | Record::ItemAppended(_)
+        | Record::EpochStarted(_)
+        | Record::InputAccepted(_)
+        | Record::TurnSteered(_)
+        | Record::ModelIntent(_)
+        | Record::SessionOpened(_)
+        | Record::SessionMoved(_)
+        | Record::SessionClosed(_)
+        | Record::TimePassed(_)
+        | Record::BudgetTripped(_) => {}
+    }
+    events.extend(beside(entry, state));
+    events
+}
+
+/// What a request that did not end well is told as.
+fn interruption(ended: &ModelEnded, state: &State) -> Vec<Event> {
+    let again = |message: &str| Event::Error { message: message.to_owned(), will_retry: true };
+    match &ended.end {
+        ModelEnd::Retry { message, .. }
+        | ModelEnd::Unavailable { message, .. }
+        | ModelEnd::TooLong { message }
+        | ModelEnd::Unusable { message } => vec![again(message)],
+        ModelEnd::Broken { cause: BrokenBy::AgentRestart } => {
+            let next = state.thread.as_ref().map_or(0, |thread| thread.history.len() as u64);
+            vec![unfinished(next), again(BROKEN_BY_RESTART)]
+        }
+        ModelEnd::Broken { cause: BrokenBy::TurnEnd }
+        | ModelEnd::Completed { .. }
+        | ModelEnd::Failed { .. } => Vec::new(),
+    }
+}
+
+/// The beginning of a compaction, or its end, when the window that it makes is there.
+fn compaction(state: &State, status: ItemStatus) -> Option<Event> {
+    let history = &state.thread.as_ref()?.history;
+    let windows = history.windows();
+    let (place, begun) = match status {
+        ItemStatus::InProgress => (history.len(), windows.len() + 1),
+        ItemStatus::Completed | ItemStatus::Failed => (*windows.last()?, windows.len()),
+    };
+    let window = u32::try_from(begun).unwrap_or(u32::MAX);
+    let item = ThreadEventItem::new(place as u64, ItemDetails::ContextCompaction { window, status });
+    Some(match status {
+        ItemStatus::InProgress => Event::ItemStarted { item },
+        ItemStatus::Completed | ItemStatus::Failed => Event::ItemCompleted { item },
+    })
+}
+
+fn started(intent: &CallIntent, state: &State) -> Option<Event> {
+    let command = command(state.thread.as_ref()?, intent.ordinal)?;
+    let details = ItemDetails::command(&command, "", None, ItemStatus::InProgress);
+    Some(Event::ItemStarted { item: ThreadEventItem::new(intent.ordinal, details) })
+}
+
+fn ended_call(ended: &CallEnded, state: &State) -> Option<Event> {
+    let thread = state.thread.as_ref()?;
+    let (tool, call) = written(thread, ended.ordinal)?;
+    let status = match ended.outcome {
+        CallOutcome::Ok => ItemStatus::Completed,
+        CallOutcome::Error | CallOutcome::Interrupted | CallOutcome::Unknown => ItemStatus::Failed,
+    };
+    let item = |details| Event::ItemCompleted { item: ThreadEventItem::new(ended.ordinal, details) };
+    match call {
+        Ok(ToolCall::ExecCommand(_)) => ran(thread, ended, ended.ordinal),
+        Ok(ToolCall::WriteStdin(write)) => {
+            ran(thread, ended, thread.sessions.get(&write.session_id)?.ordinal)
+        }
+        Ok(ToolCall::UpdatePlan(_)) => Some(item(ItemDetails::TodoList { items: todo_items(&thread.plan) })),
+        Ok(ToolCall::ApplyPatch(_)) => {
+            let open = thread.calls.iter().find(|call| call.ordinal == ended.ordinal);
+            let patch = open.and_then(|call| call.intent.as_ref()?.patch.as_ref());
+            let files = patch.filter(|_| status == ItemStatus::Completed).map(|patch| &patch.files[..]);
+            let changes = files.unwrap_or_default().iter().map(FileChange::from).collect();
+            Some(item(ItemDetails::FileChange { changes, status }))
+        }
+        Ok(ToolCall::ViewImage(_)) | Err(_) => {
+            let is_image = ended.output.starts_with("data:");
+            let output = if is_image { String::new() } else { ended.output.clone() };
+            Some(item(ItemDetails::ToolCall { tool, output, status }))
+        }
+    }
+}
+
+/// A command that has ended, or goes on in the background.
+fn ran(thread: &Thread, ended: &CallEnded, ordinal: u64) -> Option<Event> {
+    let command = command(thread, ordinal)?;
+    let code = ended.exit.as_ref().and_then(|record| record.exit.shell_code());
+    let status = match (ended.outcome, &ended.exit) {
+        (CallOutcome::Ok, None) => ItemStatus::InProgress,
+        (CallOutcome::Ok, Some(record)) if record.exit == Exit::Code(0) => ItemStatus::Completed,
+        (CallOutcome::Ok | CallOutcome::Error | CallOutcome::Interrupted | CallOutcome::Unknown, _) => {
+            ItemStatus::Failed
+        }
+    };
+    let item = ThreadEventItem::new(ordinal, ItemDetails::command(&command, &ended.output, code, status));
+    Some(if status == ItemStatus::InProgress {
+        Event::ItemUpdated { item }
+    } else {
+        Event::ItemCompleted { item }
+    })
+}
+
+/// The command that a call ran.
+fn command(thread: &Thread, ordinal: u64) -> Option<String> {
+    match written(thread, ordinal)?.1 {
+        Ok(ToolCall::ExecCommand(command)) => Some(command.cmd),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// A call by its place: the tool's name as the model wrote it, and what it means.
+fn written(thread: &Thread, ordinal: u64) -> Option<(String, Result<ToolCall, String>)> {
+    let (kind, name, arguments) = match thread.history.get(usize::try_from(ordinal).ok()?)? {
+        Item::FunctionCall(call) => (CallKind::Function, &call.name, &call.arguments),
+        Item::CustomCall(call) => (CallKind::Custom, &call.name, &call.input),
+        Item::Message(_)
+        | Item::Reasoning(_)
+        | Item::FunctionCallOutput(_)
+        | Item::CustomCallOutput(_)
+        | Item::Opaque(_) => return None,
+    };
+    Some((name.clone(), ToolCall::parse(kind, name, arguments)))
+}
+
+fn todo_items(plan: &[PlanStep]) -> Vec<TodoItem> {
+    let items = plan.iter().map(|step| TodoItem {
+        text: step.step.clone(),
+        completed: step.status == StepStatus::Completed,
+        status: step.status,
+    });
+    items.collect()
+}
+
+impl From<&PatchedFile> for FileChange {
+    fn from(file: &PatchedFile) -> Self {
+        let kind = match (file.before, file.after) {
+            (None, _) => FileChangeKind::Add,
+            (Some(_), None) => FileChangeKind::Delete,
+            (Some(_), Some(_)) => FileChangeKind::Update,
+        };
+        Self { path: file.path.clone(), kind }
+    }
+}

@@ -1,0 +1,72 @@
+//! Failures that are mended by another request: the same one would only fail again.
+
+use super::{Effect, Machine};
+use crate::agent::events::Event;
+use crate::agent::journal::record::{ItemAppended, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries};
+use crate::agent::thread::Thread;
+use crate::llm::{ContentPart, Fatal, FatalKind, Message, ModelError, Role, ThreadItem, Usage};
+
+/// What the model reads after a response that its output limit cut off: asked again as it was, it would write as much.
+const CUT_OFF: &str = "<response_cut_off>\nYour last response reached the limit of output tokens and was cut off. What \
+     was not whole of it is lost, and none of its calls ran. Go on in smaller pieces: a shorter answer, or fewer and smaller \
+     changes in one call.\n</response_cut_off>";
+
+/// How the next request differs from one that failed.
+pub(super) struct Mend {
+    retries: Retries,
+    /// An item that is sent no more.
+    leave_out: Option<u64>,
+    /// What is said after it.
+    note: Option<ThreadItem>,
+}
+
+/// How a failure can be mended, once a step each.
+pub(super) fn mend(thread: &Thread, intent: &ModelIntent, error: &ModelError) -> Option<Mend> {
+    let ModelError::Fatal(Fatal { kind, .. }) = error else { return None };
+    if intent.kind != RequestKind::Turn {
+        return None;
+    }
+    // A repetition, so that it belongs to a step that was counted already.
+    let retries = Retries { stream: intent.retries.stream + 1, ..intent.retries };
+    match kind {
+        FatalKind::InvalidRequest if !retries.left_out => {
+            let leave_out = Some(thread.history.dangling_reasoning()?);
+            Some(Mend { retries: Retries { left_out: true, ..retries }, leave_out, note: None })
+        }
+        FatalKind::Incomplete if !retries.continued => {
+            let content = vec![ContentPart::Text { text: CUT_OFF.to_owned() }];
+            let opened = &thread.opened;
+            let note = opened.wire.message(Message { role: Role::User, content }, &opened.capabilities);
+            Some(Mend { retries: Retries { continued: true, ..retries }, leave_out: None, note: Some(note) })
+        }
+        FatalKind::InvalidRequest
+        | FatalKind::Incomplete
+        | FatalKind::ContextWindowExceeded
+        | FatalKind::Quota
+        | FatalKind::InvalidPrompt
+        | FatalKind::Refused
+        | FatalKind::Oversized => None,
+    }
+}
+
+impl Machine {
+    /// Ends a failed request so that the next one is sent at once, changed.
+    pub(super) fn ask_mended(
+        &mut self,
+        request: u64,
+        mend: Mend,
+        message: String,
+        usage: Usage,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Mend { retries, leave_out, note } = mend;
+        effects.push(Effect::Emit(Event::Error { message: message.clone(), will_retry: true }));
+        let end = ModelEnd::Retry { message, after_ms: 0, retries, reread_credential: false, leave_out };
+        self.append(ModelEnded { request, end, usage }, effects);
+        // Lost in a crash, the request goes out without it: no more than a worse chance.
+        if let (Some(item), Some(thread)) = (note, self.thread()) {
+            let ordinal = thread.history.len() as u64;
+            self.append(ItemAppended { ordinal, request: None, item }, effects);
+        }
+    }
+}
