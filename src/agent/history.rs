@@ -170,8 +170,8 @@ impl History {
     /// a reasoning item together with what follows it, and refuse the one without the other.
     pub fn dangling_reasoning(&self) -> Option<u64> {
         let is_ours = |entry: &Entry| matches!(&entry.item.item, Item::Message(message) if message.role != Role::Assistant);
-        let sent = self.entries.iter().enumerate().rev().filter(|(_, entry)| entry.sent > 0);
-        let (ordinal, entry) = sent.skip_while(|(_, entry)| is_ours(entry)).next()?;
+        let mut sent = self.entries.iter().enumerate().rev().filter(|(_, entry)| entry.sent > 0);
+        let (ordinal, entry) = sent.find(|(_, entry)| !is_ours(entry))?;
         let dangles = self.wire == Wire::Responses && matches!(entry.item.item, Item::Reasoning(_));
         dangles.then_some(ordinal as u64)
     }

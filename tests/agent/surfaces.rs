@@ -50,11 +50,9 @@ async fn a_surface_hears_items_grow_and_the_journal_tells_the_rest_again() {
     let place = |what: &str| {
         kinds.iter().position(|kind| kind == what).unwrap_or_else(|| panic!("no {what}: {kinds:#?}"))
     };
-    let message = all.iter().find_map(|told| match &told.event {
-        Event::ItemCompleted { item } if matches!(item.details, ItemDetails::AgentMessage { .. }) => {
-            Some(item.id.clone())
-        }
-        _ => None,
+    let message = all.iter().find_map(|told| {
+        let Event::ItemCompleted { item } = &told.event else { return None };
+        matches!(item.details, ItemDetails::AgentMessage { .. }).then(|| item.id.clone())
     });
     let id = message.unwrap();
     let (begun, grown) =
@@ -63,9 +61,9 @@ async fn a_surface_hears_items_grow_and_the_journal_tells_the_rest_again() {
     assert!(begun < grown && grown < whole, "{kinds:#?}");
     let words: String = all
         .iter()
-        .filter_map(|told| match &told.event {
-            Event::ItemDelta { item_id, delta, .. } if *item_id == id => Some(delta.as_str()),
-            _ => None,
+        .filter_map(|told| {
+            let Event::ItemDelta { item_id, delta, .. } = &told.event else { return None };
+            (*item_id == id).then_some(delta.as_str())
         })
         .collect();
     assert_eq!(words, "I look at the greeting.");
