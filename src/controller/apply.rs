@@ -104,6 +104,10 @@ async fn make(
             for epoch in Epoch::ALL.into_iter().filter(|epoch| *epoch < plan.epoch) {
                 cleanup::take(client, namespace, &id.pod_name(plan.index, epoch), stored.uid).await?;
             }
+            // What the next pod says must not have been said before there is one.
+            if plan.epoch > Epoch::Work && has_spoken_since(client, namespace, &stored, seen).await? {
+                return Ok((attempt, PodOutcome::Unasked, true));
+            }
             create_children(client, namespace, stored.uid, children(&stored, parts, agent)).await
         }
         None => {
@@ -117,6 +121,21 @@ async fn make(
         Err(error) => return Err(error),
     };
     Ok((attempt, pod, true))
+}
+
+/// Whether the agent has changed its status since it was seen, in the moment before its rights went. It never does that
+/// once it has asked for the verification, unless somebody has taken it over.
+async fn has_spoken_since(
+    client: &Client,
+    namespace: &str,
+    stored: &StoredAttempt<'_>,
+    seen: &SeenAttempt,
+) -> Result<bool, ApplyError> {
+    let api: Api<AgentAttempt> = Api::namespaced(client.clone(), namespace);
+    let now = bounded(api.get(stored.name))
+        .await
+        .map_err(|source| failed::<AgentAttempt>("read", stored.name, source))?;
+    Ok(seen.attempt.as_ref().is_none_or(|attempt| attempt.status != now.status))
 }
 
 /// Makes what the pod needs, then the pod, and its rights meanwhile: a RoleBinding that follows its Role at once

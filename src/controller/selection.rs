@@ -44,11 +44,10 @@ pub fn verified(seen: &SeenAttempt, situation: &Situation) -> Option<bool> {
     };
     // That a Completed attempt has passed every command was checked before it counted as ended.
     let has_commands = seen.attempt.as_ref().is_some_and(|attempt| attempt.spec.job.verification.is_some());
-    match ending.reason {
-        Reason::Completed if has_commands => Some(true),
-        Reason::VerificationFailed => Some(false),
-        _ => None,
+    if ending.reason == Reason::VerificationFailed {
+        return Some(false);
     }
+    (has_commands && ending.reason == Reason::Completed).then_some(true)
 }
 
 /// What people's choices come to once the task has ended. The first that can be followed is, and no other ever.

@@ -50,7 +50,7 @@ pub enum CheckoutError {
 /// # Errors
 /// [`CheckoutError`]; with [`CheckoutError::Foreign`] nothing was touched.
 pub async fn checkout(fetched: &Fetched, layout: &Layout, git: &Git) -> Result<(), CheckoutError> {
-    checkout_patched(fetched, layout, git, &[]).await
+    checkout_patched(fetched, layout, git, Vec::new()).await
 }
 
 /// As [`checkout`], and applies a patch to the files and to the index. A crash in the middle leaves no half: all of it
@@ -62,7 +62,7 @@ pub async fn checkout_patched(
     fetched: &Fetched,
     layout: &Layout,
     git: &Git,
-    patch: &[u8],
+    patch: Vec<u8>,
 ) -> Result<(), CheckoutError> {
     let mut record = record::read(&layout.private())?
         .filter(|record| record.fetched == *fetched)
@@ -94,7 +94,7 @@ pub async fn checkout_patched(
         git.run_in(&worktree, ["apply", "--index", "--whitespace=nowarn", "-"])
             .env("GIT_DIR", &git_dir)
             .env("GIT_WORK_TREE", &worktree)
-            .input(patch.to_vec())
+            .input(patch)
             .output(0)
             .await
             .map_err(unapplied)?;
@@ -179,10 +179,16 @@ fn branch(fetched: &Fetched) -> Option<&str> {
 
 fn unapplied(error: GitError) -> CheckoutError {
     match failed(error) {
+        CheckoutError::HarmfulPath(line) => CheckoutError::Patch(line),
         CheckoutError::Git(GitError::Failed { stderr, .. }) => {
             CheckoutError::Patch(shown(last_line(&stderr)))
         }
-        other => other,
+        other @ (CheckoutError::NotFetched
+        | CheckoutError::Foreign
+        | CheckoutError::NoSpace
+        | CheckoutError::Volume(_)
+        | CheckoutError::Patch(_)
+        | CheckoutError::Git(_)) => other,
     }
 }
 

@@ -110,7 +110,7 @@ scenarios:
 }
 
 /// Kills a container's first process, as the kernel would.
-async fn kill_container(world: &World, pod: &str, container: &str) {
+pub(crate) async fn kill_container(world: &World, pod: &str, container: &str) {
     let before = restarts(world, pod, container).await;
     let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/cluster");
     let id = running_container(world, pod, container).await;

@@ -8,6 +8,7 @@ use podwright::api::attempt::{AgentAttemptStatus, VerificationState};
 use podwright::api::{AgentTask, Reason};
 use serde_json::json;
 
+use crate::life::kill_container;
 use crate::world::{World, succeeded};
 
 /// Mends the greeting.
@@ -88,6 +89,29 @@ async fn a_command_that_fails_fails_the_task_and_keeps_the_patch() {
     let status = status(&world, "mend").await;
     assert_eq!(status.verification[0].exit_code, Some(3));
     assert_eq!(status.verification[0].output, "it greets wrongly\n");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_agent_container_may_restart_while_it_verifies() {
+    let world = world("verify-restart").await;
+    let commands = json!([
+        {"name": "before", "command": "echo before >> ../ran"},
+        {"name": "under", "command": "echo under >> ../ran; sleep 30"},
+        {"name": "after", "command": "echo after >> ../ran; cat ../ran"},
+    ]);
+    world.create_task("mend", "app", &json!({"verification": commands})).await;
+    let pod = world.pod_named("mend", "-1-2-").await;
+    let runs = |task: &AgentTask| {
+        let attempts = task.status.as_ref().map(|status| status.attempts.clone()).unwrap_or_default();
+        attempts.first().is_some_and(|attempt| attempt.last_message == "verifying: under")
+    };
+    world.task_when("mend", "verifying its second command", runs).await;
+    kill_container(&world, &pod, "agent").await;
+    let task = world.ended("mend").await;
+    assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
+    let status = status(&world, "mend").await;
+    assert_eq!(status.verification[2].output, "before\nunder\nafter\n", "each command ran once");
     world.end().await;
 }
 

@@ -9,5 +9,6 @@ mod confine;
 mod fetch;
 mod hostile;
 mod patch;
+mod patched;
 mod round_trip;
 mod support;

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use super::fixtures::{self, id};
 use super::server::{Fault, failure};
 use super::{ATTEMPT, PATCH, World, work_of};
+use crate::controller::observe::observe_live;
 use crate::controller::observed::Epoch;
-use crate::controller::reconcile::pass_again_if_stale;
+use crate::controller::reconcile::{pass, pass_again_if_stale};
 
 fn world() -> World {
     World::new().with_spec(&json!({"verification": [{"name": "test", "command": "make test"}]}))
@@ -146,6 +147,25 @@ async fn nobody_but_the_verification_says_that_a_patch_is_good() {
     ends(&half, "Running", "Completed");
     half.settle().await;
     assert_eq!(half.succeeded().1, "InternalError");
+}
+
+/// A compromised agent has until its rights are gone to say something else than what was seen.
+#[tokio::test]
+async fn what_an_agent_says_in_the_moment_of_the_fence_is_not_taken_for_the_verification() {
+    let world = world();
+    world.settle().await;
+    world.kubelet_reports(fixtures::running());
+    world.agent_reports(json!({"phase": "Running", "epoch": 1}));
+    world.settle().await;
+    agent_asks(&world);
+    let known = fixtures::task(|task| *task = world.task());
+    let observed = observe_live(&world.context.client, &id(), &known).await.unwrap();
+    ends(&world, "Passed", "Completed");
+    pass(&world.context, observed).await.unwrap();
+    assert!(world.server.names("pods").is_empty() && world.has_no_rights(), "nothing is begun on its word");
+    world.settle().await;
+    assert_eq!(world.succeeded().1, "SandboxLost");
+    assert_eq!(world.task()["status"]["result"]["verified"], Value::Null);
 }
 
 #[tokio::test]

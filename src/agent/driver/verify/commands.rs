@@ -141,7 +141,7 @@ impl<C: Cluster> Verification<C> {
         let packed = packed.ok_or_else(nothing_to_verify)?;
         let text = decode(&packed, &patch.sha256).map_err(|error| internal(&error))?;
         announce.phase("applying the patch").await;
-        checkout_patched(&fetched, layout, git, &text).await.map_err(|error| not_checked_out(&error))
+        checkout_patched(&fetched, layout, git, text).await.map_err(|error| not_checked_out(&error))
     }
 
     /// Runs a command to its end, or finds it again.
