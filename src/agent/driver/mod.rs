@@ -63,6 +63,7 @@ use super::journal::record::EpochStarted;
 use super::journal::{Journal, JournalError};
 use super::machine::{Config, Effect, Input, Machine, Moment, Signal};
 use super::state::State;
+use super::thread::Thread;
 use crate::api::attempt::{AgentAttemptStatus, Job, Outcome};
 use crate::llm::StreamEvent;
 use crate::llm::retry::RetryPolicy;
