@@ -21,6 +21,7 @@ pub mod machine;
 pub mod parent;
 pub mod prompt;
 pub mod recover;
+pub mod review;
 pub mod state;
 pub mod thread;
 pub mod tools;

@@ -33,6 +33,8 @@ pub struct Thread {
     pub step_calls: usize,
     /// Whether something was said since the newest request of this turn, which the next one has to bring.
     pub steered: bool,
+    /// Final answers of this turn that were sent back.
+    pub rejections: u32,
     /// Calls without output in history, in the order of history.
     pub calls: Vec<OpenCall>,
     /// Commands that go on in the background, by the number that the model knows.
@@ -83,6 +85,7 @@ impl Thread {
             last_end: None,
             step_calls: 0,
             steered: false,
+            rejections: 0,
             calls: Vec::new(),
             sessions: BTreeMap::new(),
             plan: Vec::new(),
@@ -106,6 +109,7 @@ impl Thread {
                 self.turn += 1;
                 self.in_turn = true;
                 self.last_end = None;
+                self.rejections = 0;
                 self.step_calls = 0;
                 self.answer.clear();
                 started.items.iter().try_for_each(|item| self.append(item.clone()))?;
@@ -115,6 +119,12 @@ impl Thread {
                 // What was said before answers nothing of it.
                 self.answer.clear();
                 steered.items.iter().try_for_each(|item| self.append(item.clone()))?;
+            }
+            Record::AnswerRejected(rejected) => {
+                self.rejections += 1;
+                self.steered = true;
+                self.answer.clear();
+                rejected.items.iter().try_for_each(|item| self.append(item.clone()))?;
             }
             Record::TurnEnded(ended) => {
                 self.in_turn = false;

@@ -5,6 +5,7 @@ mod status;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::status::any_json;
 pub use self::status::{
     AgentAttemptStatus, ArtifactRef, EMPTY_REPLY, Outcome, PatchFlag, PatchFlagKind, PatchSummary, Phase,
     PlanStep, PlanStepStatus, SkippedPath, Usage, WorkspaceStatus,
@@ -13,7 +14,9 @@ use super::environment::{EnvVar, NetworkMode, Setup, TranscriptPolicy};
 use super::message::MessageKind;
 use super::money::Prices;
 use super::provider::{Capabilities, Header, ModelApi, ProviderRetry, Surface};
-use super::task::{ConfigMapKeyRef, Idle, Limits, ReasoningEffort, Repository, default_outage_seconds};
+use super::task::{
+    ConfigMapKeyRef, Idle, Limits, Mode, ReasoningEffort, Repository, Review, default_outage_seconds,
+};
 
 /// AgentAttempt is one independent run of an AgentTask. Podwright makes it; do not create one yourself.
 /// Its spec is the job with every reference resolved, its status is written by the attempt's agent.
@@ -75,6 +78,15 @@ pub struct Job {
     /// Where the prompt is, when it is not inline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_from: Option<ConfigMapKeyRef>,
+    /// What kind of work it is.
+    #[serde(default)]
+    pub mode: Mode,
+    /// What a review compares with; set with mode Review alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<Review>,
+    /// Where the JSON schema of the final answer is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_schema_from: Option<ConfigMapKeyRef>,
     /// Instructions that rank above the prompt.
     #[schemars(length(max = 16384))]
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -1,6 +1,8 @@
 //! `AgentTask`: one piece of work for a coding agent.
 
 mod limits;
+mod mode;
+mod output;
 mod status;
 
 use kube::{CustomResource, KubeSchema};
@@ -8,6 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::limits::Limits;
+pub use self::mode::{Mode, Review};
+pub use self::output::{Output, SchemaSource};
 pub use self::status::{AgentTaskStatus, AttemptSummary, Resolved, TaskResult};
 
 /// AgentTask is one piece of work for a coding agent, run once in an isolated sandbox pod with the
@@ -41,6 +45,10 @@ pub use self::status::{AgentTaskStatus, AttemptSummary, Resolved, TaskResult};
     validation = Rule::new("has(self.prompt) != has(self.promptFrom)").message("exactly one of prompt and promptFrom must be set"),
     validation = Rule::new("has(self.prompt) == has(oldSelf.prompt) && (!has(self.prompt) || self.prompt == oldSelf.prompt)").message("prompt can't be changed: a task runs once; create a new AgentTask").field_path(".prompt"),
     validation = Rule::new("has(self.promptFrom) == has(oldSelf.promptFrom) && (!has(self.promptFrom) || self.promptFrom == oldSelf.promptFrom)").message("promptFrom can't be changed: a task runs once; create a new AgentTask").field_path(".promptFrom"),
+    validation = Rule::new("!has(self.review) || has(self.mode) && self.mode == 'Review'").message("review is for mode Review alone; set mode: Review, or leave review out"),
+    validation = Rule::new("has(self.mode) == has(oldSelf.mode) && (!has(self.mode) || self.mode == oldSelf.mode)").message("mode can't be changed: a task runs once; create a new AgentTask").field_path(".mode"),
+    validation = Rule::new("has(self.review) == has(oldSelf.review) && (!has(self.review) || self.review == oldSelf.review)").message("review can't be changed: a task runs once; create a new AgentTask").field_path(".review"),
+    validation = Rule::new("has(self.output) == has(oldSelf.output) && (!has(self.output) || self.output == oldSelf.output)").message("output can't be changed: a task runs once; create a new AgentTask").field_path(".output"),
     validation = Rule::new("has(self.repositories) == has(oldSelf.repositories) && (!has(self.repositories) || self.repositories == oldSelf.repositories)").message("repositories can't be changed: a task runs once; create a new AgentTask").field_path(".repositories"),
     validation = Rule::new("has(self.environmentName) == has(oldSelf.environmentName) && (!has(self.environmentName) || self.environmentName == oldSelf.environmentName)").message("environmentName can't be changed: a task runs once; create a new AgentTask").field_path(".environmentName"),
     validation = Rule::new("has(self.model) == has(oldSelf.model) && (!has(self.model) || self.model == oldSelf.model)").message("model can't be changed: a task runs once; create a new AgentTask").field_path(".model"),
@@ -60,6 +68,19 @@ pub struct AgentTaskSpec {
     /// promptFrom must be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_from: Option<PromptSource>,
+
+    /// What kind of work it is: Change, Ask or Review. Ask and Review leave the repository alone: their patch is empty,
+    /// and files that the model changed all the same are dropped and named in status.result.patch.flags.
+    #[serde(default)]
+    pub mode: Mode,
+
+    /// With mode Review: what repositories[].ref is compared with. Unset: the branch main.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<Review>,
+
+    /// What the final answer has to look like. Unset: it is text, but for mode Review, whose answer has the findings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Output>,
 
     /// The repository that the agent works on. One entry for now. It is checked out at
     /// /workspace/<name> in the sandbox.

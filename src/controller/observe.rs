@@ -16,6 +16,7 @@ use super::error::{Foreign, ObserveError, RequestError};
 use super::observed::{ArtifactCheck, Observed, References, SecretFacts, TaskId};
 use super::request::bounded;
 use super::validate::{Named, named};
+use crate::api::task::ConfigMapKeyRef;
 use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, HOSTS_ANNOTATION, ModelProvider};
 
 /// Messages to one task that are read at a time: 8 MiB if each is as long as it may be.
@@ -129,9 +130,15 @@ async fn references(
         futures::future::try_join_all(config_maps),
         futures::future::try_join_all(secrets),
     )?;
-    let config_maps = config_maps.into_iter().flatten().filter_map(config_map_facts).collect();
+    let config_maps: Vec<_> = config_maps.into_iter().flatten().collect();
+    let output_schema = task.spec.output.as_ref().and_then(|output| {
+        let ConfigMapKeyRef { name, key } = &output.schema_from.config_map_key_ref;
+        let found = config_maps.iter().find(|found| found.metadata.name.as_ref() == Some(name))?;
+        found.data.as_ref()?.get(key).cloned()
+    });
+    let config_maps = config_maps.into_iter().filter_map(config_map_facts).collect();
     let secrets = secrets.into_iter().flatten().filter_map(secret_facts).collect();
-    Ok(References { environment, provider, config_maps, secrets })
+    Ok(References { environment, provider, config_maps, output_schema, secrets })
 }
 
 fn config_map_facts(config_map: ConfigMap) -> Option<(String, BTreeMap<String, usize>)> {
@@ -160,7 +167,8 @@ async fn patch(client: &kube::Client, observed: &Observed) -> Result<Option<Arti
     };
     let owner = attempt.metadata.uid.as_deref().unwrap_or_default();
     let config_map = config_map.filter(|found| is_controlled_by(&found.metadata, owner));
-    let (patch, limit) = (patch.clone(), job.limits.patch_bytes);
+    let limit = if job.mode.changes() { job.limits.patch_bytes } else { 0 };
+    let patch = patch.clone();
     // Up to 100 MiB are unpacked and hashed: no work for a thread that others wait for.
     let check =
         tokio::task::spawn_blocking(move || artifact::check(&patch, config_map.as_ref(), limit)).await;

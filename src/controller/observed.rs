@@ -86,6 +86,8 @@ pub struct References {
     pub provider: Option<ModelProvider>,
     /// The named ConfigMaps that exist: the length of each key's text.
     pub config_maps: BTreeMap<String, BTreeMap<String, usize>>,
+    /// The text at spec.output's key, when there is one.
+    pub output_schema: Option<String>,
     /// The named Secrets that exist.
     pub secrets: BTreeMap<String, SecretFacts>,
 }

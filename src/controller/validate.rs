@@ -1,5 +1,6 @@
 //! From a task and what it names to a job that can be run, or to the sentence that says why not.
 
+mod inputs;
 mod job;
 mod repository;
 
@@ -7,8 +8,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use self::inputs::check_output;
 use self::job::resolve;
-use self::repository::check_repository;
+use self::repository::{check_repository, check_review};
 use super::observed::{References, SecretFacts, TaskId};
 use crate::api::attempt::Job;
 use crate::api::environment::{LocalReference, PodSettings, ResourceRequirements};
@@ -78,6 +80,7 @@ pub fn named(
 ) -> Named {
     let mut named = Named::default();
     let prompt = task.spec.prompt_from.as_ref().map(|source| &source.config_map_key_ref);
+    let output = task.spec.output.as_ref().map(|output| &output.schema_from.config_map_key_ref);
     let environment = environment.map(|environment| &environment.spec);
     let provider = provider.map(|provider| &provider.spec);
     let bundles = [
@@ -85,7 +88,7 @@ pub fn named(
         provider.and_then(|spec| spec.ca_bundle.as_ref()),
     ];
     let bundles = bundles.into_iter().flatten().map(|source| &source.config_map_key_ref);
-    named.config_maps.extend(prompt.into_iter().chain(bundles).map(|key| key.name.clone()));
+    named.config_maps.extend(prompt.into_iter().chain(output).chain(bundles).map(|key| key.name.clone()));
     let git =
         task.spec.repositories.iter().filter_map(|repository| repository.credentials_secret_name.clone());
     let model = provider.and_then(|spec| spec.credentials_secret_name.clone());
@@ -103,10 +106,12 @@ pub fn named(
 pub fn validate(task: &AgentTask, id: &TaskId, references: &References) -> Validity {
     let mut problems = Vec::new();
     check_prompt(task, id, references, &mut problems);
+    check_output(task, id, references, &mut problems);
     let Some(repository) = task.spec.repositories.first() else {
         return Validity::Invalid("spec.repositories has no entry; name the repository to work on".into());
     };
     check_repository(repository, id, references, &mut problems);
+    check_review(task, repository, &mut problems);
     let environment = references.environment.as_ref();
     match environment {
         Some(environment) => check_environment(environment, id, references, &mut problems),

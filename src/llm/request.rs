@@ -21,6 +21,18 @@ pub struct Request {
     pub thread_id: String,
     /// How hard the model should think; the provider's default without it.
     pub reasoning_effort: Option<String>,
+    /// What the final answer has to look like.
+    pub answer: Option<AnswerFormat>,
+}
+
+/// The form of a final answer. Providers that can are told of it beside the messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnswerFormat {
+    /// The JSON schema, as JSON.
+    pub schema: String,
+    /// Whether the schema keeps to what providers take as strict, and so can hold the model to it word by word.
+    pub strict: bool,
 }
 
 /// A history as a request holds it. Made by [`super::wire::Assembly`].

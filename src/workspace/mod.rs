@@ -35,7 +35,10 @@ mod stat_cache;
 use std::path::{Path, PathBuf};
 
 pub use checkout::{CheckoutError, checkout};
-pub use fetch::{Bounds, Credential, Depth, FetchError, FetchSpec, Fetched, Reference, fetch, fetched};
+pub use fetch::{
+    Beside, Bounds, Credential, Depth, FetchError, FetchSpec, Fetched, Reference, fetch, fetch_beside,
+    fetched,
+};
 pub use git::{Git, GitError};
 pub use object::ObjectId;
 pub use patch::{Change, ChangedFile, Patch, PatchBody, PatchError, PatchStats, Worktree};

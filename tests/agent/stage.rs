@@ -53,6 +53,7 @@ pub(crate) struct FakeCluster {
     pub(crate) statuses: Arc<Mutex<Vec<AgentAttemptStatus>>>,
     pub(crate) artifacts: Arc<Mutex<BTreeMap<String, Encoded>>>,
     pub(crate) secrets: Arc<Mutex<BTreeMap<String, Secret>>>,
+    pub(crate) config_maps: Arc<Mutex<BTreeMap<(String, String), Vec<u8>>>>,
     /// While true, no artifact is taken.
     pub(crate) holds_artifacts: Arc<AtomicBool>,
 }
@@ -261,6 +262,13 @@ impl Drop for Stage {
     }
 }
 
+impl FakeCluster {
+    /// Puts a value into a ConfigMap.
+    pub(crate) fn config_map(&self, name: &str, key: &str, value: impl Into<Vec<u8>>) {
+        self.config_maps.lock().unwrap().insert((name.to_owned(), key.to_owned()), value.into());
+    }
+}
+
 impl Cluster for FakeCluster {
     async fn secret(&self, name: &str) -> Result<Secret, ClusterError> {
         let secrets = self.secrets.lock().unwrap();
@@ -271,8 +279,9 @@ impl Cluster for FakeCluster {
         })
     }
 
-    async fn config_map_value(&self, _: &str, _: &str) -> Result<Option<String>, ClusterError> {
-        Ok(None)
+    async fn config_map_value(&self, name: &str, key: &str) -> Result<Option<String>, ClusterError> {
+        let value = self.config_maps.lock().unwrap().get(&(name.to_owned(), key.to_owned())).cloned();
+        Ok(value.map(|value| String::from_utf8(value).unwrap()))
     }
 
     async fn write_status(&self, status: &AgentAttemptStatus) -> Result<(), ClusterError> {
@@ -384,20 +393,24 @@ impl Drop for Sandbox {
     }
 }
 
-/// A repository with a script that greets the wrong way.
+/// A repository with a script that greets the wrong way, and a branch on which it greets in another one.
 fn repository(path: &Path) {
     fs::create_dir(path).unwrap();
     fs::write(path.join("greet.sh"), "#!/bin/sh\necho hullo\n").unwrap();
     fs::write(path.join("AGENTS.md"), "Greet politely.\n").unwrap();
     for args in [&["init", "-q", "-b", "main"][..], &["add", "-A"], &["commit", "-q", "-m", "first"]] {
-        let status = Command::new("git")
-            .args(["-c", "user.name=t", "-c", "user.email=t@example.com"])
-            .args(args)
-            .current_dir(path)
-            .status()
-            .unwrap();
-        assert!(status.success());
+        git(path, args);
     }
+    git(path, &["checkout", "-q", "-b", "feature"]);
+    fs::write(path.join("greet.sh"), "#!/bin/sh\necho salve\n").unwrap();
+    git(path, &["commit", "-q", "-a", "-m", "Greet in Latin"]);
+    git(path, &["checkout", "-q", "main"]);
+}
+
+fn git(directory: &Path, args: &[&str]) {
+    let identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"];
+    let status = Command::new("git").args(identity).args(args).current_dir(directory).status().unwrap();
+    assert!(status.success());
 }
 
 fn git_server(root: &Path) -> (Child, u16) {

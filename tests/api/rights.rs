@@ -8,7 +8,7 @@ use serde_json::json;
 fn job() -> Job {
     let key = |name: &str| json!({"name": name, "key": "k"});
     serde_json::from_value(json!({
-        "promptFrom": key("prompt"), "limits": {}, "patchArtifactName": "a-patch", "transcriptArtifactName": "a-transcript",
+        "promptFrom": key("prompt"), "outputSchemaFrom": key("schema"), "limits": {}, "patchArtifactName": "a-patch", "transcriptArtifactName": "a-transcript",
         "environment": {"caBundle": key("ca"), "setup": {"script": "true", "secretNames": ["setup"]}},
         "repository": {"url": "https://git.example.com/app.git", "credentialsSecretName": "git"},
         "model": {"providerName": "default", "name": "m", "api": "Responses", "baseURL": "https://api.example.com/v1",

@@ -59,6 +59,7 @@ async fn defaults_are_in_the_stored_object() {
     let made = create(&client, &namespace.name, "plain", &spec(&json!({}))).await.expect("taken");
     assert_eq!(made["status"], json!({"observedGeneration": -1}));
     assert_eq!(made["spec"]["environmentName"], "default");
+    assert_eq!(made["spec"]["mode"], "Change");
     assert_eq!(made["spec"]["model"], json!({"providerName": "default", "outageSeconds": 1800}));
     assert_eq!(made["spec"]["limits"]["steps"], 200);
     assert_eq!(made["spec"]["limits"]["activeSeconds"], 7200);
@@ -105,6 +106,11 @@ async fn a_spec_that_cannot_work_is_refused_with_a_sentence() {
         ("steps", json!({"limits": {"steps": 0}}), "greater than or equal to 1"),
         ("money", json!({"limits": {"cost": "5 dollars"}}), "should match"),
         ("patience", json!({"model": {"outageSeconds": -1}}), "greater than or equal to 0"),
+        ("a mode", json!({"mode": "Plan"}), "supported values"),
+        ("a base without a review", json!({"mode": "Ask", "review": {}}), "review is for mode Review alone"),
+        ("a base without a mode", json!({"review": {"base": "main"}}), "review is for mode Review alone"),
+        ("a range as base", json!({"mode": "Review", "review": {"base": "a..b^"}}), "should match"),
+        ("a schema from nowhere", json!({"output": {}}), "schemaFrom"),
         ("attempts are not built yet", json!({"attempts": {"count": 2}}), ""),
     ];
     for (case, more, words) in cases {
@@ -182,6 +188,19 @@ async fn nothing_of_the_work_can_change() {
         ("the prompt changed", json!({}), json!({"prompt": "Break it."}), "prompt can't be changed"),
         ("another environment", json!({}), json!({"environmentName": "large"}), "environmentName"),
         ("a limit raised", json!({}), json!({"limits": {"steps": 201}}), "limits"),
+        ("another mode", json!({}), json!({"mode": "Ask"}), "mode can't be changed"),
+        (
+            "another base",
+            json!({"mode": "Review"}),
+            json!({"review": {"base": "next"}}),
+            "review can't be changed",
+        ),
+        (
+            "a form for the answer",
+            json!({}),
+            json!({"output": {"schemaFrom": from}}),
+            "output can't be changed",
+        ),
         ("longer idle", json!({}), json!({"idle": {"keepSeconds": 60}}), "idle"),
     ];
     for (index, (case, before, change, words)) in cases.into_iter().enumerate() {

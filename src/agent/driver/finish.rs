@@ -2,23 +2,29 @@
 
 use std::time::Duration;
 
+use podwright_sandboxd::protocol::Digest;
 use serde::Serialize;
+use serde_json::Value;
 use tokio::time::timeout;
 
 use super::Assignment;
 use super::cluster::Cluster;
 use super::prepare::{Workspace, internal, op};
+use crate::agent::review;
 use crate::agent::state::State;
-use crate::api::attempt::{ArtifactRef, Outcome, PatchFlag, PatchFlagKind, PatchSummary, SkippedPath};
+use crate::agent::thread::Thread;
+use crate::answer::AnswerSchema;
+use crate::api::attempt::{ArtifactRef, Job, Outcome, PatchFlag, PatchFlagKind, PatchSummary, SkippedPath};
 use crate::api::conditions::plain;
 use crate::api::environment::TranscriptPolicy;
 use crate::api::reasons::Reason;
+use crate::api::task::Mode;
 use crate::artifacts::{encode, inline, transcript};
 use crate::llm::Item;
 use crate::names;
 use crate::sandbox::Sandbox;
 use crate::workspace::patch::PatchBody;
-use crate::workspace::{ObjectId, Patch};
+use crate::workspace::{ObjectId, Patch, PatchStats};
 
 /// How long the sandbox may take in all to be reached and to kill everything: half of what the controller grants a
 /// cancelled agent. The patch is read without it then: a command that goes on can only spoil its own attempt's patch.
@@ -66,7 +72,8 @@ pub(super) async fn keep_patch<C: Cluster>(
     let baseline: ObjectId = baseline.parse().map_err(|error| failed(&error))?;
     let max = assignment.job.limits.patch_bytes.max(0).unsigned_abs();
     let patch = workspace.worktree.patch(baseline, max).await.map_err(|error| failed(&error))?;
-    let mut summary = summary(&patch);
+    let patch = if assignment.job.mode.changes() { patch } else { emptied(patch) };
+    let mut summary = summary(&patch, assignment.job.mode);
     let too_large = |summary: PatchSummary, bound: String| {
         let bytes = patch.stats.bytes;
         let message = format!(
@@ -89,6 +96,19 @@ pub(super) async fn keep_patch<C: Cluster>(
     summary.artifact = Some(artifact.map_err(|error| failed(&error))?);
     summary.inline = patch.text().filter(|text| inline(text)).map(str::to_owned);
     Ok(summary)
+}
+
+/// Whether the answer is a review in the form that reviews have when the task asks for no other.
+pub(super) fn reads_as_review(job: &Job) -> bool {
+    job.mode == Mode::Review && job.output_schema_from.is_none()
+}
+
+/// The final answer as JSON, where it has a form to keep to, and a review also in words.
+pub(super) fn answer(thread: &Thread, reads_as_review: bool) -> (Option<Value>, Option<String>) {
+    let schema = thread.opened.answer.as_ref().and_then(|format| AnswerSchema::parse(&format.schema).ok());
+    let output = schema.and_then(|schema| schema.check(&thread.last_message).ok());
+    let words = output.as_ref().filter(|_| reads_as_review).and_then(review::words);
+    (output, words)
 }
 
 /// How an attempt ends whose work is done and whose workspace can't be read any more.
@@ -136,8 +156,25 @@ enum TranscriptRecord<'a> {
     Item { item: &'a Item },
 }
 
-fn summary(patch: &Patch) -> PatchSummary {
-    let flagged = patch.files.iter().filter(|file| file.touched_by_setup);
+/// Says how many changes were dropped, if the task's mode leaves the repository alone and its agent did not.
+pub(super) fn dropped(patch: &PatchSummary, mode: Mode) -> Option<String> {
+    let files = patch.flags.iter().filter(|flag| flag.kind == PatchFlagKind::Dropped).count();
+    let more = if files == SHOWN_FLAGS { " or more" } else { "" };
+    (files > 0).then(|| {
+        format!("The agent changed {files}{more} files; mode {mode:?} leaves the repository alone, so that was dropped.")
+    })
+}
+
+/// The patch of work that leaves the repository alone: nothing but the paths that are not as they were.
+fn emptied(patch: Patch) -> Patch {
+    let sha256 = Digest::of(b"").to_string();
+    let stats = PatchStats { files: 0, insertions: 0, deletions: 0, bytes: 0, sha256 };
+    Patch { body: PatchBody::Whole(Vec::new()), stats, ..patch }
+}
+
+fn summary(patch: &Patch, mode: Mode) -> PatchSummary {
+    let kind = if mode.changes() { PatchFlagKind::TouchedBySetup } else { PatchFlagKind::Dropped };
+    let flagged = patch.files.iter().filter(|file| file.touched_by_setup || !mode.changes());
     let skipped = patch.skipped.named.iter();
     PatchSummary {
         inline: None,
@@ -150,10 +187,7 @@ fn summary(patch: &Patch) -> PatchSummary {
         artifact: None,
         flags: flagged
             .take(SHOWN_FLAGS)
-            .map(|file| PatchFlag {
-                kind: PatchFlagKind::TouchedBySetup,
-                path: shown(&file.path.to_string()),
-            })
+            .map(|file| PatchFlag { kind, path: shown(&file.path.to_string()) })
             .collect(),
         skipped: skipped
             .take(SHOWN_SKIPPED)

@@ -20,7 +20,7 @@ use crate::api::task::{ConfigMapKeyRef, FetchMode, Repository};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::workspace::{
     Bounds, CheckoutError, Credential, Depth, FetchError, FetchSpec, Fetched, Git, Layout, Reference,
-    Worktree, checkout, fetch, fetched,
+    Worktree, checkout, fetch, fetch_beside, fetched,
 };
 
 /// The repository as the agent has it.
@@ -76,7 +76,7 @@ impl<C: Cluster> Preparation<C> {
     pub(super) async fn run(&self, connect: impl FnOnce() -> Sandbox) -> Result<(Sandbox, Ready), Outcome> {
         // While the repository is fetched, the sandbox's container starts.
         let sandbox = connect();
-        let prompt = self.prompt().await?;
+        let brought = self.brought().await?;
         let mut workspace = self.workspace().await?;
         self.announce.phase("waiting for the sandbox").await;
         let boot = sandbox.ready().await.map_err(lost)?.id;
@@ -84,12 +84,12 @@ impl<C: Cluster> Preparation<C> {
         let profile = begin_agent_phase(&sandbox, &boot, &self.assignment.attempt_uid).await?;
         let snapshot = workspace.worktree.snapshot().await.map_err(|error| internal(&error))?;
         let shell = opening::shell(&sandbox).await?;
-        let (opened, warnings) = self.open(&workspace, snapshot.tree.to_string(), shell, &prompt)?;
+        let (opened, warnings) = self.open(&workspace, snapshot.tree.to_string(), shell, &brought)?;
         for warning in warnings {
             self.announce.warning(warning).await;
         }
         let uid = self.assignment.attempt_uid.clone();
-        let prompt = InputAccepted { uid, seq: 0, kind: InputKind::Prompt, text: prompt };
+        let prompt = InputAccepted { uid, seq: 0, kind: InputKind::Prompt, text: brought.prompt };
         let prepared = Prepared { opened, prompt, boot };
         Ok((sandbox, Ready { workspace, prepared, profile }))
     }
@@ -107,8 +107,9 @@ impl<C: Cluster> Preparation<C> {
         // After a restart the credential may be gone, and nothing needs it any more.
         let fetched = match fetched(&url, &reference, &self.layout).map_err(|error| clone_failed(&error))? {
             Some(fetched) => fetched,
-            None => self.fetch(url, reference).await?,
+            None => self.fetch(self.fetch_spec(url.clone(), reference).await?).await?,
         };
+        let fetched = self.fetch_base(url, fetched).await?;
         checkout(&fetched, &self.layout, &self.git).await.map_err(|error| match error {
             CheckoutError::Foreign => outcome(Reason::SandboxLost, &error),
             CheckoutError::NotFetched
@@ -124,10 +125,28 @@ impl<C: Cluster> Preparation<C> {
         Ok(Workspace { fetched, worktree })
     }
 
-    async fn fetch(&self, url: Url, reference: Reference) -> Result<Fetched, Outcome> {
+    async fn fetch(&self, spec: FetchSpec) -> Result<Fetched, Outcome> {
+        let fetched = fetch(&spec, &self.layout, &self.git).await;
+        fetched.map_err(|error| fetch_failed(&error, &self.assignment.job.repository))
+    }
+
+    /// What a review compares with, beside what it looks at.
+    async fn fetch_base(&self, url: Url, fetched: Fetched) -> Result<Fetched, Outcome> {
+        let Some(review) = &self.assignment.job.review else { return Ok(fetched) };
+        if fetched.beside.is_some() {
+            return Ok(fetched);
+        }
+        let base = review.base.parse().map_err(|error| clone_failed(&error))?;
+        self.announce.phase(&format!("fetching {url} at {}", review.base)).await;
+        let spec = self.fetch_spec(url, base).await?;
+        let fetched = fetch_beside(&spec, fetched, &self.layout, &self.git).await;
+        fetched.map_err(|error| fetch_failed(&error, &self.assignment.job.repository))
+    }
+
+    async fn fetch_spec(&self, url: Url, reference: Reference) -> Result<FetchSpec, Outcome> {
         let job = &self.assignment.job;
         let repository = &job.repository;
-        let spec = FetchSpec {
+        Ok(FetchSpec {
             url,
             reference,
             depth: match (repository.fetch, u32::try_from(repository.depth).ok().and_then(NonZeroU32::new)) {
@@ -137,17 +156,7 @@ impl<C: Cluster> Preparation<C> {
             credential: self.credential().await?,
             ca_bundle: self.bundle(job.environment.ca_bundle.as_ref()).await?,
             bounds: Bounds::default(),
-        };
-        fetch(&spec, &self.layout, &self.git).await.map_err(|error| fetch_failed(&error, repository))
-    }
-
-    async fn prompt(&self) -> Result<String, Outcome> {
-        let job = &self.assignment.job;
-        match (&job.prompt, &job.prompt_from) {
-            (Some(prompt), _) => Ok(prompt.clone()),
-            (None, Some(reference)) => self.value(reference).await,
-            (None, None) => Err(invalid("the task has no prompt")),
-        }
+        })
     }
 
     async fn bundle(&self, reference: Option<&ConfigMapKeyRef>) -> Result<Option<String>, Outcome> {
@@ -157,7 +166,7 @@ impl<C: Cluster> Preparation<C> {
         }
     }
 
-    async fn value(&self, reference: &ConfigMapKeyRef) -> Result<String, Outcome> {
+    pub(super) async fn value(&self, reference: &ConfigMapKeyRef) -> Result<String, Outcome> {
         let ConfigMapKeyRef { name, key } = reference;
         let value = self.cluster.config_map_value(name, key).await.map_err(unreadable)?;
         value.ok_or_else(|| invalid(&format!("the ConfigMap {name} has no key {key}")))

@@ -17,6 +17,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     reasoning_replay: false,
     prompt_cache_key: false,
     image_input: false,
+    structured_output: false,
     reasoning_field: None,
     stream_usage: false,
     strict_alternation: false,

@@ -16,7 +16,7 @@ pub use self::call::{
 pub use self::model::{BrokenBy, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries};
 use crate::agent::prompt::skills::Skill;
 use crate::api::attempt::Outcome;
-use crate::llm::{Capabilities, ThreadItem, Wire};
+use crate::llm::{AnswerFormat, Capabilities, ThreadItem, Wire};
 
 /// The version that this program writes. A journal with a higher one is not read.
 pub const VERSION: u32 = 1;
@@ -87,6 +87,9 @@ pub struct ThreadOpened {
     /// The repository's skills, for the prompts that name them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skills: Vec<Skill>,
+    /// What the final answer of each turn has to look like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<AnswerFormat>,
 }
 
 /// Somebody said something to the agent.
@@ -130,6 +133,16 @@ pub struct TurnSteered {
     /// The input.
     pub input_uid: String,
     /// What it adds to history. In this record, so that no crash separates the two.
+    pub items: Vec<ThreadItem>,
+}
+
+/// The final answer of a turn does not have its form; the turn goes on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnswerRejected {
+    /// What is wrong with it.
+    pub problem: String,
+    /// What the model is told. In this record, so that no crash separates the two.
     pub items: Vec<ThreadItem>,
 }
 
@@ -253,6 +266,8 @@ records! {
     TurnStarted = "turn.started", critical: true;
     /// A turn was steered.
     TurnSteered = "turn.steered", critical: true;
+    /// A final answer was sent back.
+    AnswerRejected = "answer.rejected", critical: true;
     /// A turn ended.
     TurnEnded = "turn.ended", critical: true;
     /// An item entered history.

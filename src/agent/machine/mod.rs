@@ -12,10 +12,12 @@
 //! | `outage` | waiting for a model that cannot be used |
 //! | `calls` | which calls run when, outputs in order, recovery |
 //! | `activity` | what goes on, in words |
+//! | `answer` | final answers that have a form to keep to |
 //! | `turn` | what people say, and how it enters the thread |
 //! | `ending` | turns' ends, limits, the attempt's end |
 
 mod activity;
+mod answer;
 mod calls;
 pub mod effect;
 mod ending;

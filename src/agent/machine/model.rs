@@ -8,9 +8,7 @@ use super::{Effect, Machine, Progress};
 use crate::agent::budget;
 use crate::agent::events::{Event, ItemDetails, ThreadEventItem};
 use crate::agent::journal::Barrier;
-use crate::agent::journal::record::{
-    ItemAppended, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries, TurnStatus,
-};
+use crate::agent::journal::record::{ItemAppended, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries};
 use crate::agent::machine::AskModel;
 use crate::agent::thread::Thread;
 use crate::api::attempt::Outcome;
@@ -99,8 +97,7 @@ impl Machine {
                 } else if goes_on {
                     self.ask(Retries::default(), false, effects)
                 } else {
-                    self.end_turn(TurnStatus::Completed, effects);
-                    Progress::Again
+                    self.settle(effects)
                 }
             }
             Some(ModelEnd::Retry { after_ms, retries, reread_credential, message: _ }) => {
@@ -199,6 +196,7 @@ fn prepare(thread: &Thread) -> Result<PreparedRequest, String> {
         tools: thread.tools.clone(),
         thread_id: thread.opened.thread_id.clone(),
         reasoning_effort: thread.opened.reasoning_effort.clone(),
+        answer: thread.opened.answer.clone(),
     };
     Ok(thread.opened.wire.prepare(&request, &thread.opened.capabilities))
 }

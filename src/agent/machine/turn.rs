@@ -71,7 +71,7 @@ fn words_of_a_person(thread: &Thread, text: String) -> Vec<ThreadItem> {
 }
 
 /// Words of the user, as the thread's wire carries them.
-fn user_message(thread: &Thread, text: String) -> ThreadItem {
+pub(super) fn user_message(thread: &Thread, text: String) -> ThreadItem {
     let message = Message { role: Role::User, content: vec![ContentPart::Text { text }] };
     thread.opened.wire.message(message, &thread.opened.capabilities)
 }

@@ -38,7 +38,8 @@ fn artifacts(job: &Job) -> Vec<String> {
 }
 
 fn inputs(job: &Job) -> Vec<String> {
-    let sources = [&job.prompt_from, &job.environment.ca_bundle, &job.model.ca_bundle];
+    let sources =
+        [&job.prompt_from, &job.output_schema_from, &job.environment.ca_bundle, &job.model.ca_bundle];
     each_once(sources.into_iter().flatten().map(|source| source.name.clone()))
 }
 

@@ -4,7 +4,7 @@ use super::{PodParts, ValidTask};
 use crate::api::attempt::{Job, JobEnvironment, JobModel};
 use crate::api::environment::TranscriptPolicy;
 use crate::api::provider::Model;
-use crate::api::task::Repository;
+use crate::api::task::{Mode, Repository};
 use crate::api::{AgentEnvironment, AgentEnvironmentSpec, AgentTask, ModelProvider, ModelProviderSpec};
 use crate::controller::observed::TaskId;
 use crate::names;
@@ -22,6 +22,13 @@ pub(super) fn resolve(
     let job = Job {
         prompt: task.spec.prompt.clone(),
         prompt_from: task.spec.prompt_from.as_ref().map(|source| source.config_map_key_ref.clone()),
+        mode: task.spec.mode,
+        review: (task.spec.mode == Mode::Review).then(|| task.spec.review.clone().unwrap_or_default()),
+        output_schema_from: task
+            .spec
+            .output
+            .as_ref()
+            .map(|output| output.schema_from.config_map_key_ref.clone()),
         instructions: task.spec.instructions.clone(),
         repository: repository.clone(),
         environment: job_environment(&environment.spec),

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::task::Mode;
 use crate::controller::tests::fixtures::{environment, id, provider, references, secret, task, valid};
 
 fn judge(task: &AgentTask, references: &References) -> Validity {
@@ -168,6 +169,27 @@ fn a_model_is_one_of_the_providers() {
 }
 
 #[test]
+fn a_review_has_two_ends() {
+    let review = |base: Option<&str>| {
+        task(|task| {
+            task["spec"]["mode"] = json!("Review");
+            task["spec"]["repositories"][0]["ref"] = json!("feature");
+            if let Some(base) = base {
+                task["spec"]["review"] = json!({"base": base});
+            }
+        })
+    };
+    let job = valid(&review(None), &references()).job;
+    assert_eq!((job.mode, job.review.unwrap().base.as_str()), (Mode::Review, "main"));
+    assert_eq!(valid(&review(Some("next")), &references()).job.review.unwrap().base, "next");
+    assert_invalid(&judge(&review(Some("feature")), &references()), "compares feature with itself");
+    let ask = task(|task| task["spec"]["mode"] = json!("Ask"));
+    let job = valid(&ask, &references()).job;
+    assert_eq!((job.mode, job.review), (Mode::Ask, None));
+    assert_eq!(valid(&task(|_| {}), &references()).job.mode, Mode::Change);
+}
+
+#[test]
 fn a_providers_secret_has_its_key() {
     let provider = provider(|provider| provider["spec"]["credentialsSecretName"] = json!("model"));
     let with = |secrets| References { provider: Some(provider.clone()), secrets, ..references() };
@@ -223,4 +245,28 @@ fn everything_named_is_read_once() {
     assert_eq!(named.config_maps, ["shared"]);
     assert_eq!(named.secrets, ["one", "three", "two"]);
     assert_eq!(super::named(&task, None, None).secrets, ["one"]);
+}
+
+#[test]
+fn a_schema_for_answers_is_waited_for_and_then_judged() {
+    let task = task(|task| {
+        task["spec"]["output"] =
+            json!({"schemaFrom": {"configMapKeyRef": {"name": "schemas", "key": "answer"}}});
+    });
+    assert_eq!(named(&task, None, None).config_maps, ["schemas"]);
+    assert_waiting(&judge(&task, &references()), "ConfigMap schemas, named by spec.output, does not exist");
+    let with = |text: &str| References {
+        config_maps: BTreeMap::from([("schemas".into(), BTreeMap::from([("answer".into(), text.len())]))]),
+        output_schema: Some(text.into()),
+        ..references()
+    };
+    let job = valid(&task, &with(r#"{"type": "string"}"#)).job;
+    assert_eq!(job.output_schema_from.unwrap().key, "answer");
+    for (text, part) in [
+        ("type: string", "it is not JSON"),
+        (r#"{"type": "sting"}"#, "is no schema for answers"),
+        (r#"{"$ref": "https://example.com/s.json"}"#, "stands by itself"),
+    ] {
+        assert_invalid(&judge(&task, &with(text)), part);
+    }
 }

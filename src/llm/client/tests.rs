@@ -26,6 +26,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     reasoning_summary: false,
     prompt_cache_key: true,
     image_input: false,
+    structured_output: false,
     reasoning_field: None,
     stream_usage: false,
     strict_alternation: false,
@@ -74,8 +75,14 @@ fn prepared(input: &[ThreadItem]) -> PreparedRequest {
         assembly.push(Wire::Responses.fragment(item, Place::default(), &CAPABILITIES).unwrap());
     }
     let input = assembly.input();
-    let request =
-        Request { model: "gpt-x".into(), input, tools, thread_id: "thread-1".into(), reasoning_effort: None };
+    let request = Request {
+        model: "gpt-x".into(),
+        input,
+        tools,
+        thread_id: "thread-1".into(),
+        reasoning_effort: None,
+        answer: None,
+    };
     Wire::Responses.prepare(&request, &CAPABILITIES)
 }
 
@@ -354,6 +361,7 @@ async fn each_api_is_asked_at_its_path_with_its_own_headers() {
             tools: wire.tools(&[], &capabilities),
             thread_id: "t".into(),
             reasoning_effort: None,
+            answer: None,
         };
         let prepared = wire.prepare(&request, &capabilities);
         let key = Some(SecretString::from("secret\n"));

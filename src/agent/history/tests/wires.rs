@@ -258,6 +258,7 @@ impl Run {
             tools,
             thread_id: "t".into(),
             reasoning_effort: None,
+            answer: None,
         };
         self.wire.prepare(&request, &self.capabilities).body
     }

@@ -197,6 +197,7 @@ pub(super) fn prepared() -> Signal {
         custom_as_function: vec![],
         prefix,
         skills: vec![],
+        answer: None,
     };
     let prompt = message(0, InputKind::Prompt, "do it");
     Signal::Prepared(Box::new(Prepared { opened, prompt, boot: boot(1) }))
@@ -322,6 +323,7 @@ fn recorded(record: &Record) -> String {
         }
         Record::CallIntent(intent) => format!(" {} as op {}", intent.ordinal, intent.op),
         Record::CallEnded(ended) => format!(" {} {:?}: {:?}", ended.ordinal, ended.outcome, ended.output),
+        Record::AnswerRejected(rejected) => format!(" {}", rejected.problem),
         Record::TurnSteered(steered) => format!(" by {}", steered.input_uid),
         Record::TurnEnded(ended) => format!(" {:?}: {}", ended.status, ended.last_message),
         Record::InputAccepted(input) => format!(" {:?} {}", input.kind, input.text),
