@@ -40,6 +40,8 @@ pub struct History {
     call_ids: HashSet<String>,
     /// Whether only instructions of the harness came, and no request was sent.
     leading: bool,
+    /// How many items each request held, in their order.
+    sealed: Vec<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +62,7 @@ impl History {
             assembly: Assembly::new(wire, capabilities),
             call_ids: HashSet::new(),
             leading: true,
+            sealed: Vec::new(),
         }
     }
 
@@ -112,7 +115,15 @@ impl History {
     /// A request with everything so far was sent: what comes later never changes its messages.
     pub fn seal(&mut self) {
         self.leading = false;
+        if self.sealed.last() != Some(&self.entries.len()) {
+            self.sealed.push(self.entries.len());
+        }
         self.assembly.seal();
+    }
+
+    /// How many items each request held, in their order; a repeated one is not repeated here.
+    pub fn sealed(&self) -> &[usize] {
+        &self.sealed
     }
 
     /// The item at a place.

@@ -25,3 +25,4 @@ pub mod review;
 pub mod state;
 pub mod thread;
 pub mod tools;
+pub mod transcript;

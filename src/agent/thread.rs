@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::history::{History, PairingError};
 use super::journal::record::{
-    BrokenBy, CallEnded, CallIntent, ModelEnd, ModelIntent, Record, SessionOpened, ThreadOpened,
+    BrokenBy, CallEnded, CallIntent, Inherited, ModelEnd, ModelIntent, Record, SessionOpened, ThreadOpened,
 };
 use super::tools::ToolCall;
 use super::tools::plan::PlanStep;
@@ -17,6 +17,8 @@ use crate::llm::{CallKind, Item, RenderedTools, Role, ThreadItem};
 pub struct Thread {
     /// What stays as it is.
     pub opened: ThreadOpened,
+    /// How many items its prefix has.
+    pub layers: usize,
     /// The tools as the wire carries them.
     pub tools: RenderedTools,
     /// Everything said and done.
@@ -73,7 +75,8 @@ impl Thread {
     pub fn open(opened: &ThreadOpened) -> Result<Self, PairingError> {
         let mut thread = Self {
             // The prefix is in history from here on.
-            opened: ThreadOpened { prefix: Vec::new(), ..opened.clone() },
+            opened: ThreadOpened { prefix: Vec::new(), inherited: Inherited::default(), ..opened.clone() },
+            layers: opened.prefix.len(),
             tools: RenderedTools {
                 bytes: Bytes::from(opened.tools.clone()),
                 custom_as_function: opened.custom_as_function.clone(),
@@ -96,6 +99,7 @@ impl Thread {
             unsent_bytes: 0,
         };
         opened.prefix.iter().try_for_each(|item| thread.append(item.clone()))?;
+        thread.inherit(&opened.inherited)?;
         Ok(thread)
     }
 
@@ -215,6 +219,24 @@ impl Thread {
     /// The call item of an open call.
     pub fn call_item(&self, call: &OpenCall) -> Option<&Item> {
         self.history.get(usize::try_from(call.ordinal).ok()?)
+    }
+
+    /// Takes in what came in the thread that this one goes on with, in the messages in which it was sent.
+    fn inherit(&mut self, inherited: &Inherited) -> Result<(), PairingError> {
+        let mut sealed = inherited.sealed.iter().copied().peekable();
+        for (place, item) in inherited.items.iter().enumerate() {
+            while sealed.next_if(|end| *end <= place).is_some() {
+                self.history.seal();
+                // A provider may have it in its cache.
+                self.unsent_bytes = 0;
+            }
+            self.append(item.clone())?;
+        }
+        // Nobody waits for these any more.
+        self.step_calls = 0;
+        self.answer.clear();
+        self.last_message.clear();
+        Ok(())
     }
 
     fn append(&mut self, item: ThreadItem) -> Result<(), PairingError> {

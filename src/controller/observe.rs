@@ -13,11 +13,12 @@ use super::apply::{is_controlled_by, kind};
 use super::artifact;
 use super::caches::{Caches, Guarded};
 use super::error::{Foreign, ObserveError, RequestError};
-use super::observed::{ArtifactCheck, Observed, References, SecretFacts, TaskId};
+use super::observed::{ArtifactCheck, Former, Observed, References, SecretFacts, TaskId, ended};
 use super::request::bounded;
 use super::validate::{Named, named};
 use crate::api::task::ConfigMapKeyRef;
 use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, HOSTS_ANNOTATION, ModelProvider};
+use crate::names;
 
 /// Messages to one task that are read at a time: 8 MiB if each is as long as it may be.
 const PAGE: u32 = 500;
@@ -122,7 +123,9 @@ async fn references(
     task: &AgentTask,
     (environment, provider): EnvironmentAndProvider,
 ) -> Result<References, ObserveError> {
-    let Named { config_maps, secrets } = named(task, environment.as_ref(), provider.as_ref());
+    let former = former(client, id, task).await?;
+    let Named { config_maps, secrets } =
+        named(task, environment.as_ref(), provider.as_ref(), former.as_ref());
     // At most a dozen of each, by the schema's bounds.
     let config_maps = config_maps.into_iter().map(|name| get::<ConfigMap>(client, id, name));
     let secrets = secrets.into_iter().map(|name| get::<Secret>(client, id, name));
@@ -136,14 +139,35 @@ async fn references(
         let found = config_maps.iter().find(|found| found.metadata.name.as_ref() == Some(name))?;
         found.data.as_ref()?.get(key).cloned()
     });
+    let binary_data = config_maps.iter().filter_map(binary_keys).collect();
     let config_maps = config_maps.into_iter().filter_map(config_map_facts).collect();
     let secrets = secrets.into_iter().flatten().filter_map(secret_facts).collect();
-    Ok(References { environment, provider, config_maps, output_schema, secrets })
+    Ok(References { environment, provider, config_maps, binary_data, former, output_schema, secrets })
+}
+
+/// The task that another one goes on with, and the attempt of it that is named.
+async fn former(
+    client: &kube::Client,
+    id: &TaskId,
+    task: &AgentTask,
+) -> Result<Option<Former>, ObserveError> {
+    let Some(from) = &task.spec.continue_from else { return Ok(None) };
+    let Some(found) = get::<AgentTask>(client, id, from.task_name.clone()).await? else { return Ok(None) };
+    let uid = found.metadata.uid.clone().unwrap_or_default();
+    let name = names::attempt(&from.task_name, &uid, from.attempt);
+    let attempt = get::<AgentAttempt>(client, id, name).await?;
+    let attempt = attempt.filter(|attempt| is_controlled_by(&attempt.metadata, &uid));
+    Ok(Some(Former { ended: ended(&found).is_some(), attempt }))
 }
 
 fn config_map_facts(config_map: ConfigMap) -> Option<(String, BTreeMap<String, usize>)> {
     let keys = config_map.data.unwrap_or_default();
     Some((config_map.metadata.name?, keys.into_iter().map(|(key, text)| (key, text.trim().len())).collect()))
+}
+
+fn binary_keys(config_map: &ConfigMap) -> Option<(String, BTreeSet<String>)> {
+    let keys = config_map.binary_data.as_ref()?.keys().cloned().collect();
+    Some((config_map.metadata.name.clone()?, keys))
 }
 
 fn secret_facts(secret: Secret) -> Option<(String, SecretFacts)> {

@@ -1,5 +1,6 @@
 //! From a task and what it names to a job that can be run, or to the sentence that says why not.
 
+mod former;
 mod inputs;
 mod job;
 mod repository;
@@ -8,10 +9,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use self::inputs::check_output;
+use self::former::{artifacts, check_former};
+use self::inputs::{check_inputs, check_output};
 use self::job::resolve;
 use self::repository::{check_repository, check_review};
-use super::observed::{References, SecretFacts, TaskId};
+use super::observed::{Former, References, SecretFacts, TaskId};
 use crate::api::attempt::Job;
 use crate::api::environment::{LocalReference, PodSettings, ResourceRequirements};
 use crate::api::provider::{Capabilities, Model, Surface};
@@ -77,6 +79,7 @@ pub fn named(
     task: &AgentTask,
     environment: Option<&AgentEnvironment>,
     provider: Option<&ModelProvider>,
+    former: Option<&Former>,
 ) -> Named {
     let mut named = Named::default();
     let prompt = task.spec.prompt_from.as_ref().map(|source| &source.config_map_key_ref);
@@ -88,7 +91,10 @@ pub fn named(
         provider.and_then(|spec| spec.ca_bundle.as_ref()),
     ];
     let bundles = bundles.into_iter().flatten().map(|source| &source.config_map_key_ref);
-    named.config_maps.extend(prompt.into_iter().chain(output).chain(bundles).map(|key| key.name.clone()));
+    let inputs = task.spec.inputs.iter().map(|input| &input.config_map_key_ref);
+    let keys = prompt.into_iter().chain(output).chain(inputs).chain(bundles);
+    named.config_maps.extend(keys.map(|key| key.name.clone()));
+    named.config_maps.extend(former.into_iter().flat_map(artifacts));
     let git =
         task.spec.repositories.iter().filter_map(|repository| repository.credentials_secret_name.clone());
     let model = provider.and_then(|spec| spec.credentials_secret_name.clone());
@@ -112,6 +118,7 @@ pub fn validate(task: &AgentTask, id: &TaskId, references: &References) -> Valid
     };
     check_repository(repository, id, references, &mut problems);
     check_review(task, repository, &mut problems);
+    let former = check_former(task, repository, id, references, &mut problems);
     let environment = references.environment.as_ref();
     match environment {
         Some(environment) => check_environment(environment, id, references, &mut problems),
@@ -126,6 +133,7 @@ pub fn validate(task: &AgentTask, id: &TaskId, references: &References) -> Valid
             check_provider(&task.spec.model.provider_name, &provider.spec, id, references, &mut problems);
             let model = choose_model(task, &provider.spec, &mut problems);
             check_cost(task, model.as_ref(), &mut problems);
+            check_inputs(task, model.as_ref(), id, references, &mut problems);
             model
         }
         None => {
@@ -141,7 +149,9 @@ pub fn validate(task: &AgentTask, id: &TaskId, references: &References) -> Valid
     }
     match (environment, provider, model) {
         (Some(environment), Some(provider), Some(model)) => {
-            Validity::Ready(Box::new(resolve(task, id, repository, environment, provider, model)))
+            let (former, before) = former.unzip();
+            let repository = before.as_ref().unwrap_or(repository);
+            Validity::Ready(Box::new(resolve(task, id, repository, former, environment, provider, model)))
         }
         // Each of them missing has put a problem on the list.
         _ => Validity::Waiting("something that the task names does not exist yet".into()),

@@ -70,10 +70,28 @@ pub async fn checkout(fetched: &Fetched, layout: &Layout, git: &Git) -> Result<(
         .output(0)
         .await
         .map_err(failed)?;
+    // Now or never: later the sandbox may write it.
+    fs::copy(git_dir.join("index"), layout.base_index())?;
+    if let Some(origin) = &fetched.origin {
+        let objects = layout.git_dir().join("objects");
+        git.run_in(&worktree, ["read-tree".to_owned(), "-m".to_owned(), "-u".to_owned(), origin.to_string()])
+            .read(&objects)
+            .env("GIT_DIR", &git_dir)
+            .env("GIT_WORK_TREE", &worktree)
+            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects)
+            .output(0)
+            .await
+            .map_err(failed)?;
+        // As after the former work: the files are changed, and nothing is staged. An index with what it knows of the
+        // files' times would take a change of the same length in the same second for none, so this one knows nothing.
+        git.run_in(&worktree, ["read-tree", "HEAD"])
+            .env("GIT_DIR", &git_dir)
+            .output(0)
+            .await
+            .map_err(failed)?;
+    }
     // What was for this one run only; the sandbox's git makes its own decisions.
     fs::write(git_dir.join("config"), config(fetched, ""))?;
-    // Now or never: from the next line on the sandbox may write it.
-    fs::copy(git_dir.join("index"), layout.base_index())?;
 
     record.stage = Stage::CheckedOut;
     record::write(&layout.private(), &record)?;

@@ -103,6 +103,9 @@ pub struct Fetched {
     /// What was fetched beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<Beside>,
+    /// The tree that the work starts from, where that is not the commit's: with the patch of former work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<ObjectId>,
 }
 
 /// What a reference turned out to be.
@@ -227,7 +230,7 @@ impl Fetcher<'_> {
             return Err(FetchError::NoCommit);
         };
         let (url, reference) = (self.spec.url.clone(), self.spec.reference.clone());
-        Ok(Some(Fetched { url, reference, found, base_commit, base_tree, beside: None }))
+        Ok(Some(Fetched { url, reference, found, base_commit, base_tree, beside: None, origin: None }))
     }
 
     /// The error for a name that the server does not have, with those that are like it.

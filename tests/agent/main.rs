@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod answers;
+mod continuations;
+mod inputs;
 mod limits;
 mod modes;
 mod outages;

@@ -35,6 +35,7 @@ pub(crate) struct Stage {
     pub(crate) orders: watch::Sender<Orders>,
     pub(crate) job: Value,
     pub(crate) log: Log,
+    attempt_uid: String,
     volumes: TempDir,
     workspace: PathBuf,
     sandbox: Sandbox,
@@ -132,6 +133,7 @@ impl Stage {
             orders,
             job,
             log: Log::default(),
+            attempt_uid: "6f1b2c3d-0000-4000-8000-000000000001".into(),
             volumes,
             workspace,
             sandbox,
@@ -148,7 +150,7 @@ impl Stage {
             assignment: Assignment {
                 namespace: "default".into(),
                 attempt: "fix-1".into(),
-                attempt_uid: "6f1b2c3d-0000-4000-8000-000000000001".into(),
+                attempt_uid: self.attempt_uid.clone(),
                 task_uid: "6f1b2c3d-0000-4000-8000-000000000000".into(),
                 epoch: 1,
                 pod_uid: "pod".into(),
@@ -226,6 +228,19 @@ impl Stage {
         self.sandbox.restart();
     }
 
+    /// The pod is gone with everything in it, and the next agent is that of another task.
+    pub(crate) fn next_task(&mut self, attempt_uid: &str) {
+        for name in ["state", "repo"] {
+            fs::remove_dir_all(self.volumes.path().join(name)).unwrap();
+            fs::create_dir(self.volumes.path().join(name)).unwrap();
+        }
+        fs::remove_dir_all(&self.workspace).unwrap();
+        fs::create_dir(&self.workspace).unwrap();
+        self.cluster.statuses.lock().unwrap().clear();
+        self.attempt_uid = attempt_uid.to_owned();
+        self.restart_sandbox();
+    }
+
     /// What the agent's events say, line by line.
     pub(crate) fn events(&self) -> Vec<Value> {
         self.log.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -284,6 +299,10 @@ impl Cluster for FakeCluster {
         Ok(value.map(|value| String::from_utf8(value).unwrap()))
     }
 
+    async fn config_map_bytes(&self, name: &str, key: &str) -> Result<Option<Vec<u8>>, ClusterError> {
+        Ok(self.config_maps.lock().unwrap().get(&(name.to_owned(), key.to_owned())).cloned())
+    }
+
     async fn write_status(&self, status: &AgentAttemptStatus) -> Result<(), ClusterError> {
         self.statuses.lock().unwrap().push(status.clone());
         Ok(())
@@ -299,6 +318,7 @@ impl Cluster for FakeCluster {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.artifacts.lock().unwrap().insert(name.to_owned(), artifact.clone());
+        self.config_map(name, key, artifact.data.clone());
         Ok(ArtifactRef {
             config_map_name: name.to_owned(),
             key: key.to_owned(),
@@ -336,7 +356,8 @@ impl Sandbox {
     fn boot(pid_file: PathBuf) -> Self {
         let script = format!(
             "mount -t tmpfs -o mode=755 tmpfs /mnt && cp {} {INSIDE} && mount -t tmpfs tmpfs /tmp \
-             && mount -t tmpfs tmpfs /dev/shm && chmod 1777 /tmp /dev/shm && ip link set lo up \
+             && mount -t tmpfs tmpfs /dev/shm && chmod 1777 /tmp /dev/shm \
+             && mount -t tmpfs tmpfs /home && mkdir /home/agent && ip link set lo up \
              && exec setpriv --pdeathsig KILL {INSIDE}",
             program().display()
         );

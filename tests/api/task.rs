@@ -31,6 +31,14 @@ fn merge(into: &mut Value, more: &Value) {
     }
 }
 
+fn inputs(count: usize) -> Value {
+    let input = |number| {
+        let source = json!({"name": "files", "key": "a"});
+        json!({"name": format!("file-{number}"), "mediaType": "text/plain", "configMapKeyRef": source})
+    };
+    (0..count).map(input).collect()
+}
+
 pub(crate) fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>, words: &str, case: &str) {
     match result {
         Err(Error::Api(status)) => {
@@ -111,6 +119,22 @@ async fn a_spec_that_cannot_work_is_refused_with_a_sentence() {
         ("a base without a mode", json!({"review": {"base": "main"}}), "review is for mode Review alone"),
         ("a range as base", json!({"mode": "Review", "review": {"base": "a..b^"}}), "should match"),
         ("a schema from nowhere", json!({"output": {}}), "schemaFrom"),
+        (
+            "an input with a path as name",
+            json!({"inputs": [{"name": "a/b", "mediaType": "text/plain", "configMapKeyRef": {"name": "m", "key": "k"}}]}),
+            "should match",
+        ),
+        (
+            "an input of no type",
+            json!({"inputs": [{"name": "a", "mediaType": "text", "configMapKeyRef": {"name": "m", "key": "k"}}]}),
+            "should match",
+        ),
+        ("nine inputs", json!({"inputs": inputs(9)}), "at most 8 items"),
+        (
+            "the fifth attempt",
+            json!({"continueFrom": {"taskName": "a", "attempt": 5}}),
+            "less than or equal to 4",
+        ),
         ("attempts are not built yet", json!({"attempts": {"count": 2}}), ""),
     ];
     for (case, more, words) in cases {
@@ -200,6 +224,24 @@ async fn nothing_of_the_work_can_change() {
             json!({}),
             json!({"output": {"schemaFrom": from}}),
             "output can't be changed",
+        ),
+        (
+            "an input added",
+            json!({"inputs": inputs(1)}),
+            json!({"inputs": inputs(2)}),
+            "inputs can't be changed",
+        ),
+        (
+            "the inputs dropped",
+            json!({"inputs": inputs(1)}),
+            json!({"inputs": null}),
+            "inputs can't be changed",
+        ),
+        (
+            "another task to go on with",
+            json!({"continueFrom": {"taskName": "a"}}),
+            json!({"continueFrom": {"taskName": "b"}}),
+            "continueFrom can't be changed",
         ),
         ("longer idle", json!({}), json!({"idle": {"keepSeconds": 60}}), "idle"),
     ];

@@ -18,6 +18,7 @@ const PURE: &[&str] = &[
     "agent/state",
     "agent/thread",
     "agent/tools",
+    "agent/transcript",
     "answer",
     "api",
     "controller/backoff",

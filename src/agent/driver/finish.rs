@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use podwright_sandboxd::protocol::Digest;
-use serde::Serialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -13,14 +12,14 @@ use super::prepare::{Workspace, internal, op};
 use crate::agent::review;
 use crate::agent::state::State;
 use crate::agent::thread::Thread;
+use crate::agent::transcript;
 use crate::answer::AnswerSchema;
 use crate::api::attempt::{ArtifactRef, Job, Outcome, PatchFlag, PatchFlagKind, PatchSummary, SkippedPath};
 use crate::api::conditions::plain;
 use crate::api::environment::TranscriptPolicy;
 use crate::api::reasons::Reason;
 use crate::api::task::Mode;
-use crate::artifacts::{encode, inline, transcript};
-use crate::llm::Item;
+use crate::artifacts::{encode, inline, transcript as encode_transcript};
 use crate::names;
 use crate::sandbox::Sandbox;
 use crate::workspace::patch::PatchBody;
@@ -132,14 +131,8 @@ pub(super) async fn keep_transcript<C: Cluster>(
         return None;
     }
     let thread = state.thread.as_ref()?;
-    let mut records = vec![TranscriptRecord::Thread {
-        thread_id: &thread.opened.thread_id,
-        base_commit: &thread.opened.base_commit,
-        provider: &thread.opened.provider,
-        model: &thread.opened.model,
-    }];
-    records.extend(thread.history.items().map(|item| TranscriptRecord::Item { item: &item.item }));
-    let kept = match transcript(&records) {
+    let (lines, whole) = transcript::lines(thread);
+    let kept = match encode_transcript(&lines, whole) {
         Ok(transcript) => cluster.put_artifact(name, names::TRANSCRIPT_KEY, &transcript.encoded).await,
         Err(error) => {
             tracing::warn!(%error, "the transcript is not kept");
@@ -147,13 +140,6 @@ pub(super) async fn keep_transcript<C: Cluster>(
         }
     };
     kept.inspect_err(|error| tracing::warn!(%error, "the transcript is not kept")).ok()
-}
-
-#[derive(Serialize)]
-#[serde(tag = "record", rename_all = "camelCase", rename_all_fields = "camelCase")]
-enum TranscriptRecord<'a> {
-    Thread { thread_id: &'a str, base_commit: &'a str, provider: &'a str, model: &'a str },
-    Item { item: &'a Item },
 }
 
 /// Says how many changes were dropped, if the task's mode leaves the repository alone and its agent did not.

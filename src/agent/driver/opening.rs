@@ -15,6 +15,7 @@ use super::brought::Brought;
 use super::cluster::Cluster;
 use super::prepare::{Preparation, Workspace, command_limit, internal, lost};
 use crate::agent::journal::record::ThreadOpened;
+use crate::agent::prompt::continuation::{Beginning, Speaks, begin};
 use crate::agent::prompt::mode::{Compared, Work};
 use crate::agent::prompt::{self, EnvironmentContext, Permissions, PromptInput};
 use crate::agent::tools::definitions;
@@ -72,7 +73,14 @@ impl<C: Cluster> Preparation<C> {
         let mut messages = prompt::initial_messages(&input);
         // The prompt itself begins the first turn.
         messages.pop();
-        let prefix = messages.into_iter().map(|message| wire.message(message, &capabilities)).collect();
+        let speaks = Speaks {
+            provider: &job.model.provider_name,
+            model: &job.model.name,
+            wire,
+            capabilities: &capabilities,
+            tools: &tools,
+        };
+        let Beginning { prefix, inherited, cache_key } = begin(brought.former.as_ref(), messages, speaks);
         let opened = ThreadOpened {
             thread_id: attempt_uid.clone(),
             task_uid: task_uid.clone(),
@@ -90,6 +98,8 @@ impl<C: Cluster> Preparation<C> {
             prefix,
             skills,
             answer: brought.answer.clone(),
+            cache_key,
+            inherited,
         };
         Ok((opened, warnings))
     }

@@ -85,7 +85,7 @@ pub(super) fn accepted(message: InboxMessage) -> InputAccepted {
         MessageKind::Prompt => InputKind::Prompt,
         MessageKind::Cancel => InputKind::Cancel,
     };
-    InputAccepted { uid: message.uid, seq: message.seq, kind, text: message.text }
+    InputAccepted { uid: message.uid, seq: message.seq, kind, text: message.text, attachments: Vec::new() }
 }
 
 fn is_refusal(error: &watcher::Error) -> bool {

@@ -20,7 +20,7 @@ use crate::api::task::{ConfigMapKeyRef, FetchMode, Repository};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::workspace::{
     Bounds, CheckoutError, Credential, Depth, FetchError, FetchSpec, Fetched, Git, Layout, Reference,
-    Worktree, checkout, fetch, fetch_beside, fetched,
+    Worktree, apply_former, checkout, fetch, fetch_beside, fetched,
 };
 
 /// The repository as the agent has it.
@@ -82,6 +82,7 @@ impl<C: Cluster> Preparation<C> {
         let boot = sandbox.ready().await.map_err(lost)?.id;
         self.setup(&sandbox, &boot).await?;
         let profile = begin_agent_phase(&sandbox, &boot, &self.assignment.attempt_uid).await?;
+        self.place(&sandbox, &brought.files).await?;
         let snapshot = workspace.worktree.snapshot().await.map_err(|error| internal(&error))?;
         let shell = opening::shell(&sandbox).await?;
         let (opened, warnings) = self.open(&workspace, snapshot.tree.to_string(), shell, &brought)?;
@@ -89,7 +90,13 @@ impl<C: Cluster> Preparation<C> {
             self.announce.warning(warning).await;
         }
         let uid = self.assignment.attempt_uid.clone();
-        let prompt = InputAccepted { uid, seq: 0, kind: InputKind::Prompt, text: brought.prompt };
+        let prompt = InputAccepted {
+            uid,
+            seq: 0,
+            kind: InputKind::Prompt,
+            text: brought.prompt,
+            attachments: brought.attachments,
+        };
         let prepared = Prepared { opened, prompt, boot };
         Ok((sandbox, Ready { workspace, prepared, profile }))
     }
@@ -110,6 +117,7 @@ impl<C: Cluster> Preparation<C> {
             None => self.fetch(self.fetch_spec(url.clone(), reference).await?).await?,
         };
         let fetched = self.fetch_base(url, fetched).await?;
+        let fetched = self.apply_former(fetched).await?;
         checkout(&fetched, &self.layout, &self.git).await.map_err(|error| match error {
             CheckoutError::Foreign => outcome(Reason::SandboxLost, &error),
             CheckoutError::NotFetched
@@ -141,6 +149,19 @@ impl<C: Cluster> Preparation<C> {
         let spec = self.fetch_spec(url, base).await?;
         let fetched = fetch_beside(&spec, fetched, &self.layout, &self.git).await;
         fetched.map_err(|error| fetch_failed(&error, &self.assignment.job.repository))
+    }
+
+    /// The patch of the work that this one goes on with, before anything of the sandbox is there.
+    async fn apply_former(&self, fetched: Fetched) -> Result<Fetched, Outcome> {
+        let job = &self.assignment.job;
+        match job.continue_from.as_ref().and_then(|former| former.patch.as_ref()) {
+            Some(patch) if fetched.origin.is_none() => {
+                let patch = self.former_artifact(patch).await?;
+                let applied = apply_former(fetched, patch, &self.layout, &self.git).await;
+                applied.map_err(|error| internal(&error))
+            }
+            Some(_) | None => Ok(fetched),
+        }
     }
 
     async fn fetch_spec(&self, url: Url, reference: Reference) -> Result<FetchSpec, Outcome> {

@@ -16,7 +16,7 @@ pub use self::call::{
 pub use self::model::{BrokenBy, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries};
 use crate::agent::prompt::skills::Skill;
 use crate::api::attempt::Outcome;
-use crate::llm::{AnswerFormat, Capabilities, ThreadItem, Wire};
+use crate::llm::{AnswerFormat, Capabilities, ContentPart, ThreadItem, Wire};
 
 /// The version that this program writes. A journal with a higher one is not read.
 pub const VERSION: u32 = 1;
@@ -90,6 +90,35 @@ pub struct ThreadOpened {
     /// What the final answer of each turn has to look like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<AnswerFormat>,
+    /// What the provider's cache knows the thread by, where that is not its id: it goes on with another thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_key: Option<String>,
+    /// What came in the thread that it goes on with.
+    #[serde(default, skip_serializing_if = "Inherited::is_empty")]
+    pub inherited: Inherited,
+}
+
+/// What came in a thread, after its prefix, before another one went on with it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inherited {
+    /// Its items, and at the end what is said of the change.
+    pub items: Vec<ThreadItem>,
+    /// Where its requests ended: how many of the items each held.
+    pub sealed: Vec<usize>,
+}
+
+impl Inherited {
+    fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+impl ThreadOpened {
+    /// What the provider's cache knows the thread by.
+    pub fn cache_key(&self) -> &str {
+        self.cache_key.as_deref().unwrap_or(&self.thread_id)
+    }
 }
 
 /// Somebody said something to the agent.
@@ -104,6 +133,9 @@ pub struct InputAccepted {
     pub kind: InputKind,
     /// What is said.
     pub text: String,
+    /// What comes with it, in the same message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<ContentPart>,
 }
 
 /// What an input asks.

@@ -194,7 +194,7 @@ fn prepare(thread: &Thread) -> Result<PreparedRequest, String> {
         model: thread.opened.model.clone(),
         input,
         tools: thread.tools.clone(),
-        thread_id: thread.opened.thread_id.clone(),
+        thread_id: thread.opened.cache_key().to_owned(),
         reasoning_effort: thread.opened.reasoning_effort.clone(),
         answer: thread.opened.answer.clone(),
     };

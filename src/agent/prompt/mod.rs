@@ -4,6 +4,8 @@
 //! longest beginning: base instructions; developer instructions and what is enforced; what the repository
 //! says and where the agent is; the task. Later changes are appended to the thread, never made here.
 
+pub mod continuation;
+pub mod inputs;
 pub mod mode;
 pub mod skills;
 

@@ -33,6 +33,8 @@ fn thread(patch: Option<PatchIntent>) -> Thread {
         prefix: vec![],
         skills: vec![],
         answer: None,
+        cache_key: None,
+        inherited: Default::default(),
     })
     .unwrap();
     let call = FunctionCall { call_id: "c".into(), name: "exec_command".into(), arguments: "{}".into() };

@@ -1,7 +1,7 @@
 //! The job and the pod of a task that can be run: everything that it names, resolved.
 
 use super::{PodParts, ValidTask};
-use crate::api::attempt::{Job, JobEnvironment, JobModel};
+use crate::api::attempt::{Continuation, Job, JobEnvironment, JobModel};
 use crate::api::environment::TranscriptPolicy;
 use crate::api::provider::Model;
 use crate::api::task::{Mode, Repository};
@@ -13,6 +13,7 @@ pub(super) fn resolve(
     task: &AgentTask,
     id: &TaskId,
     repository: &Repository,
+    continue_from: Option<Continuation>,
     environment: &AgentEnvironment,
     provider: &ModelProvider,
     model: Model,
@@ -22,6 +23,8 @@ pub(super) fn resolve(
     let job = Job {
         prompt: task.spec.prompt.clone(),
         prompt_from: task.spec.prompt_from.as_ref().map(|source| source.config_map_key_ref.clone()),
+        continue_from,
+        inputs: task.spec.inputs.clone(),
         mode: task.spec.mode,
         review: (task.spec.mode == Mode::Review).then(|| task.spec.review.clone().unwrap_or_default()),
         output_schema_from: task

@@ -198,13 +198,15 @@ pub(super) fn prepared() -> Signal {
         prefix,
         skills: vec![],
         answer: None,
+        cache_key: None,
+        inherited: Default::default(),
     };
     let prompt = message(0, InputKind::Prompt, "do it");
     Signal::Prepared(Box::new(Prepared { opened, prompt, boot: boot(1) }))
 }
 
 pub(super) fn message(seq: i64, kind: InputKind, text: &str) -> InputAccepted {
-    InputAccepted { uid: format!("uid-{seq}"), seq, kind, text: text.into() }
+    InputAccepted { uid: format!("uid-{seq}"), seq, kind, text: text.into(), attachments: vec![] }
 }
 
 pub(super) fn words(text: &str) -> Item {
