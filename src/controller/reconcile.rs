@@ -49,7 +49,11 @@ pub(super) async fn reconcile(task: Arc<Guarded<AgentTask>>, context: Arc<Contex
                 error = invalid.error,
                 "a task cannot be read"
             );
-            unreadable::show(&context.client, metadata, &invalid.error, context.now()).await?;
+            let sentence = format!(
+                "this version of Podwright can't read the task: {}; upgrade Podwright, or delete the task and create it anew",
+                invalid.error
+            );
+            unreadable::show(&context.client, metadata, &sentence, context.now()).await?;
             return Ok(Action::requeue(unreadable::AGAIN));
         }
     };
@@ -75,6 +79,13 @@ pub(super) async fn reconcile(task: Arc<Guarded<AgentTask>>, context: Arc<Contex
         Err(error) if error.request().is_some_and(RequestError::is_namespace_ending) => {
             running.end(Outcome::Unchanged, "");
             Ok(Action::requeue(Duration::from_secs(30)))
+        }
+        Err(Error::Observe(error @ ObserveError::Unreadable { .. })) => {
+            running.end(Outcome::Failed, "Undecodable");
+            tracing::warn!(namespace = id.namespace, task = id.name, %error, "a task is left as it is");
+            let sentence = format!("{error}; upgrade Podwright, or delete that object and create it anew");
+            unreadable::show(&context.client, &task.metadata, &sentence, context.now()).await?;
+            Ok(Action::requeue(unreadable::AGAIN))
         }
         Err(error) => {
             running.end(Outcome::Failed, error.category());

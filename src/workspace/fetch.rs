@@ -22,7 +22,7 @@ use super::object::ObjectId;
 use super::record::{self, Record, Stage};
 
 pub use beside::{Beside, fetch_beside};
-pub use error::{FetchError, Unreachable};
+pub use error::{FetchError, Unreachable, how_to_authenticate};
 pub use refs::{ParseReferenceError, Reference};
 
 pub(crate) use config::{ATTRIBUTES, quoted};

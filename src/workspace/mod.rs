@@ -38,7 +38,7 @@ use std::path::{Path, PathBuf};
 pub use checkout::{CheckoutError, checkout};
 pub use fetch::{
     Beside, Bounds, Credential, Depth, FetchError, FetchSpec, Fetched, Reference, fetch, fetch_beside,
-    fetched,
+    fetched, how_to_authenticate,
 };
 pub use git::{Git, GitError};
 pub use object::ObjectId;

@@ -18,5 +18,6 @@ mod model;
 mod person;
 mod references;
 mod retention;
+mod roles;
 mod stream;
 mod work;

@@ -20,7 +20,7 @@ use crate::api::task::{ConfigMapKeyRef, FetchMode, Repository};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::workspace::{
     Bounds, CheckoutError, Credential, Depth, FetchError, FetchSpec, Fetched, Git, Layout, Reference,
-    Worktree, apply_former, checkout, fetch, fetch_beside, fetched,
+    Worktree, apply_former, checkout, fetch, fetch_beside, fetched, how_to_authenticate,
 };
 
 /// The repository as the agent has it.
@@ -135,7 +135,7 @@ impl<C: Cluster> Preparation<C> {
 
     async fn fetch(&self, spec: FetchSpec) -> Result<Fetched, Outcome> {
         let fetched = fetch(&spec, &self.layout, &self.git).await;
-        fetched.map_err(|error| fetch_failed(&error, &self.assignment.job.repository))
+        fetched.map_err(|error| self.fetch_failed(&error))
     }
 
     /// What a review compares with, beside what it looks at.
@@ -148,7 +148,7 @@ impl<C: Cluster> Preparation<C> {
         self.announce.phase(&format!("fetching {url} at {}", review.base)).await;
         let spec = self.fetch_spec(url, base).await?;
         let fetched = fetch_beside(&spec, fetched, &self.layout, &self.git).await;
-        fetched.map_err(|error| fetch_failed(&error, &self.assignment.job.repository))
+        fetched.map_err(|error| self.fetch_failed(&error))
     }
 
     /// The patch of the work that this one goes on with, before anything of the sandbox is there.
@@ -162,6 +162,10 @@ impl<C: Cluster> Preparation<C> {
             }
             Some(_) | None => Ok(fetched),
         }
+    }
+
+    fn fetch_failed(&self, error: &FetchError) -> Outcome {
+        fetch_failed(error, &self.assignment.job.repository, &self.assignment.namespace)
     }
 
     async fn fetch_spec(&self, url: Url, reference: Reference) -> Result<FetchSpec, Outcome> {
@@ -280,13 +284,17 @@ pub(super) fn unreadable(error: ClusterError) -> Outcome {
     }
 }
 
-/// A Secret that was refused is named, with the command that replaces what is in it.
-fn fetch_failed(error: &FetchError, repository: &Repository) -> Outcome {
+/// A Secret that is missing or was refused is named, with the command that makes it, or replaces what is in it.
+fn fetch_failed(error: &FetchError, repository: &Repository, namespace: &str) -> Outcome {
     match (error, &repository.credentials_secret_name) {
+        (FetchError::AuthenticationRequired { host }, _) => clone_failed(&format!(
+            "{host} wants a user name and password for this repository: {}",
+            how_to_authenticate(host, namespace)
+        )),
         (FetchError::AuthenticationFailed { host }, Some(name)) => clone_failed(&format!(
             "{host} refused the user name and password of Secret {name}; put the right ones into it: kubectl create \
-             secret generic {name} --from-literal=username=USER --from-literal=password=TOKEN --dry-run=client -o \
-             yaml | kubectl apply -f -, and create a new task"
+             secret generic {name} -n {namespace} --from-literal=username=USER --from-literal=password=TOKEN \
+             --dry-run=client -o yaml | kubectl apply -f -, and create a new task"
         )),
         _ => clone_failed(error),
     }

@@ -16,6 +16,8 @@ use crate::controller::caches::{Caches, Guarded};
 use crate::controller::reconcile::{pass_again_if_stale, reconcile};
 use crate::controller::unreadable;
 
+const ATTEMPT_KIND: &str = "AgentAttempt";
+
 #[tokio::test]
 async fn whatever_request_fails_the_end_is_the_same() {
     let sound = World::new();
@@ -195,4 +197,40 @@ async fn a_task_of_a_newer_version_is_left_alone_and_says_so() {
     let end = server.masked();
     reconcile(read(&world), context).await.unwrap();
     assert_eq!(server.masked(), end, "an end is for good");
+}
+
+#[tokio::test]
+async fn what_a_task_needs_and_a_newer_version_has_stored_is_shown_on_the_task() {
+    let attempt = id().attempt_name();
+    let cases = [
+        ("AgentEnvironment", "agentenvironments", "default", "network", json!({"mode": "Dreams"})),
+        ("ModelProvider", "modelproviders", "default", "api", json!("Telepathy")),
+        (ATTEMPT_KIND, ATTEMPT, attempt.as_str(), "index", json!("first")),
+    ];
+    for (kind, resource, name, field, value) in cases {
+        let world = World::new();
+        if kind == ATTEMPT_KIND {
+            world.settle().await;
+        }
+        let sound = world.server.get(resource, name).unwrap();
+        world.server.change(resource, name, |object| {
+            object["spec"][field] = value.clone();
+        });
+        let task = world.server.get(TASK, "fix").unwrap();
+        let task = Arc::new(serde_json::from_value::<Guarded<AgentTask>>(task).unwrap());
+        let World { server, context, .. } = world;
+        let context = Arc::new(context);
+        let world = World { server: server.clone(), ..World::new() };
+        let pods = server.names("pods");
+        let action = reconcile(task.clone(), context.clone()).await.unwrap();
+        assert_eq!(action, Action::requeue(unreadable::AGAIN), "{kind}");
+        let (status, reason, message) = world.succeeded();
+        assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "WaitingForReference"), "{kind}");
+        assert!(message.contains(kind) && message.contains("upgrade Podwright"), "{kind}: {message}");
+        assert_eq!(server.names("pods"), pods, "{kind}: its pod is left as it is");
+        // Whoever mends the object brings a pass, and the task goes on.
+        server.change(resource, name, |object| *object = sound.clone());
+        reconcile(task, context).await.unwrap();
+        assert_eq!(world.succeeded().1, "Preparing", "{kind}");
+    }
 }

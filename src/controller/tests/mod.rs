@@ -40,15 +40,15 @@ impl Clock for SetClock {
     }
 }
 
-struct World {
-    server: Server,
+pub(super) struct World {
+    pub(super) server: Server,
     clock: Arc<SetClock>,
-    context: Context,
+    pub(super) context: Context,
 }
 
 impl World {
     /// A task that can be run, and what it names.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let server = Server::default();
         server.put(TASK, task_json());
         server.put("agentenvironments", environment_json());
@@ -70,7 +70,7 @@ impl World {
         Self { server, clock, context }
     }
 
-    fn later(&self, seconds: i64) {
+    pub(super) fn later(&self, seconds: i64) {
         self.clock.0.fetch_add(seconds, Ordering::Relaxed);
     }
 
