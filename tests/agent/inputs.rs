@@ -67,7 +67,7 @@ async fn inputs_that_cannot_be_used_end_the_task_before_it_begins() {
         (
             Some(&b"no picture"[..]),
             true,
-            "input shot (key first of ConfigMap shots) cannot be shown: it is not a PNG",
+            "shot (key first of ConfigMap shots) cannot be shown: it is not a PNG",
         ),
         (Some(b"no picture"), false, "the model takes none"),
         (None, true, "has no key first"),

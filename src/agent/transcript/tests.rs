@@ -12,11 +12,12 @@ fn opened() -> ThreadOpened {
         role: Role::Developer,
         content: vec![ContentPart::Text { text: text.into() }],
     };
+    let prefix = ["base", "rights"].map(|text| wire.message(message(text), &capabilities));
     serde_json::from_value(json!({
         "threadId": "t", "taskUid": "u", "attempt": "a", "baseCommit": "c0", "baselineTree": "t0", "provider": "p",
         "model": "m", "reasoningEffort": null, "shell": "/bin/sh", "wire": wire, "capabilities": capabilities,
         "tools": "[]", "customAsFunction": [],
-        "prefix": ["base", "rights"].map(|text| wire.message(message(text), &capabilities)),
+        "prefix": prefix,
     }))
     .unwrap()
 }

@@ -294,7 +294,7 @@ fn inputs_are_waited_for_and_images_need_a_model_that_takes_them() {
         ..references()
     };
     let picture = bring("image/png", "second");
-    assert_eq!(named(&picture, None, None).config_maps, ["shots", "texts"]);
+    assert_eq!(named(&picture, None, None, None).config_maps, ["shots", "texts"]);
     assert_eq!(valid(&picture, &there).job.inputs.len(), 2);
     assert_invalid(&judge(&bring("image/png", "first"), &there), "imageInput: true");
     assert_eq!(valid(&bring("application/octet-stream", "first"), &there).job.inputs[1].name, "b");
