@@ -93,7 +93,7 @@ pub(super) async fn observe_live(
     };
     if observed.ended().is_none() {
         if observed.pod.is_none() && !observed.pod_was_made() {
-            observed.references = Some(references(client, id, &observed.task, named).await?);
+            observed.references = Some(Box::pin(references(client, id, &observed.task, named)).await?);
         }
         observed.patch = patch(client, &observed).await?;
     }
@@ -123,7 +123,8 @@ async fn references(
     task: &AgentTask,
     (environment, provider): EnvironmentAndProvider,
 ) -> Result<References, ObserveError> {
-    let former = former(client, id, task).await?;
+    // On the heap: the state of all that is read in one pass would not fit a thread's stack.
+    let former = Box::pin(former(client, id, task)).await?;
     let Named { config_maps, secrets } =
         named(task, environment.as_ref(), provider.as_ref(), former.as_ref());
     // At most a dozen of each, by the schema's bounds.
@@ -157,7 +158,7 @@ async fn former(
     let name = names::attempt(&from.task_name, &uid, from.attempt);
     let attempt = get::<AgentAttempt>(client, id, name).await?;
     let attempt = attempt.filter(|attempt| is_controlled_by(&attempt.metadata, &uid));
-    Ok(Some(Former { ended: ended(&found).is_some(), attempt }))
+    Ok(Some(Former { ended: ended(&found).is_some(), attempt: attempt.map(Arc::new) }))
 }
 
 fn config_map_facts(config_map: ConfigMap) -> Option<(String, BTreeMap<String, usize>)> {

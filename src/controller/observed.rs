@@ -102,7 +102,7 @@ pub struct Former {
     /// Whether it has ended.
     pub ended: bool,
     /// The attempt that is named.
-    pub attempt: Option<AgentAttempt>,
+    pub attempt: Option<Arc<AgentAttempt>>,
 }
 
 /// What is known of a Secret. Its values are not kept.

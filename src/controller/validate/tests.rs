@@ -322,7 +322,7 @@ fn continuing(change: impl FnOnce(&mut Value)) -> (AgentTask, References) {
     let binary_data = [(patch.clone(), crate::names::PATCH_KEY), (transcript, crate::names::TRANSCRIPT_KEY)];
     let binary_data = binary_data.map(|(name, key)| (name, [key.to_owned()].into())).into();
     let attempt = crate::controller::tests::fixtures::reporting(status);
-    let former = Some(Former { ended: true, attempt: Some(attempt) });
+    let former = Some(Former { ended: true, attempt: Some(std::sync::Arc::new(attempt)) });
     (task, References { former, binary_data, ..references() })
 }
 
