@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects"))]
 
 pub mod agent;
+pub mod answer;
 pub mod api;
 pub mod apiserver;
 pub mod artifacts;

@@ -52,6 +52,8 @@ pub struct History {
     base: usize,
     /// The place of the item that is the first message of this window, before the layers that are messages.
     first: Option<usize>,
+    /// How many items each request held, in their order.
+    sealed: Vec<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +84,7 @@ impl History {
             windows: vec![0],
             base: 0,
             first: None,
+            sealed: Vec::new(),
         }
     }
 
@@ -148,6 +151,11 @@ impl History {
         Ok(())
     }
 
+    /// Whether the item at a place is sent before the layers that are messages.
+    pub fn leads(&self, ordinal: usize) -> bool {
+        self.first == Some(ordinal)
+    }
+
     /// Everything so far is what this window began with.
     pub fn end_base(&mut self) {
         self.base = self.entries.len();
@@ -208,7 +216,15 @@ impl History {
     /// A request with everything so far was sent: what comes later never changes its messages.
     pub fn seal(&mut self) {
         self.leading = false;
+        if self.sealed.last() != Some(&self.entries.len()) {
+            self.sealed.push(self.entries.len());
+        }
         self.assembly.seal();
+    }
+
+    /// How many items each request held, in their order; a repeated one is not repeated here.
+    pub fn sealed(&self) -> &[usize] {
+        &self.sealed
     }
 
     /// The item at a place.

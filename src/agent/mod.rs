@@ -23,6 +23,8 @@ pub mod machine;
 pub mod parent;
 pub mod prompt;
 pub mod recover;
+pub mod review;
 pub mod state;
 pub mod thread;
 pub mod tools;
+pub mod transcript;

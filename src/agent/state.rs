@@ -154,6 +154,7 @@ impl State {
             Record::ThreadOpened(opened) => self.open(entry, opened),
             Record::TurnStarted(_)
             | Record::TurnSteered(_)
+            | Record::AnswerRejected(_)
             | Record::TurnEnded(_)
             | Record::ItemAppended(_)
             | Record::ModelIntent(_)
@@ -241,6 +242,7 @@ impl State {
                 self.spent.call_ended(ended, thread.is_patch(ended.ordinal));
             }
             Record::CallIntent(_)
+            | Record::AnswerRejected(_)
             | Record::TurnEnded(_)
             | Record::ItemAppended(_)
             | Record::HistoryReplaced(_)

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::history::{History, PairingError};
 use super::journal::record::{
-    BrokenBy, CallEnded, CallIntent, HistoryReplaced, ModelEnd, ModelEnded, ModelIntent, Record, RequestKind,
-    SessionOpened, ThreadOpened,
+    BrokenBy, CallEnded, CallIntent, HistoryReplaced, Inherited, ModelEnd, ModelEnded, ModelIntent, Record,
+    RequestKind, SessionOpened, ThreadOpened,
 };
 use super::tools::ToolCall;
 use super::tools::plan::PlanStep;
@@ -18,6 +18,8 @@ use crate::llm::{CallKind, Item, RenderedTools, Role, ThreadItem};
 pub struct Thread {
     /// What stays as it is.
     pub opened: ThreadOpened,
+    /// How many items its prefix has.
+    pub layers: usize,
     /// The tools as the wire carries them.
     pub tools: RenderedTools,
     /// Everything said and done.
@@ -40,6 +42,8 @@ pub struct Thread {
     pub step_calls: usize,
     /// Whether something was said since the newest request of this turn, which the next one has to bring.
     pub steered: bool,
+    /// Final answers of this turn that were sent back.
+    pub rejections: u32,
     /// Calls without output in history, in the order of history.
     pub calls: Vec<OpenCall>,
     /// Commands that go on in the background, by the number that the model knows.
@@ -92,7 +96,8 @@ impl Thread {
     pub fn open(opened: &ThreadOpened) -> Result<Self, PairingError> {
         let mut thread = Self {
             // The prefix is in history from here on.
-            opened: ThreadOpened { prefix: Vec::new(), ..opened.clone() },
+            opened: ThreadOpened { prefix: Vec::new(), inherited: Inherited::default(), ..opened.clone() },
+            layers: opened.prefix.len(),
             tools: RenderedTools {
                 bytes: Bytes::from(opened.tools.clone()),
                 custom_as_function: opened.custom_as_function.clone(),
@@ -107,6 +112,7 @@ impl Thread {
             said: Vec::new(),
             step_calls: 0,
             steered: false,
+            rejections: 0,
             calls: Vec::new(),
             sessions: BTreeMap::new(),
             plan: Vec::new(),
@@ -119,6 +125,7 @@ impl Thread {
         };
         opened.prefix.iter().try_for_each(|item| thread.append(item.clone()))?;
         thread.history.keep_layers();
+        thread.inherit(&opened.inherited)?;
         Ok(thread)
     }
 
@@ -133,6 +140,7 @@ impl Thread {
                 self.in_turn = true;
                 self.last_end = None;
                 self.compacted = false;
+                self.rejections = 0;
                 self.step_calls = 0;
                 self.answer.clear();
                 self.said.push(self.history.len());
@@ -144,6 +152,12 @@ impl Thread {
                 self.answer.clear();
                 self.said.push(self.history.len());
                 steered.items.iter().try_for_each(|item| self.append(item.clone()))?;
+            }
+            Record::AnswerRejected(rejected) => {
+                self.rejections += 1;
+                self.steered = true;
+                self.answer.clear();
+                rejected.items.iter().try_for_each(|item| self.append(item.clone()))?;
             }
             Record::TurnEnded(ended) => {
                 self.in_turn = false;
@@ -299,6 +313,32 @@ impl Thread {
         Ok(())
     }
 
+    /// Takes in what came in the thread that this one goes on with, in the messages in which it was sent.
+    fn inherit(&mut self, inherited: &Inherited) -> Result<(), PairingError> {
+        let mut sealed = inherited.sealed.iter().copied().peekable();
+        let (leads, items) =
+            inherited.items.split_at(usize::from(inherited.leads).min(inherited.items.len()));
+        if !leads.is_empty() {
+            self.history.begin_window(leads.first().cloned())?;
+        }
+        for (place, item) in items.iter().enumerate().map(|(place, item)| (place + leads.len(), item)) {
+            while sealed.next_if(|end| *end <= place).is_some() {
+                self.history.seal();
+                // A provider may have it in its cache.
+                self.unsent_bytes = 0;
+            }
+            if is_said(&item.item) {
+                self.said.push(self.history.len());
+            }
+            self.append(item.clone())?;
+        }
+        // Nobody waits for these any more.
+        self.step_calls = 0;
+        self.answer.clear();
+        self.last_message.clear();
+        Ok(())
+    }
+
     fn append(&mut self, item: ThreadItem) -> Result<(), PairingError> {
         let is_call = item.item.is_call();
         let is_output = matches!(item.item, Item::FunctionCallOutput(_) | Item::CustomCallOutput(_));
@@ -346,6 +386,11 @@ impl Thread {
     fn call_mut(&mut self, ordinal: u64) -> Option<&mut OpenCall> {
         self.calls.iter_mut().find(|call| call.ordinal == ordinal)
     }
+}
+
+/// Whether an inherited item is what a person said: what the harness says as the user stands in tags.
+fn is_said(item: &Item) -> bool {
+    matches!(item, Item::Message(message) if message.role == Role::User && !message.text().starts_with('<'))
 }
 
 fn assistant_words(item: &Item) -> Option<String> {

@@ -5,6 +5,7 @@ mod status;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::status::any_json;
 pub use self::status::{
     AgentAttemptStatus, ArtifactRef, EMPTY_REPLY, Outcome, PatchFlag, PatchFlagKind, PatchSummary, Phase,
     PlanStep, PlanStepStatus, SkippedPath, Usage, VerificationResult, VerificationState, WorkspaceStatus,
@@ -17,7 +18,8 @@ use super::money::Prices;
 use super::provider::{Capabilities, Header, ModelApi, ProviderRetry, Surface};
 use super::quantity::ResourceQuantity;
 use super::task::{
-    ConfigMapKeyRef, Idle, Limits, ReasoningEffort, Repository, VerificationCommand, default_outage_seconds,
+    ConfigMapKeyRef, Idle, Input, Limits, Mode, ReasoningEffort, Repository, Review, VerificationCommand,
+    default_outage_seconds,
 };
 
 /// AgentAttempt is one independent run of an AgentTask. Podwright makes it; do not create one yourself.
@@ -80,6 +82,23 @@ pub struct Job {
     /// Where the prompt is, when it is not inline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_from: Option<ConfigMapKeyRef>,
+    /// Images and files that come with the prompt.
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Input>,
+    /// What kind of work it is.
+    #[serde(default)]
+    pub mode: Mode,
+    /// What a review compares with; set with mode Review alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<Review>,
+    /// The attempt whose thread and workspace this one goes on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continue_from: Option<Continuation>,
+    /// Where the JSON schema of the final answer is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_schema_from: Option<ConfigMapKeyRef>,
     /// Instructions that rank above the prompt.
     #[schemars(length(max = 16384))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -140,6 +159,20 @@ pub struct JobPod {
     /// Labels, placement and the like.
     #[serde(default)]
     pub settings: PodSettings,
+}
+
+/// An attempt that has ended, and what another one needs to go on with it.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Continuation {
+    /// Name of the AgentTask.
+    #[schemars(length(max = 63))]
+    pub task_name: String,
+    /// Its transcript.
+    pub transcript: ArtifactRef,
+    /// Its patch; missing when it is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<ArtifactRef>,
 }
 
 /// The part of an AgentEnvironment that the agent acts on; the pod has the rest.

@@ -206,6 +206,11 @@ pub struct Capabilities {
     /// Images in messages and in the outputs of tools. Unset: the tool view_image is not offered.
     #[serde(default)]
     pub image_input: bool,
+    /// The parameter that holds the final answer to a JSON schema (Responses: text.format, ChatCompletions:
+    /// response_format, Messages: output_config.format). Unset: the model is told the schema in words. Either way the
+    /// answer is checked.
+    #[serde(default)]
+    pub structured_output: bool,
     /// ChatCompletions: the member of the model's messages in which its reasoning is sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_field: Option<ReasoningField>,

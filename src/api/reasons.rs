@@ -41,7 +41,8 @@ pub enum Reason {
     SandboxLost,
     /// The sandbox used more memory than its limit.
     OutOfMemory,
-    /// The model's endpoint kept failing for longer than model.outageSeconds, or failed for good.
+    /// The model's endpoint kept failing for longer than model.outageSeconds, or failed for good, or the model's answer
+    /// never had the form that spec.output asks for.
     ModelFailed,
     /// The model or its provider refused the request by policy.
     ModelRefused,

@@ -1,7 +1,11 @@
 //! `AgentTask`: one piece of work for a coding agent.
 
 mod attempts;
+mod continuation;
+mod inputs;
 mod limits;
+mod mode;
+mod output;
 mod status;
 mod verification;
 
@@ -10,7 +14,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::attempts::{Attempts, Selection, SelectionPolicy};
+pub use self::continuation::ContinueFrom;
+pub use self::inputs::{Input, Shown};
 pub use self::limits::Limits;
+pub use self::mode::{Mode, Review};
+pub use self::output::{Output, SchemaSource};
 pub use self::status::{AgentTaskStatus, AttemptSummary, Resolved, TaskResult};
 pub use self::verification::VerificationCommand;
 
@@ -47,6 +55,12 @@ pub use self::verification::VerificationCommand;
     validation = Rule::new("has(self.prompt) != has(self.promptFrom)").message("exactly one of prompt and promptFrom must be set"),
     validation = Rule::new("has(self.prompt) == has(oldSelf.prompt) && (!has(self.prompt) || self.prompt == oldSelf.prompt)").message("prompt can't be changed: a task runs once; create a new AgentTask").field_path(".prompt"),
     validation = Rule::new("has(self.promptFrom) == has(oldSelf.promptFrom) && (!has(self.promptFrom) || self.promptFrom == oldSelf.promptFrom)").message("promptFrom can't be changed: a task runs once; create a new AgentTask").field_path(".promptFrom"),
+    validation = Rule::new("!has(self.review) || has(self.mode) && self.mode == 'Review'").message("review is for mode Review alone; set mode: Review, or leave review out"),
+    validation = Rule::new("has(self.inputs) == has(oldSelf.inputs) && (!has(self.inputs) || self.inputs == oldSelf.inputs)").message("inputs can't be changed: a task runs once; create a new AgentTask").field_path(".inputs"),
+    validation = Rule::new("has(self.mode) == has(oldSelf.mode) && (!has(self.mode) || self.mode == oldSelf.mode)").message("mode can't be changed: a task runs once; create a new AgentTask").field_path(".mode"),
+    validation = Rule::new("has(self.review) == has(oldSelf.review) && (!has(self.review) || self.review == oldSelf.review)").message("review can't be changed: a task runs once; create a new AgentTask").field_path(".review"),
+    validation = Rule::new("has(self.output) == has(oldSelf.output) && (!has(self.output) || self.output == oldSelf.output)").message("output can't be changed: a task runs once; create a new AgentTask").field_path(".output"),
+    validation = Rule::new("has(self.continueFrom) == has(oldSelf.continueFrom) && (!has(self.continueFrom) || self.continueFrom == oldSelf.continueFrom)").message("continueFrom can't be changed: a task runs once; create a new AgentTask").field_path(".continueFrom"),
     validation = Rule::new("has(self.repositories) == has(oldSelf.repositories) && (!has(self.repositories) || self.repositories == oldSelf.repositories)").message("repositories can't be changed: a task runs once; create a new AgentTask").field_path(".repositories"),
     validation = Rule::new("has(self.environmentName) == has(oldSelf.environmentName) && (!has(self.environmentName) || self.environmentName == oldSelf.environmentName)").message("environmentName can't be changed: a task runs once; create a new AgentTask").field_path(".environmentName"),
     validation = Rule::new("has(self.model) == has(oldSelf.model) && (!has(self.model) || self.model == oldSelf.model)").message("model can't be changed: a task runs once; create a new AgentTask").field_path(".model"),
@@ -69,6 +83,34 @@ pub struct AgentTaskSpec {
     /// promptFrom must be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_from: Option<PromptSource>,
+
+    /// Images and files that come with the prompt, at most 8, in the order in which the model sees them. They are files at
+    /// /home/agent/inputs/<name> for its commands, outside of the repository.
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Input>,
+
+    /// What kind of work it is: Change, Ask or Review. Ask and Review leave the repository alone: their patch is empty,
+    /// and files that the model changed all the same are dropped and named in status.result.patch.flags.
+    #[serde(default)]
+    pub mode: Mode,
+
+    /// With mode Review: what repositories[].ref is compared with. Unset: the branch main.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<Review>,
+
+    /// What the final answer has to look like. Unset: it is text, but for mode Review, whose answer has the findings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Output>,
+
+    /// Goes on with the thread and the workspace of another task that has ended: the model has the whole conversation
+    /// before it, and the repository is the former base commit with the former patch, whatever ref names by now. The patch of
+    /// this task has the former one's changes too. The task waits for the end of the other one. It needs the
+    /// other one's transcript and patch, so it has to come before retention.artifactSeconds are over. Several tasks may go
+    /// on with the same one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continue_from: Option<ContinueFrom>,
 
     /// The repository that the agent works on. One entry for now. It is checked out at
     /// /workspace/<name> in the sandbox.

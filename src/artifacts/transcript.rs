@@ -26,21 +26,21 @@ pub struct Transcript {
 /// Renders records, in their order, into an artifact.
 ///
 /// When they do not fit, the middle of the longest strings is left out, and only when that is not enough
-/// the middle of the records; the document says so in each place.
+/// the middle of the records; the document says so in each place. Of the first `whole` records nothing is left out.
 ///
 /// # Errors
 /// [`TooLarge`] when even the ends do not fit, which takes records of many thousand strings.
-pub fn transcript<T: Serialize>(records: &[T]) -> Result<Transcript, TooLarge> {
+pub fn transcript<T: Serialize>(records: &[T], whole: usize) -> Result<Transcript, TooLarge> {
     let records: Vec<Value> = records.iter().map(to_value).collect();
-    fit(&records, ENCODED_MAX)
+    fit(&records, whole, ENCODED_MAX)
 }
 
-fn fit(records: &[Value], max: usize) -> Result<Transcript, TooLarge> {
+fn fit(records: &[Value], uncut: usize, max: usize) -> Result<Transcript, TooLarge> {
     let mut last = TooLarge { bytes: 0, encoded: 0 };
     let whole = STRING_MAX.into_iter().map(|length| (length, records.len()));
     let ends = ENDS.into_iter().filter(|ends| 2 * ends < records.len()).map(|ends| (STRING_MAX[6], ends));
     for (length, ends) in whole.chain(ends) {
-        let (document, cut) = render(records, length, ends);
+        let (document, cut) = render(records, uncut, length, ends);
         match encode(&document) {
             Ok(encoded) if encoded.data.len() <= max => return Ok(Transcript { encoded, cut }),
             Ok(encoded) => last = TooLarge { bytes: encoded.bytes, encoded: encoded.data.len() },
@@ -51,8 +51,8 @@ fn fit(records: &[Value], max: usize) -> Result<Transcript, TooLarge> {
 }
 
 /// The document with strings of at most `length` bytes and `ends` records at each end; whether it is less
-/// than everything.
-fn render(records: &[Value], length: usize, ends: usize) -> (Vec<u8>, bool) {
+/// than everything. The first `uncut` records keep their strings.
+fn render(records: &[Value], uncut: usize, length: usize, ends: usize) -> (Vec<u8>, bool) {
     let mut out = Vec::new();
     let mut cut = false;
     let left_out = records.len().saturating_sub(ends.saturating_mul(2));
@@ -65,7 +65,9 @@ fn render(records: &[Value], length: usize, ends: usize) -> (Vec<u8>, bool) {
             continue;
         }
         let mut record = record.clone();
-        cut |= shorten(&mut record, length);
+        if index >= uncut {
+            cut |= shorten(&mut record, length);
+        }
         line(&mut out, &record);
     }
     (out, cut)
@@ -121,7 +123,7 @@ mod tests {
     #[test]
     fn what_fits_is_whole() {
         let records = vec![json!({ "type": "message", "text": "grün\n" }), json!({ "n": 1 })];
-        let transcript = transcript(&records).unwrap();
+        let transcript = transcript(&records, 0).unwrap();
         assert!(!transcript.cut);
         assert_eq!(lines(&transcript), records);
     }
@@ -130,7 +132,7 @@ mod tests {
     fn the_longest_strings_lose_their_middle_first() {
         let records =
             vec![json!({ "text": "short" }), json!({ "nested": [{ "output": noise(1, 2 << 20) }] })];
-        let transcript = transcript(&records).unwrap();
+        let transcript = transcript(&records, 0).unwrap();
         assert!(transcript.cut);
         let lines = lines(&transcript);
         assert_eq!(lines[0], records[0]);
@@ -146,13 +148,25 @@ mod tests {
     #[test]
     fn at_last_records_are_left_out_and_counted() {
         let records: Vec<Value> = (0..500).map(|n| json!({ "n": n, "text": noise(n, 200) })).collect();
-        let transcript = fit(&records, 40_000).unwrap();
+        let transcript = fit(&records, 0, 40_000).unwrap();
         assert!(transcript.cut);
         let lines = lines(&transcript);
         assert_eq!(lines[0]["n"], 0);
         assert_eq!(lines.last().unwrap()["n"], 499);
         let left_out = lines.iter().find_map(|line| line["leftOut"]["records"].as_u64()).unwrap();
         assert_eq!(left_out as usize + lines.len() - 1, 500);
+    }
+
+    #[test]
+    fn the_first_records_keep_their_strings() {
+        let long = noise(2, 20_000);
+        let mut records = vec![json!({ "tools": long })];
+        records.extend((0..20).map(|n| json!({ "text": noise(100 + n, 20_000) })));
+        let transcript = fit(&records, 1, 100_000).unwrap();
+        assert!(transcript.cut);
+        let lines = lines(&transcript);
+        assert_eq!(lines[0], records[0]);
+        assert!(lines[1]["text"].as_str().unwrap().contains("bytes left out"));
     }
 
     #[test]

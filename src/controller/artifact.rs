@@ -14,7 +14,7 @@ use crate::names::PATCH_KEY;
 const CHUNK: usize = 64 * 1024;
 
 /// Compares a patch's summary with the patch itself: with the inline text and with the artifact, whichever
-/// are there. `limit` is the task's limits.patchBytes.
+/// are there. `limit` is the task's limits.patchBytes, or 0 where its mode leaves the repository alone.
 pub(super) fn check(patch: &PatchSummary, config_map: Option<&ConfigMap>, limit: i64) -> ArtifactCheck {
     match fault(patch, config_map, limit) {
         Some(sentence) => ArtifactCheck::Wrong(sentence.to_owned()),
@@ -23,6 +23,9 @@ pub(super) fn check(patch: &PatchSummary, config_map: Option<&ConfigMap>, limit:
 }
 
 fn fault(patch: &PatchSummary, config_map: Option<&ConfigMap>, limit: i64) -> Option<&'static str> {
+    if patch.bytes > limit && (patch.inline.is_some() || patch.artifact.is_some()) {
+        return Some("the patch it reported is longer than its task allows");
+    }
     if let Some(inline) = &patch.inline {
         let same = inline.len() as i64 == patch.bytes && hex(Sha256::digest(inline)) == patch.sha256;
         if !same {
@@ -141,6 +144,9 @@ mod tests {
         artifact.bytes = bytes;
         artifact.sha256 = sha256;
         assert!(is_good(&patch, Some(&stored(&zeros)), bytes));
+        let nothing = PatchSummary { bytes: 0, sha256: hex(Sha256::digest(b"")), ..PatchSummary::default() };
+        assert!(is_good(&nothing, None, 0), "what leaves the repository alone has an empty patch");
+        assert!(!is_good(&PatchSummary { artifact: None, ..summary() }, None, 0), "and no other");
         assert!(!is_good(&patch, Some(&stored(&zeros)), bytes - 1));
     }
 }

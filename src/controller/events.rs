@@ -49,7 +49,7 @@ pub(super) fn called_for(
             (!had_pod && next.resolved.is_some())
                 .then(|| event(EventType::Normal, "Started", "Start", "the attempt's pod was made"))
         }
-        Situation::Ended(ending) if ending.message == EMPTY_REPLY => {
+        Situation::Ended(ending) if ending.message.starts_with(EMPTY_REPLY) => {
             Some(event(EventType::Warning, "EmptyReply", "End", &ending.message))
         }
         Situation::Ended(ending) => {

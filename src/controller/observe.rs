@@ -14,13 +14,15 @@ use super::artifact;
 use super::caches::{Caches, Guarded};
 use super::error::{Foreign, ObserveError, RequestError};
 use super::observed::{
-    ArtifactCheck, Epoch, Observed, References, SecretFacts, SeenAttempt, TaskId, indices,
+    ArtifactCheck, Epoch, Former, Observed, References, SecretFacts, SeenAttempt, TaskId, ended, indices,
 };
 use super::queue::Turn;
 use super::request::bounded;
 use super::selection;
 use super::validate::{Named, named};
+use crate::api::task::ConfigMapKeyRef;
 use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, HOSTS_ANNOTATION, ModelProvider};
+use crate::names;
 
 /// Messages to one task that are read at a time: 8 MiB if each is as long as it may be.
 const PAGE: u32 = 500;
@@ -103,7 +105,7 @@ pub(super) async fn observe_live(
     }
     let mut attempts = observed.attempts.iter().filter(|seen| seen.ended().is_none());
     if !has_ended && attempts.any(|seen| seen.pod.is_none() && lacks_its_first_pod(seen)) {
-        observed.references = Some(references(client, id, &observed.task, named).await?);
+        observed.references = Some(Box::pin(references(client, id, &observed.task, named)).await?);
     }
     Ok(observed)
 }
@@ -174,7 +176,10 @@ async fn references(
     task: &AgentTask,
     (environment, provider): EnvironmentAndProvider,
 ) -> Result<References, ObserveError> {
-    let Named { config_maps, secrets } = named(task, environment.as_ref(), provider.as_ref());
+    // On the heap: the state of all that is read in one pass would not fit a thread's stack.
+    let former = Box::pin(former(client, id, task)).await?;
+    let Named { config_maps, secrets } =
+        named(task, environment.as_ref(), provider.as_ref(), former.as_ref());
     // At most a dozen of each, by the schema's bounds.
     let config_maps = config_maps.into_iter().map(|name| get::<ConfigMap>(client, id, name));
     let secrets = secrets.into_iter().map(|name| get::<Secret>(client, id, name));
@@ -182,14 +187,41 @@ async fn references(
         futures::future::try_join_all(config_maps),
         futures::future::try_join_all(secrets),
     )?;
-    let config_maps = config_maps.into_iter().flatten().filter_map(config_map_facts).collect();
+    let config_maps: Vec<_> = config_maps.into_iter().flatten().collect();
+    let output_schema = task.spec.output.as_ref().and_then(|output| {
+        let ConfigMapKeyRef { name, key } = &output.schema_from.config_map_key_ref;
+        let found = config_maps.iter().find(|found| found.metadata.name.as_ref() == Some(name))?;
+        found.data.as_ref()?.get(key).cloned()
+    });
+    let binary_data = config_maps.iter().filter_map(binary_keys).collect();
+    let config_maps = config_maps.into_iter().filter_map(config_map_facts).collect();
     let secrets = secrets.into_iter().flatten().filter_map(secret_facts).collect();
-    Ok(References { environment, provider, config_maps, secrets })
+    Ok(References { environment, provider, config_maps, binary_data, former, output_schema, secrets })
+}
+
+/// The task that another one goes on with, and the attempt of it that is named.
+async fn former(
+    client: &kube::Client,
+    id: &TaskId,
+    task: &AgentTask,
+) -> Result<Option<Former>, ObserveError> {
+    let Some(from) = &task.spec.continue_from else { return Ok(None) };
+    let Some(found) = get::<AgentTask>(client, id, from.task_name.clone()).await? else { return Ok(None) };
+    let uid = found.metadata.uid.clone().unwrap_or_default();
+    let name = names::attempt(&from.task_name, &uid, from.attempt);
+    let attempt = get::<AgentAttempt>(client, id, name).await?;
+    let attempt = attempt.filter(|attempt| is_controlled_by(&attempt.metadata, &uid));
+    Ok(Some(Former { ended: ended(&found).is_some(), attempt: attempt.map(Arc::new) }))
 }
 
 fn config_map_facts(config_map: ConfigMap) -> Option<(String, BTreeMap<String, usize>)> {
     let keys = config_map.data.unwrap_or_default();
     Some((config_map.metadata.name?, keys.into_iter().map(|(key, text)| (key, text.trim().len())).collect()))
+}
+
+fn binary_keys(config_map: &ConfigMap) -> Option<(String, BTreeSet<String>)> {
+    let keys = config_map.binary_data.as_ref()?.keys().cloned().collect();
+    Some((config_map.metadata.name.clone()?, keys))
 }
 
 fn secret_facts(secret: Secret) -> Option<(String, SecretFacts)> {
@@ -217,7 +249,8 @@ async fn patch(
     };
     let owner = attempt.metadata.uid.as_deref().unwrap_or_default();
     let config_map = config_map.filter(|found| is_controlled_by(&found.metadata, owner));
-    let (patch, limit) = (patch.clone(), job.limits.patch_bytes);
+    let limit = if job.mode.changes() { job.limits.patch_bytes } else { 0 };
+    let patch = patch.clone();
     // Up to 100 MiB are unpacked and hashed: no work for a thread that others wait for.
     let check =
         tokio::task::spawn_blocking(move || artifact::check(&patch, config_map.as_ref(), limit)).await;

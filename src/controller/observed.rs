@@ -122,8 +122,23 @@ pub struct References {
     pub provider: Option<ModelProvider>,
     /// The named ConfigMaps that exist: the length of each key's text.
     pub config_maps: BTreeMap<String, BTreeMap<String, usize>>,
+    /// The keys of their binary data.
+    pub binary_data: BTreeMap<String, BTreeSet<String>>,
+    /// The task that spec.continueFrom names, when it exists.
+    pub former: Option<Former>,
+    /// The text at spec.output's key, when there is one.
+    pub output_schema: Option<String>,
     /// The named Secrets that exist.
     pub secrets: BTreeMap<String, SecretFacts>,
+}
+
+/// A task that another one goes on with.
+#[derive(Clone, Debug)]
+pub struct Former {
+    /// Whether it has ended.
+    pub ended: bool,
+    /// The attempt that is named.
+    pub attempt: Option<Arc<AgentAttempt>>,
 }
 
 /// What is known of a Secret. Its values are not kept.

@@ -1,5 +1,7 @@
 //! From a task and what it names to a job that can be run, or to the sentence that says why not.
 
+mod former;
+mod inputs;
 mod job;
 mod repository;
 
@@ -7,9 +9,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use self::former::{artifacts, check_former};
+use self::inputs::{check_inputs, check_output};
 use self::job::resolve;
-use self::repository::check_repository;
-use super::observed::{References, SecretFacts, TaskId};
+use self::repository::{check_repository, check_review};
+use super::observed::{Former, References, SecretFacts, TaskId};
 use crate::api::attempt::{Job, JobPod};
 use crate::api::provider::{Capabilities, Model, Surface};
 use crate::api::task::ConfigMapKeyRef;
@@ -74,9 +78,11 @@ pub fn named(
     task: &AgentTask,
     environment: Option<&AgentEnvironment>,
     provider: Option<&ModelProvider>,
+    former: Option<&Former>,
 ) -> Named {
     let mut named = Named::default();
     let prompt = task.spec.prompt_from.as_ref().map(|source| &source.config_map_key_ref);
+    let output = task.spec.output.as_ref().map(|output| &output.schema_from.config_map_key_ref);
     let environment = environment.map(|environment| &environment.spec);
     let provider = provider.map(|provider| &provider.spec);
     let bundles = [
@@ -84,7 +90,10 @@ pub fn named(
         provider.and_then(|spec| spec.ca_bundle.as_ref()),
     ];
     let bundles = bundles.into_iter().flatten().map(|source| &source.config_map_key_ref);
-    named.config_maps.extend(prompt.into_iter().chain(bundles).map(|key| key.name.clone()));
+    let inputs = task.spec.inputs.iter().map(|input| &input.config_map_key_ref);
+    let keys = prompt.into_iter().chain(output).chain(inputs).chain(bundles);
+    named.config_maps.extend(keys.map(|key| key.name.clone()));
+    named.config_maps.extend(former.into_iter().flat_map(artifacts));
     let git =
         task.spec.repositories.iter().filter_map(|repository| repository.credentials_secret_name.clone());
     let model = provider.and_then(|spec| spec.credentials_secret_name.clone());
@@ -102,10 +111,13 @@ pub fn named(
 pub fn validate(task: &AgentTask, id: &TaskId, references: &References) -> Validity {
     let mut problems = Vec::new();
     check_prompt(task, id, references, &mut problems);
+    check_output(task, id, references, &mut problems);
     let Some(repository) = task.spec.repositories.first() else {
         return Validity::Invalid("spec.repositories has no entry; name the repository to work on".into());
     };
     check_repository(repository, id, references, &mut problems);
+    check_review(task, repository, &mut problems);
+    let former = check_former(task, repository, id, references, &mut problems);
     let environment = references.environment.as_ref();
     match environment {
         Some(environment) => check_environment(environment, id, references, &mut problems),
@@ -120,6 +132,7 @@ pub fn validate(task: &AgentTask, id: &TaskId, references: &References) -> Valid
             check_provider(&task.spec.model.provider_name, &provider.spec, id, references, &mut problems);
             let model = choose_model(task, &provider.spec, &mut problems);
             check_cost(task, model.as_ref(), &mut problems);
+            check_inputs(task, model.as_ref(), id, references, &mut problems);
             model
         }
         None => {
@@ -135,7 +148,9 @@ pub fn validate(task: &AgentTask, id: &TaskId, references: &References) -> Valid
     }
     match (environment, provider, model) {
         (Some(environment), Some(provider), Some(model)) => {
-            Validity::Ready(Box::new(resolve(task, repository, environment, provider, model)))
+            let (former, before) = former.unzip();
+            let repository = before.as_ref().unwrap_or(repository);
+            Validity::Ready(Box::new(resolve(task, repository, former, environment, provider, model)))
         }
         // Each of them missing has put a problem on the list.
         _ => Validity::Waiting("something that the task names does not exist yet".into()),

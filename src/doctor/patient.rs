@@ -134,6 +134,7 @@ impl Patient {
             tools: talk.tools.clone(),
             thread_id: talk.thread_id.clone(),
             reasoning_effort: talk.effort.clone(),
+            answer: None,
             compacts: false,
             keeps_long: talk.keeps_long,
         };

@@ -25,6 +25,6 @@ pub use item::{
     CallKind, CallOutput, ContentPart, CustomCall, FunctionCall, Item, Message, Opaque, Reasoning, Role,
     ThreadItem, WireJson,
 };
-pub use request::{Images, Input, PreparedRequest, Request, Usage};
+pub use request::{AnswerFormat, Images, Input, PreparedRequest, Request, Usage};
 pub use tool::{RenderedTools, ToolDefinition};
 pub use wire::{Capabilities, Wire};

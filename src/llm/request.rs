@@ -36,6 +36,18 @@ pub struct Request {
     pub compacts: bool,
     /// Whether the provider is asked to keep what it caches for an hour instead of five minutes, where it can be asked.
     pub keeps_long: bool,
+    /// What the final answer has to look like.
+    pub answer: Option<AnswerFormat>,
+}
+
+/// The form of a final answer. Providers that can are told of it beside the messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnswerFormat {
+    /// The JSON schema, as JSON.
+    pub schema: String,
+    /// Whether the schema keeps to what providers take as strict, and so can hold the model to it word by word.
+    pub strict: bool,
 }
 
 /// A history as a request holds it. Made by [`super::wire::Assembly`].

@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use super::Layout;
-use super::fetch::{ATTRIBUTES, Fetched, Found, quoted};
+use super::fetch::{ATTRIBUTES, Beside, Fetched, Found, quoted};
 use super::git::{Git, GitError, last_line};
 use super::path::shown;
 use super::record::{self, Stage};
@@ -89,6 +89,24 @@ pub async fn checkout_patched(
         .map_err(failed)?;
     // Now or never: when this is done the sandbox may write it.
     fs::copy(git_dir.join("index"), layout.base_index())?;
+    if let Some(origin) = &fetched.origin {
+        let objects = layout.git_dir().join("objects");
+        git.run_in(&worktree, ["read-tree".to_owned(), "-m".to_owned(), "-u".to_owned(), origin.to_string()])
+            .read(&objects)
+            .env("GIT_DIR", &git_dir)
+            .env("GIT_WORK_TREE", &worktree)
+            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects)
+            .output(0)
+            .await
+            .map_err(failed)?;
+        // As after the former work: the files are changed, and nothing is staged. An index with what it knows of the
+        // files' times would take a change of the same length in the same second for none, so this one knows nothing.
+        git.run_in(&worktree, ["read-tree", "HEAD"])
+            .env("GIT_DIR", &git_dir)
+            .output(0)
+            .await
+            .map_err(failed)?;
+    }
     // git takes an empty patch for a mistake.
     if !patch.is_empty() {
         git.run_in(&worktree, ["apply", "--index", "--whitespace=nowarn", "-"])
@@ -127,7 +145,8 @@ fn make_git_dir(fetched: &Fetched, bare: &Path, worktree: &Path) -> io::Result<(
     fs::write(git_dir.join("info/attributes"), ATTRIBUTES)?;
     fs::write(git_dir.join("config"), config(fetched, FIRST_RUN))?;
     // A tag's own object is not its commit, so what was fetched is copied.
-    if let Some(name) = fetched.stored_as() {
+    let beside = fetched.beside.as_ref().and_then(Beside::stored_as);
+    for name in fetched.stored_as().into_iter().chain(beside) {
         write_ref(&git_dir, &name, &fs::read_to_string(bare.join(&name))?)?;
     }
     let commit = format!("{}\n", fetched.base_commit);

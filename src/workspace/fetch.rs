@@ -1,5 +1,6 @@
 //! Fetching the repository into a bare one that the sandbox never sees.
 
+mod beside;
 mod config;
 mod error;
 mod refs;
@@ -20,6 +21,7 @@ use super::git::{Git, GitError};
 use super::object::ObjectId;
 use super::record::{self, Record, Stage};
 
+pub use beside::{Beside, fetch_beside};
 pub use error::{FetchError, Unreachable, how_to_authenticate};
 pub use refs::{ParseReferenceError, Reference};
 
@@ -98,6 +100,12 @@ pub struct Fetched {
     pub base_commit: ObjectId,
     /// That commit's tree.
     pub base_tree: ObjectId,
+    /// What was fetched beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Beside>,
+    /// The tree that the work starts from, where that is not the commit's: with the patch of former work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<ObjectId>,
 }
 
 /// What a reference turned out to be.
@@ -156,7 +164,7 @@ pub async fn fetch(spec: &FetchSpec, layout: &Layout, git: &Git) -> Result<Fetch
     // A fetch that was cut off leaves a directory; its git may even still be writing there.
     let directory = tempfile::Builder::new().prefix("fetch-").tempdir_in(layout.private())?;
     config::init(directory.path(), spec)?;
-    let fetcher = Fetcher { spec, git, directory: directory.path() };
+    let fetcher = Fetcher { spec, git, directory: directory.path(), commit_as: BASE };
     let fetched = fetcher.fetch().await?;
     if layout.git_dir().exists() {
         fs::remove_dir_all(layout.git_dir())?;
@@ -171,6 +179,8 @@ struct Fetcher<'a> {
     spec: &'a FetchSpec,
     git: &'a Git,
     directory: &'a std::path::Path,
+    /// The ref that keeps a commit without a name.
+    commit_as: &'a str,
 }
 
 impl Fetcher<'_> {
@@ -180,7 +190,7 @@ impl Fetcher<'_> {
             let (source, target) = match found {
                 Found::Branch => (name.replacen(TRACKING, "refs/heads/", 1), name),
                 Found::Tag => (name.clone(), name),
-                Found::Commit => (name, BASE.to_owned()),
+                Found::Commit => (name, self.commit_as.to_owned()),
             };
             match self.git_fetch(&format!("+{source}:{target}")).await {
                 Ok(()) => return self.resolve(&target, found).await?.ok_or(FetchError::NoCommit),
@@ -220,7 +230,7 @@ impl Fetcher<'_> {
             return Err(FetchError::NoCommit);
         };
         let (url, reference) = (self.spec.url.clone(), self.spec.reference.clone());
-        Ok(Some(Fetched { url, reference, found, base_commit, base_tree }))
+        Ok(Some(Fetched { url, reference, found, base_commit, base_tree, beside: None, origin: None }))
     }
 
     /// The error for a name that the server does not have, with those that are like it.

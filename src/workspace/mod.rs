@@ -13,7 +13,7 @@
 //! | [`path`] | names in a repository, and those that git must never be given |
 //! | [`object`], [`tree`] | object ids, loose objects, trees as sorted lists |
 //! | [`confine`], [`git`], `askpass` | git children: the child's side, the caller's side, the credential |
-//! | [`fetch`], [`checkout`], `record` | the bare repository and the first checkout |
+//! | [`fetch`], [`origin`], [`checkout`], `record` | the bare repository and the first checkout |
 //! | [`ignored`], [`snapshot`], `stat_cache`, [`patch`] | the work tree as a tree, and the patch |
 
 pub mod checkout;
@@ -22,6 +22,7 @@ pub mod fetch;
 pub mod git;
 pub mod ignored;
 pub mod object;
+pub mod origin;
 pub mod patch;
 pub mod path;
 pub mod reader;
@@ -36,10 +37,12 @@ use std::path::{Path, PathBuf};
 
 pub use checkout::{CheckoutError, checkout, checkout_patched};
 pub use fetch::{
-    Bounds, Credential, Depth, FetchError, FetchSpec, Fetched, Reference, fetch, fetched, how_to_authenticate,
+    Beside, Bounds, Credential, Depth, FetchError, FetchSpec, Fetched, Reference, fetch, fetch_beside,
+    fetched, how_to_authenticate,
 };
 pub use git::{Git, GitError};
 pub use object::ObjectId;
+pub use origin::{OriginError, apply_former};
 pub use patch::{Change, ChangedFile, Patch, PatchBody, PatchError, PatchStats, Worktree};
 pub use reader::{ReadError, Reader};
 pub use snapshot::{Skipped, SkippedPaths, Snapshot};

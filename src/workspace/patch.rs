@@ -3,7 +3,8 @@
 //! Three trees: the base commit's, the baseline (the work tree when the agent began, after setup) and the
 //! final one. The *result* is the base with each path whose entry differs between baseline and final
 //! replaced by the final entry. So what setup made is not the agent's change, and a path that both
-//! changed comes whole. The patch is `diff-tree base result`, and in every run it is applied to the base
+//! changed comes whole. Work that goes on with other work starts from the base with the former patch, so its result is
+//! that with what differs, and its patch has both. The patch is `diff-tree base result`, and in every run it is applied to the base
 //! again: the tree that comes out must be the result.
 
 mod diff;
@@ -34,6 +35,8 @@ pub struct Worktree {
     base_commit: ObjectId,
     base_tree: ObjectId,
     base: Arc<Listed>,
+    /// What the work started from, where that is not the base commit.
+    origin: Option<Tree>,
     rules: Arc<IgnoreRules>,
     limits: Limits,
     /// The baseline's listing, kept for the next patch.
@@ -145,6 +148,10 @@ impl Worktree {
         diff::remove_leftovers(layout)?;
         let git_dir = layout.git_dir();
         let base = tree::list(git, &git_dir, &fetched.base_tree).await?;
+        let origin = match &fetched.origin {
+            Some(tree) => Some(tree::list(git, &git_dir, tree).await?.tree),
+            None => None,
+        };
         let files = ignored::files_of(&base.tree, git, &git_dir).await?;
         Ok(Self {
             layout: layout.clone(),
@@ -153,6 +160,7 @@ impl Worktree {
             base_commit: fetched.base_commit,
             base_tree: fetched.base_tree,
             base: Arc::new(base),
+            origin,
             rules: Arc::new(IgnoreRules::new(files, excludes)?),
             limits: Limits::default(),
             baseline: None,
@@ -195,9 +203,10 @@ impl Worktree {
     pub async fn patch(&mut self, baseline: ObjectId, max: u64) -> Result<Patch, PatchError> {
         let baseline = self.baseline(baseline).await?;
         let walked = self.walk(Arc::clone(&baseline), Some(self.objects())).await?;
-        let result = merge(&self.base.tree, &baseline, &walked.tree);
+        let origin = self.origin.as_ref().unwrap_or(&self.base.tree);
+        let result = merge(origin, &baseline, &walked.tree);
         let differences = self.base.tree.differences(&result);
-        let files = changed_files(&differences, &self.base.tree, &baseline);
+        let files = changed_files(&differences, origin, &baseline);
         let result_tree = result.write(&self.objects(), &self.base.directories)?;
         let request = diff::Request {
             git: &self.git,
@@ -314,7 +323,7 @@ fn make_room(entries: &mut BTreeMap<RepoPath, Entry>, path: &RepoPath) {
     }
 }
 
-fn changed_files(differences: &[Difference<'_>], base: &Tree, baseline: &Tree) -> Vec<ChangedFile> {
+fn changed_files(differences: &[Difference<'_>], origin: &Tree, baseline: &Tree) -> Vec<ChangedFile> {
     let change = |before: Option<Entry>, after: Option<Entry>| match (before, after) {
         (None, _) => Change::Added,
         (Some(_), None) => Change::Deleted,
@@ -326,7 +335,7 @@ fn changed_files(differences: &[Difference<'_>], base: &Tree, baseline: &Tree) -
         .map(|Difference { path, before, after }| ChangedFile {
             path: (*path).clone(),
             change: change(*before, *after),
-            touched_by_setup: base.entries.get(*path) != baseline.entries.get(*path),
+            touched_by_setup: origin.entries.get(*path) != baseline.entries.get(*path),
         })
         .collect()
 }

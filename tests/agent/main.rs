@@ -6,8 +6,12 @@
 // In an integration test Clippy takes everything outside the test functions for shipped code.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod answers;
 mod compaction;
+mod continuations;
+mod inputs;
 mod limits;
+mod modes;
 mod outages;
 mod prompts;
 mod stage;

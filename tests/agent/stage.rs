@@ -41,6 +41,7 @@ pub(crate) struct Stage {
     pub(crate) job: Value,
     pub(crate) log: Log,
     pub(crate) surfaces: Surfaces,
+    attempt_uid: String,
     volumes: TempDir,
     workspace: PathBuf,
     sandbox: Sandbox,
@@ -59,6 +60,7 @@ pub(crate) struct FakeCluster {
     pub(crate) statuses: Arc<Mutex<Vec<AgentAttemptStatus>>>,
     pub(crate) artifacts: Arc<Mutex<BTreeMap<String, Encoded>>>,
     pub(crate) secrets: Arc<Mutex<BTreeMap<String, Secret>>>,
+    pub(crate) config_maps: Arc<Mutex<BTreeMap<(String, String), Vec<u8>>>>,
     /// While true, no artifact is taken.
     pub(crate) holds_artifacts: Arc<AtomicBool>,
 }
@@ -139,6 +141,7 @@ impl Stage {
             job,
             log: Log::default(),
             surfaces: surfaces(),
+            attempt_uid: "6f1b2c3d-0000-4000-8000-000000000001".into(),
             volumes,
             workspace,
             sandbox,
@@ -183,7 +186,7 @@ impl Stage {
             assignment: Assignment {
                 namespace: "default".into(),
                 attempt: "fix-1".into(),
-                attempt_uid: "6f1b2c3d-0000-4000-8000-000000000001".into(),
+                attempt_uid: self.attempt_uid.clone(),
                 task_uid: "6f1b2c3d-0000-4000-8000-000000000000".into(),
                 epoch,
                 pod_uid: format!("pod-{epoch}"),
@@ -270,6 +273,19 @@ impl Stage {
         self.sandbox.restart();
     }
 
+    /// The pod is gone with everything in it, and the next agent is that of another task.
+    pub(crate) fn next_task(&mut self, attempt_uid: &str) {
+        for name in ["state", "repo"] {
+            fs::remove_dir_all(self.volumes.path().join(name)).unwrap();
+            fs::create_dir(self.volumes.path().join(name)).unwrap();
+        }
+        fs::remove_dir_all(&self.workspace).unwrap();
+        fs::create_dir(&self.workspace).unwrap();
+        self.cluster.statuses.lock().unwrap().clear();
+        self.attempt_uid = attempt_uid.to_owned();
+        self.restart_sandbox();
+    }
+
     /// What the agent's events say, line by line.
     pub(crate) fn events(&self) -> Vec<Value> {
         self.log.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -306,6 +322,13 @@ impl Drop for Stage {
     }
 }
 
+impl FakeCluster {
+    /// Puts a value into a ConfigMap.
+    pub(crate) fn config_map(&self, name: &str, key: &str, value: impl Into<Vec<u8>>) {
+        self.config_maps.lock().unwrap().insert((name.to_owned(), key.to_owned()), value.into());
+    }
+}
+
 impl Cluster for FakeCluster {
     async fn secret(&self, name: &str) -> Result<Secret, ClusterError> {
         let secrets = self.secrets.lock().unwrap();
@@ -316,12 +339,15 @@ impl Cluster for FakeCluster {
         })
     }
 
-    async fn config_map_value(&self, _: &str, _: &str) -> Result<Option<String>, ClusterError> {
-        Ok(None)
+    async fn config_map_value(&self, name: &str, key: &str) -> Result<Option<String>, ClusterError> {
+        let value = self.config_maps.lock().unwrap().get(&(name.to_owned(), key.to_owned())).cloned();
+        Ok(value.map(|value| String::from_utf8(value).unwrap()))
     }
 
-    async fn artifact(&self, name: &str, _: &str) -> Result<Option<Vec<u8>>, ClusterError> {
-        Ok(self.artifacts.lock().unwrap().get(name).map(|encoded| encoded.data.clone()))
+    async fn config_map_bytes(&self, name: &str, key: &str) -> Result<Option<Vec<u8>>, ClusterError> {
+        let artifact = self.artifacts.lock().unwrap().get(name).map(|encoded| encoded.data.clone());
+        let given = self.config_maps.lock().unwrap().get(&(name.to_owned(), key.to_owned())).cloned();
+        Ok(given.or(artifact))
     }
 
     async fn write_status(&self, status: &AgentAttemptStatus) -> Result<(), ClusterError> {
@@ -339,6 +365,7 @@ impl Cluster for FakeCluster {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         self.artifacts.lock().unwrap().insert(name.to_owned(), artifact.clone());
+        self.config_map(name, key, artifact.data.clone());
         Ok(ArtifactRef {
             config_map_name: name.to_owned(),
             key: key.to_owned(),
@@ -376,7 +403,8 @@ impl Sandbox {
     fn boot(pid_file: PathBuf) -> Self {
         let script = format!(
             "mount -t tmpfs -o mode=755 tmpfs /mnt && cp {} {INSIDE} && mount -t tmpfs tmpfs /tmp \
-             && mount -t tmpfs tmpfs /dev/shm && chmod 1777 /tmp /dev/shm && ip link set lo up \
+             && mount -t tmpfs tmpfs /dev/shm && chmod 1777 /tmp /dev/shm \
+             && mount -t tmpfs tmpfs /home && mkdir /home/agent && ip link set lo up \
              && exec setpriv --pdeathsig KILL {INSIDE}",
             program().display()
         );
@@ -433,20 +461,24 @@ impl Drop for Sandbox {
     }
 }
 
-/// A repository with a script that greets the wrong way.
+/// A repository with a script that greets the wrong way, and a branch on which it greets in another one.
 fn repository(path: &Path) {
     fs::create_dir(path).unwrap();
     fs::write(path.join("greet.sh"), "#!/bin/sh\necho hullo\n").unwrap();
     fs::write(path.join("AGENTS.md"), "Greet politely.\n").unwrap();
     for args in [&["init", "-q", "-b", "main"][..], &["add", "-A"], &["commit", "-q", "-m", "first"]] {
-        let status = Command::new("git")
-            .args(["-c", "user.name=t", "-c", "user.email=t@example.com"])
-            .args(args)
-            .current_dir(path)
-            .status()
-            .unwrap();
-        assert!(status.success());
+        git(path, args);
     }
+    git(path, &["checkout", "-q", "-b", "feature"]);
+    fs::write(path.join("greet.sh"), "#!/bin/sh\necho salve\n").unwrap();
+    git(path, &["commit", "-q", "-a", "-m", "Greet in Latin"]);
+    git(path, &["checkout", "-q", "main"]);
+}
+
+fn git(directory: &Path, args: &[&str]) {
+    let identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"];
+    let status = Command::new("git").args(identity).args(args).current_dir(directory).status().unwrap();
+    assert!(status.success());
 }
 
 fn git_server(root: &Path) -> (Child, u16) {

@@ -8,8 +8,11 @@ use serde_json::json;
 
 fn job() -> Job {
     let key = |name: &str| json!({"name": name, "key": "k"});
+    let artifact = |name: &str| json!({"configMapName": name, "key": "k", "sha256": "", "bytes": 0});
     serde_json::from_value(json!({
-        "promptFrom": key("prompt"), "limits": {}, "patchArtifactName": "a-patch", "transcriptArtifactName": "a-transcript",
+        "promptFrom": key("prompt"), "outputSchemaFrom": key("schema"),
+        "continueFrom": {"taskName": "before", "transcript": artifact("former-transcript"), "patch": artifact("former-patch")},
+        "inputs": [{"name": "a", "mediaType": "text/plain", "configMapKeyRef": key("input")}], "limits": {}, "patchArtifactName": "a-patch", "transcriptArtifactName": "a-transcript",
         "environment": {"caBundle": key("ca"), "setup": {"script": "true", "secretNames": ["setup"]}},
         "verification": {"commands": [{"name": "test", "command": "true"}], "pod": {"image": "i", "workspaceSize": "1Gi"}},
         "repository": {"url": "https://git.example.com/app.git", "credentialsSecretName": "git"},

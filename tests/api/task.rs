@@ -31,6 +31,14 @@ fn merge(into: &mut Value, more: &Value) {
     }
 }
 
+fn inputs(count: usize) -> Value {
+    let input = |number| {
+        let source = json!({"name": "files", "key": "a"});
+        json!({"name": format!("file-{number}"), "mediaType": "text/plain", "configMapKeyRef": source})
+    };
+    (0..count).map(input).collect()
+}
+
 pub(crate) fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>, words: &str, case: &str) {
     match result {
         Err(Error::Api(status)) => {
@@ -64,6 +72,7 @@ async fn defaults_are_in_the_stored_object() {
     let made = create(&client, &namespace.name, "plain", &spec(&json!({}))).await.expect("taken");
     assert_eq!(made["status"], json!({"observedGeneration": -1}));
     assert_eq!(made["spec"]["environmentName"], "default");
+    assert_eq!(made["spec"]["mode"], "Change");
     assert_eq!(made["spec"]["model"], json!({"providerName": "default", "outageSeconds": 1800}));
     assert_eq!(made["spec"]["limits"]["steps"], 200);
     assert_eq!(made["spec"]["limits"]["activeSeconds"], 7200);
@@ -145,6 +154,27 @@ async fn a_spec_that_cannot_work_is_refused_with_a_sentence() {
             json!({"verification": [{"name": "a", "command": "true", "timeoutSeconds": 0}]}),
             "greater than or equal to 1",
         ),
+        ("a mode", json!({"mode": "Plan"}), "supported values"),
+        ("a base without a review", json!({"mode": "Ask", "review": {}}), "review is for mode Review alone"),
+        ("a base without a mode", json!({"review": {"base": "main"}}), "review is for mode Review alone"),
+        ("a range as base", json!({"mode": "Review", "review": {"base": "a..b^"}}), "should match"),
+        ("a schema from nowhere", json!({"output": {}}), "schemaFrom"),
+        (
+            "an input with a path as name",
+            json!({"inputs": [{"name": "a/b", "mediaType": "text/plain", "configMapKeyRef": {"name": "m", "key": "k"}}]}),
+            "should match",
+        ),
+        (
+            "an input of no type",
+            json!({"inputs": [{"name": "a", "mediaType": "text", "configMapKeyRef": {"name": "m", "key": "k"}}]}),
+            "should match",
+        ),
+        ("nine inputs", json!({"inputs": inputs(9)}), "at most 8 items"),
+        (
+            "the fifth attempt",
+            json!({"continueFrom": {"taskName": "a", "attempt": 5}}),
+            "less than or equal to 4",
+        ),
     ];
     for (case, more, words) in cases {
         let result = create(&client, &namespace.name, "refused", &spec(&more)).await;
@@ -215,6 +245,37 @@ async fn nothing_of_the_work_can_change() {
         ("the prompt changed", json!({}), json!({"prompt": "Break it."}), "prompt can't be changed"),
         ("another environment", json!({}), json!({"environmentName": "large"}), "environmentName"),
         ("a limit raised", json!({}), json!({"limits": {"steps": 201}}), "limits"),
+        ("another mode", json!({}), json!({"mode": "Ask"}), "mode can't be changed"),
+        (
+            "another base",
+            json!({"mode": "Review"}),
+            json!({"review": {"base": "next"}}),
+            "review can't be changed",
+        ),
+        (
+            "a form for the answer",
+            json!({}),
+            json!({"output": {"schemaFrom": from}}),
+            "output can't be changed",
+        ),
+        (
+            "an input added",
+            json!({"inputs": inputs(1)}),
+            json!({"inputs": inputs(2)}),
+            "inputs can't be changed",
+        ),
+        (
+            "the inputs dropped",
+            json!({"inputs": inputs(1)}),
+            json!({"inputs": null}),
+            "inputs can't be changed",
+        ),
+        (
+            "another task to go on with",
+            json!({"continueFrom": {"taskName": "a"}}),
+            json!({"continueFrom": {"taskName": "b"}}),
+            "continueFrom can't be changed",
+        ),
         ("longer idle", json!({}), json!({"idle": {"keepSeconds": 60}}), "idle"),
         ("more attempts", json!({}), json!({"attempts": {"count": 2}}), "attempts can't be changed"),
         (

@@ -10,6 +10,7 @@ mod git;
 #[path = "../support/world.rs"]
 mod world;
 
+mod brought;
 mod fence;
 mod life;
 mod messages;

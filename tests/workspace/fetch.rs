@@ -5,10 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use podwright::workspace::fetch::{Found, Unreachable};
-use podwright::workspace::{Bounds, Credential, Depth, FetchError, FetchSpec};
+use podwright::workspace::{Bounds, Credential, Depth, FetchError, FetchSpec, checkout, fetch_beside};
 use secrecy::SecretString;
 
-use crate::support::{Server, Source, Volumes, all_bytes, contains, git, spec};
+use crate::support::{Server, Source, Volumes, all_bytes, confined_git, contains, git, spec};
 
 fn two_commits(server: &Server, name: &str) -> (Source, String, String) {
     let source = server.repository(name);
@@ -256,4 +256,35 @@ async fn an_abandoned_fetch_leaves_no_process() {
     while processes(url.as_str()) > 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn a_second_branch_is_fetched_beside_the_first_and_found_again() {
+    let server = Server::start();
+    let source = server.repository("app.git");
+    let fork = source.write("a.txt", "one\n").commit("first");
+    source.git(&["branch", "feature"]);
+    let main = source.write("a.txt", "two\n").commit("second");
+    source.git(&["checkout", "-q", "feature"]);
+    let feature = source.write("b.txt", "three\n").commit("third");
+
+    let volumes = Volumes::new();
+    let fetched = volumes.fetch(&spec(server.url("open/app.git"), "feature")).await.unwrap();
+    let base = spec(server.url("open/app.git"), "main");
+    let fetched = fetch_beside(&base, fetched, &volumes.layout, &confined_git()).await.unwrap();
+    let beside = fetched.beside.clone().unwrap();
+    assert_eq!((fetched.base_commit.to_string(), beside.commit.to_string()), (feature.clone(), main.clone()));
+    assert_eq!(beside.meets.unwrap().to_string(), fork);
+
+    // Without a server, everything is there already.
+    drop(server);
+    let again =
+        podwright::workspace::fetched(&base.url, &fetched.reference, &volumes.layout).unwrap().unwrap();
+    assert_eq!(again, fetched);
+    let again = fetch_beside(&base, again, &volumes.layout, &confined_git()).await.unwrap();
+    checkout(&again, &volumes.layout, &confined_git()).await.unwrap();
+    let tree = volumes.worktree();
+    assert_eq!(git(&tree, &["diff", "--name-only", "origin/main...HEAD"]), "b.txt");
+    assert_eq!(git(&tree, &["rev-parse", "origin/main", "HEAD"]), format!("{main}\n{feature}"));
+    git(&tree, &["fsck", "--full", "--strict"]);
 }

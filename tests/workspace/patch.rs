@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use podwright::workspace::{Change, Patch, PatchBody, Worktree};
+use podwright::workspace::{Change, OriginError, Patch, PatchBody, Worktree, apply_former, checkout};
 
 use crate::support::{Server, Volumes, confined_git, git, plain_git, spec};
 
@@ -270,4 +270,60 @@ async fn a_change_that_hides_behind_old_stamps_is_seen() {
     std::fs::rename(volumes.worktree().join("b"), &path).unwrap();
     let patch = patch_of(&mut worktree, baseline).await;
     assert!(text(&patch).contains("-one\n+six\n"));
+}
+
+#[tokio::test]
+async fn work_that_goes_on_starts_from_the_former_patch_and_delivers_both() {
+    let server = Server::start();
+    let source = server.repository("app.git");
+    source.write("a.txt", "one\n").write("gone.txt", "x\n").write("b.txt", "two\n").commit("first");
+
+    let before = Volumes::new();
+    let spec = spec(server.url("open/app.git"), "main");
+    let (fetched, mut worktree) = before.prepare(&spec).await;
+    before.write("a.txt", "uno\n");
+    before.write("new/c.bin", [0, 159, 146, 150]);
+    std::fs::remove_file(before.worktree().join("gone.txt")).unwrap();
+    let former = worktree.patch(fetched.base_tree, 1 << 20).await.unwrap();
+    let PatchBody::Whole(body) = former.body else { panic!("whole") };
+
+    let after = Volumes::new();
+    let again = after.fetch(&spec).await.unwrap();
+    let again = apply_former(again, body.clone(), &after.layout, &confined_git()).await.unwrap();
+    assert_eq!(again.origin, Some(former.result_tree));
+    assert_eq!(
+        apply_former(again.clone(), b"no patch".to_vec(), &after.layout, &confined_git()).await.unwrap(),
+        again
+    );
+    checkout(&again, &after.layout, &confined_git()).await.unwrap();
+    let tree = after.worktree();
+    assert_eq!(git(&tree, &["status", "--porcelain"]), " M a.txt\n D gone.txt\n?? new/");
+    assert_eq!(std::fs::read(tree.join("a.txt")).unwrap(), b"uno\n");
+    git(&tree, &["fsck", "--full", "--strict"]);
+
+    let mut worktree = Worktree::open(&after.layout, &confined_git(), &again, &[]).await.unwrap();
+    let baseline = worktree.snapshot().await.unwrap().tree;
+    let unchanged = worktree.patch(baseline, 1 << 20).await.unwrap();
+    assert_eq!(
+        unchanged.body,
+        PatchBody::Whole(body),
+        "nothing of the former work is lost, nor taken for setup's"
+    );
+    assert!(unchanged.files.iter().all(|file| !file.touched_by_setup));
+    after.write("b.txt", "due\n");
+    std::fs::remove_file(tree.join("new/c.bin")).unwrap();
+    let patch = worktree.patch(baseline, 1 << 20).await.unwrap();
+    let paths: Vec<String> = patch.files.iter().map(|file| file.path.to_string()).collect();
+    assert_eq!(paths, ["a.txt", "b.txt", "gone.txt"]);
+}
+
+#[tokio::test]
+async fn a_former_patch_that_does_not_fit_says_so() {
+    let server = Server::start();
+    server.repository("app.git").write("a.txt", "one\n").commit("first");
+    let volumes = Volumes::new();
+    let fetched = volumes.fetch(&spec(server.url("open/app.git"), "main")).await.unwrap();
+    let patch = b"diff --git a/a.txt b/a.txt\n--- a/a.txt\n+++ b/a.txt\n@@ -1 +1 @@\n-two\n+three\n".to_vec();
+    let error = apply_former(fetched, patch, &volumes.layout, &confined_git()).await.unwrap_err();
+    assert!(matches!(error, OriginError::Patch(_)), "{error}");
 }

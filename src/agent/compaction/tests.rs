@@ -21,6 +21,9 @@ fn thread(wire: Wire) -> Thread {
         custom_as_function: vec![],
         prefix: vec![],
         skills: vec![],
+        answer: None,
+        cache_key: None,
+        inherited: crate::agent::journal::record::Inherited::default(),
     };
     Thread::open(&opened).unwrap()
 }

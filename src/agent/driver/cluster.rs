@@ -70,8 +70,8 @@ pub trait Cluster: Clone + Send + Sync + 'static {
         key: &str,
     ) -> impl Future<Output = Result<Option<String>, ClusterError>> + Send;
 
-    /// What an artifact holds, as it is kept; nothing when it has no such key.
-    fn artifact(
+    /// A value of a ConfigMap, from its data or its binary data; nothing when it has no such key.
+    fn config_map_bytes(
         &self,
         name: &str,
         key: &str,
@@ -170,10 +170,11 @@ impl Cluster for KubeCluster {
         Ok(map.data.unwrap_or_default().remove(key))
     }
 
-    async fn artifact(&self, name: &str, key: &str) -> Result<Option<Vec<u8>>, ClusterError> {
+    async fn config_map_bytes(&self, name: &str, key: &str) -> Result<Option<Vec<u8>>, ClusterError> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let map = self.insist(&format!("cannot read the ConfigMap {name}"), || api.get(name)).await?;
-        Ok(map.binary_data.unwrap_or_default().remove(key).map(|value| value.0))
+        let binary = map.binary_data.unwrap_or_default().remove(key).map(|value| value.0);
+        Ok(binary.or_else(|| map.data.unwrap_or_default().remove(key).map(String::into_bytes)))
     }
 
     async fn write_status(&self, status: &AgentAttemptStatus) -> Result<(), ClusterError> {

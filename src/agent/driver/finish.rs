@@ -2,23 +2,28 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use podwright_sandboxd::protocol::Digest;
+use serde_json::Value;
 use tokio::time::timeout;
 
 use super::Assignment;
 use super::cluster::Cluster;
 use super::prepare::{Workspace, internal, op};
+use crate::agent::review;
 use crate::agent::state::State;
-use crate::api::attempt::{ArtifactRef, Outcome, PatchFlag, PatchFlagKind, PatchSummary, SkippedPath};
+use crate::agent::thread::Thread;
+use crate::agent::transcript;
+use crate::answer::AnswerSchema;
+use crate::api::attempt::{ArtifactRef, Job, Outcome, PatchFlag, PatchFlagKind, PatchSummary, SkippedPath};
 use crate::api::conditions::plain;
 use crate::api::environment::TranscriptPolicy;
 use crate::api::reasons::Reason;
-use crate::artifacts::{encode, inline, transcript};
-use crate::llm::Item;
+use crate::api::task::Mode;
+use crate::artifacts::{encode, inline, transcript as encode_transcript};
 use crate::names;
 use crate::sandbox::Sandbox;
 use crate::workspace::patch::PatchBody;
-use crate::workspace::{ObjectId, Patch};
+use crate::workspace::{ObjectId, Patch, PatchStats};
 
 /// How long the sandbox may take in all to be reached and to kill everything: half of what the controller grants a
 /// cancelled agent. The patch is read without it then: a command that goes on can only spoil its own attempt's patch.
@@ -66,7 +71,8 @@ pub(super) async fn keep_patch<C: Cluster>(
     let baseline: ObjectId = baseline.parse().map_err(|error| failed(&error))?;
     let max = assignment.job.limits.patch_bytes.max(0).unsigned_abs();
     let patch = workspace.worktree.patch(baseline, max).await.map_err(|error| failed(&error))?;
-    let mut summary = summary(&patch);
+    let patch = if assignment.job.mode.changes() { patch } else { emptied(patch) };
+    let mut summary = summary(&patch, assignment.job.mode);
     let too_large = |summary: PatchSummary, bound: String| {
         let bytes = patch.stats.bytes;
         let message = format!(
@@ -91,6 +97,19 @@ pub(super) async fn keep_patch<C: Cluster>(
     Ok(summary)
 }
 
+/// Whether the answer is a review in the form that reviews have when the task asks for no other.
+pub(super) fn reads_as_review(job: &Job) -> bool {
+    job.mode == Mode::Review && job.output_schema_from.is_none()
+}
+
+/// The final answer as JSON, where it has a form to keep to, and a review also in words.
+pub(super) fn answer(thread: &Thread, reads_as_review: bool) -> (Option<Value>, Option<String>) {
+    let schema = thread.opened.answer.as_ref().and_then(|format| AnswerSchema::parse(&format.schema).ok());
+    let output = schema.and_then(|schema| schema.check(&thread.last_message).ok());
+    let words = output.as_ref().filter(|_| reads_as_review).and_then(review::words);
+    (output, words)
+}
+
 /// How an attempt ends whose work is done and whose workspace can't be read any more.
 pub(super) fn workspace_lost(outcome: &Outcome) -> Outcome {
     let message = format!(
@@ -112,22 +131,8 @@ pub(super) async fn keep_transcript<C: Cluster>(
         return None;
     }
     let thread = state.thread.as_ref()?;
-    let mut records = vec![TranscriptRecord::Thread {
-        thread_id: &thread.opened.thread_id,
-        base_commit: &thread.opened.base_commit,
-        provider: &thread.opened.provider,
-        model: &thread.opened.model,
-    }];
-    let windows = thread.history.windows();
-    for (ordinal, item) in thread.history.items().enumerate() {
-        // The first window begins with the thread.
-        if let Some(before) = windows.iter().position(|start| *start == ordinal).filter(|before| *before > 0)
-        {
-            records.push(TranscriptRecord::Compaction { window: before + 1 });
-        }
-        records.push(TranscriptRecord::Item { item: &item.item });
-    }
-    let kept = match transcript(&records) {
+    let (lines, whole) = transcript::lines(thread);
+    let kept = match encode_transcript(&lines, whole) {
         Ok(transcript) => cluster.put_artifact(name, names::TRANSCRIPT_KEY, &transcript.encoded).await,
         Err(error) => {
             tracing::warn!(%error, "the transcript is not kept");
@@ -137,26 +142,25 @@ pub(super) async fn keep_transcript<C: Cluster>(
     kept.inspect_err(|error| tracing::warn!(%error, "the transcript is not kept")).ok()
 }
 
-#[derive(Serialize)]
-#[serde(tag = "record", rename_all = "camelCase", rename_all_fields = "camelCase")]
-enum TranscriptRecord<'a> {
-    Thread {
-        thread_id: &'a str,
-        base_commit: &'a str,
-        provider: &'a str,
-        model: &'a str,
-    },
-    Item {
-        item: &'a Item,
-    },
-    /// From here on the model had only what the thread began with and what follows.
-    Compaction {
-        window: usize,
-    },
+/// Says how many changes were dropped, if the task's mode leaves the repository alone and its agent did not.
+pub(super) fn dropped(patch: &PatchSummary, mode: Mode) -> Option<String> {
+    let files = patch.flags.iter().filter(|flag| flag.kind == PatchFlagKind::Dropped).count();
+    let more = if files == SHOWN_FLAGS { " or more" } else { "" };
+    (files > 0).then(|| {
+        format!("The agent changed {files}{more} files; mode {mode:?} leaves the repository alone, so that was dropped.")
+    })
 }
 
-fn summary(patch: &Patch) -> PatchSummary {
-    let flagged = patch.files.iter().filter(|file| file.touched_by_setup);
+/// The patch of work that leaves the repository alone: nothing but the paths that are not as they were.
+fn emptied(patch: Patch) -> Patch {
+    let sha256 = Digest::of(b"").to_string();
+    let stats = PatchStats { files: 0, insertions: 0, deletions: 0, bytes: 0, sha256 };
+    Patch { body: PatchBody::Whole(Vec::new()), stats, ..patch }
+}
+
+fn summary(patch: &Patch, mode: Mode) -> PatchSummary {
+    let kind = if mode.changes() { PatchFlagKind::TouchedBySetup } else { PatchFlagKind::Dropped };
+    let flagged = patch.files.iter().filter(|file| file.touched_by_setup || !mode.changes());
     let skipped = patch.skipped.named.iter();
     PatchSummary {
         inline: None,
@@ -169,10 +173,7 @@ fn summary(patch: &Patch) -> PatchSummary {
         artifact: None,
         flags: flagged
             .take(SHOWN_FLAGS)
-            .map(|file| PatchFlag {
-                kind: PatchFlagKind::TouchedBySetup,
-                path: shown(&file.path.to_string()),
-            })
+            .map(|file| PatchFlag { kind, path: shown(&file.path.to_string()) })
             .collect(),
         skipped: skipped
             .take(SHOWN_SKIPPED)

@@ -8,12 +8,13 @@
 //! |---|---|
 //! | [`boot`] | from the pod's environment to an attempt |
 //! | [`cluster`], `orders`, `status` | the API server: Secrets, the attempt's spec, its status |
-//! | `prepare`, `setup`, `opening` | the way in: repository, setup script, first messages |
+//! | `prepare`, `brought`, `setup`, `opening` | the way in: repository, ConfigMaps, setup script, first messages |
 //! | `disk`, `survey`, `finish` | the way back after a restart, and the way out |
 //! | `model`, `commands`, `patches`, `images` | what the machine's effects come to |
 //! | `verify` | the attempt's next pod: no machine and no model, only the patch and the commands that verify it |
 
 pub mod boot;
+mod brought;
 pub mod cluster;
 mod commands;
 mod disk;

@@ -11,15 +11,19 @@ use podwright_sandboxd::protocol::FileState;
 
 use self::reading::Reading;
 use super::Assignment;
+use super::brought::Brought;
 use super::cluster::Cluster;
 use super::prepare::{Preparation, Workspace, command_limit, internal, lost};
 use crate::agent::journal::record::ThreadOpened;
+use crate::agent::prompt::continuation::{Beginning, Speaks, begin};
+use crate::agent::prompt::mode::{Compared, Work};
 use crate::agent::prompt::{self, EnvironmentContext, Permissions, PromptInput};
 use crate::agent::tools::definitions;
-use crate::api::attempt::Outcome;
-use crate::api::task::ReasoningEffort;
+use crate::api::attempt::{Job, Outcome};
+use crate::api::task::{Mode, ReasoningEffort};
 use crate::llm::{Capabilities, Wire};
 use crate::sandbox::Sandbox;
+use crate::workspace::Fetched;
 
 /// Shells that are looked for, the first that is there runs the model's commands: models write for bash.
 /// The second place is for images in which `/bin` is no link.
@@ -35,7 +39,7 @@ impl<C: Cluster> Preparation<C> {
         workspace: &Workspace,
         baseline_tree: String,
         shell: String,
-        prompt: &str,
+        brought: &Brought,
     ) -> Result<(ThreadOpened, Vec<String>), Outcome> {
         let Assignment { job, attempt, attempt_uid, task_uid, .. } = &self.assignment;
         let (wire, capabilities) = (Wire::from(job.model.api), Capabilities::from(&job.model.capabilities));
@@ -54,6 +58,8 @@ impl<C: Cluster> Preparation<C> {
                 network: job.environment.network,
                 command_limit: command_limit(job),
             },
+            work: work(job, &workspace.fetched),
+            answer_schema: brought.answer.as_ref().map(|format| format.schema.as_str()),
             agents_md: agents_md.as_ref(),
             skills: &skills,
             environment: EnvironmentContext {
@@ -62,12 +68,19 @@ impl<C: Cluster> Preparation<C> {
                 shell: Path::new(&shell).file_name().and_then(|name| name.to_str()).unwrap_or("sh"),
                 date: Timestamp::now().to_zoned(TimeZone::UTC).date(),
             },
-            prompt,
+            prompt: &brought.prompt,
         };
         let mut messages = prompt::initial_messages(&input);
         // The prompt itself begins the first turn.
         messages.pop();
-        let prefix = messages.into_iter().map(|message| wire.message(message, &capabilities)).collect();
+        let speaks = Speaks {
+            provider: &job.model.provider_name,
+            model: &job.model.name,
+            wire,
+            capabilities: &capabilities,
+            tools: &tools,
+        };
+        let Beginning { prefix, inherited, cache_key } = begin(brought.former.as_ref(), messages, speaks);
         let opened = ThreadOpened {
             thread_id: attempt_uid.clone(),
             task_uid: task_uid.clone(),
@@ -84,6 +97,9 @@ impl<C: Cluster> Preparation<C> {
             custom_as_function: tools.custom_as_function,
             prefix,
             skills,
+            answer: brought.answer.clone(),
+            cache_key,
+            inherited,
         };
         Ok((opened, warnings))
     }
@@ -98,6 +114,22 @@ pub(super) async fn shell(sandbox: &Sandbox) -> Result<String, Outcome> {
     let states = sandbox.fs_state("/", &paths).await.map_err(lost)?;
     let found = states.into_iter().find(|path| matches!(path.state, FileState::File { .. }));
     Ok(found.map_or_else(|| "/bin/sh".to_owned(), |path| format!("/{}", path.path)))
+}
+
+/// The kind of work. A review without anything to compare with is a question about the repository; the controller
+/// makes no such job.
+fn work<'a>(job: &'a Job, fetched: &Fetched) -> Work<'a> {
+    match (job.mode, &job.review, &fetched.beside) {
+        (Mode::Change, _, _) => Work::Change,
+        (Mode::Review, Some(review), Some(beside)) => Work::Review(Compared {
+            reference: &job.repository.reference,
+            commit: fetched.base_commit.to_string(),
+            base: &review.base,
+            base_commit: beside.commit.to_string(),
+            meets: beside.meets.map(|commit| commit.to_string()),
+        }),
+        (Mode::Ask | Mode::Review, _, _) => Work::Ask,
+    }
 }
 
 fn effort(effort: Option<ReasoningEffort>) -> Option<String> {

@@ -88,7 +88,13 @@ pub(super) fn accepted(message: InboxMessage) -> Option<InputAccepted> {
         MessageKind::Cancel => InputKind::Cancel,
         MessageKind::SelectAttempt => return None,
     };
-    Some(InputAccepted { uid: message.uid, seq: message.seq, kind, text: message.text })
+    Some(InputAccepted {
+        uid: message.uid,
+        seq: message.seq,
+        kind,
+        text: message.text,
+        attachments: Vec::new(),
+    })
 }
 
 fn is_refusal(error: &watcher::Error) -> bool {

@@ -337,6 +337,13 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         }
         let state = self.machine.state();
         let Some(thread) = &state.thread else { return outcome };
+        let outcome = if outcome.reason == Reason::Completed {
+            let reads_as_review = finish::reads_as_review(&self.assignment.job);
+            (self.facts.output, self.facts.words) = finish::answer(thread, reads_as_review);
+            Outcome { message: self.facts.words.clone().unwrap_or(outcome.message), ..outcome }
+        } else {
+            outcome
+        };
         self.facts.transcript = finish::keep_transcript(&self.cluster, &self.assignment, state).await;
         let Some(workspace) = self.workspace.clone() else {
             // Work without its patch is no success.
@@ -347,8 +354,12 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         let mut workspace = workspace.lock().await;
         match finish::keep_patch(&self.cluster, &self.assignment, &mut workspace, &baseline).await {
             Ok(patch) => {
+                let dropped = finish::dropped(&patch, self.assignment.job.mode);
                 self.patch_made(patch);
-                outcome
+                match dropped {
+                    Some(told) => Outcome { message: format!("{} {told}", outcome.message), ..outcome },
+                    None => outcome,
+                }
             }
             Err((patch, failure)) => {
                 self.facts.patch = patch;

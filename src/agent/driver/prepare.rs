@@ -20,7 +20,7 @@ use crate::api::task::{ConfigMapKeyRef, FetchMode, Repository};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::workspace::{
     Bounds, CheckoutError, Credential, Depth, FetchError, FetchSpec, Fetched, Git, Layout, Reference,
-    Worktree, checkout, fetch, fetched, how_to_authenticate,
+    Worktree, apply_former, checkout, fetch, fetch_beside, fetched, how_to_authenticate,
 };
 
 /// The repository as the agent has it.
@@ -76,20 +76,27 @@ impl<C: Cluster> Preparation<C> {
     pub(super) async fn run(&self, connect: impl FnOnce() -> Sandbox) -> Result<(Sandbox, Ready), Outcome> {
         // While the repository is fetched, the sandbox's container starts.
         let sandbox = connect();
-        let prompt = self.prompt().await?;
+        let brought = self.brought().await?;
         let mut workspace = self.workspace().await?;
         self.announce.phase("waiting for the sandbox").await;
         let boot = sandbox.ready().await.map_err(lost)?.id;
         self.setup(&sandbox, &boot).await?;
         let profile = begin_agent_phase(&sandbox, &boot, &self.assignment.attempt_uid).await?;
+        self.place(&sandbox, &brought.files).await?;
         let snapshot = workspace.worktree.snapshot().await.map_err(|error| internal(&error))?;
         let shell = opening::shell(&sandbox).await?;
-        let (opened, warnings) = self.open(&workspace, snapshot.tree.to_string(), shell, &prompt)?;
+        let (opened, warnings) = self.open(&workspace, snapshot.tree.to_string(), shell, &brought)?;
         for warning in warnings {
             self.announce.warning(warning).await;
         }
         let uid = self.assignment.attempt_uid.clone();
-        let prompt = InputAccepted { uid, seq: 0, kind: InputKind::Prompt, text: prompt };
+        let prompt = InputAccepted {
+            uid,
+            seq: 0,
+            kind: InputKind::Prompt,
+            text: brought.prompt,
+            attachments: brought.attachments,
+        };
         let prepared = Prepared { opened, prompt, boot };
         Ok((sandbox, Ready { workspace, prepared, profile }))
     }
@@ -107,8 +114,10 @@ impl<C: Cluster> Preparation<C> {
         // After a restart the credential may be gone, and nothing needs it any more.
         let fetched = match fetched(&url, &reference, &self.layout).map_err(|error| clone_failed(&error))? {
             Some(fetched) => fetched,
-            None => self.fetch(url, reference).await?,
+            None => self.fetch(self.fetch_spec(url.clone(), reference).await?).await?,
         };
+        let fetched = self.fetch_base(url, fetched).await?;
+        let fetched = self.apply_former(fetched).await?;
         checkout(&fetched, &self.layout, &self.git).await.map_err(|error| not_checked_out(&error))?;
         let excludes = &job.environment.patch_excludes;
         let worktree = Worktree::open(&self.layout, &self.git, &fetched, excludes).await;
@@ -121,10 +130,49 @@ impl<C: Cluster> Preparation<C> {
     ///
     /// # Errors
     /// How the attempt ends.
-    pub(super) async fn fetch(&self, url: Url, reference: Reference) -> Result<Fetched, Outcome> {
+    pub(super) async fn fetch(&self, spec: FetchSpec) -> Result<Fetched, Outcome> {
+        let fetched = fetch(&spec, &self.layout, &self.git).await;
+        fetched.map_err(|error| self.fetch_failed(&error))
+    }
+
+    /// What a review compares with, beside what it looks at.
+    async fn fetch_base(&self, url: Url, fetched: Fetched) -> Result<Fetched, Outcome> {
+        let Some(review) = &self.assignment.job.review else { return Ok(fetched) };
+        if fetched.beside.is_some() {
+            return Ok(fetched);
+        }
+        let base = review.base.parse().map_err(|error| clone_failed(&error))?;
+        self.announce.phase(&format!("fetching {url} at {}", review.base)).await;
+        let spec = self.fetch_spec(url, base).await?;
+        let fetched = fetch_beside(&spec, fetched, &self.layout, &self.git).await;
+        fetched.map_err(|error| self.fetch_failed(&error))
+    }
+
+    /// The patch of the work that this one goes on with, before anything of the sandbox is there.
+    async fn apply_former(&self, fetched: Fetched) -> Result<Fetched, Outcome> {
+        let job = &self.assignment.job;
+        match job.continue_from.as_ref().and_then(|former| former.patch.as_ref()) {
+            Some(patch) if fetched.origin.is_none() => {
+                let patch = self.former_artifact(patch).await?;
+                let applied = apply_former(fetched, patch, &self.layout, &self.git).await;
+                applied.map_err(|error| internal(&error))
+            }
+            Some(_) | None => Ok(fetched),
+        }
+    }
+
+    fn fetch_failed(&self, error: &FetchError) -> Outcome {
+        fetch_failed(error, &self.assignment.job.repository, &self.assignment.namespace)
+    }
+
+    /// What is fetched, with the credential for it.
+    ///
+    /// # Errors
+    /// How the attempt ends.
+    pub(super) async fn fetch_spec(&self, url: Url, reference: Reference) -> Result<FetchSpec, Outcome> {
         let job = &self.assignment.job;
         let repository = &job.repository;
-        let spec = FetchSpec {
+        Ok(FetchSpec {
             url,
             reference,
             depth: match (repository.fetch, u32::try_from(repository.depth).ok().and_then(NonZeroU32::new)) {
@@ -134,20 +182,7 @@ impl<C: Cluster> Preparation<C> {
             credential: self.credential().await?,
             ca_bundle: self.bundle(job.environment.ca_bundle.as_ref()).await?,
             bounds: Bounds::default(),
-        };
-        let namespace = &self.assignment.namespace;
-        fetch(&spec, &self.layout, &self.git)
-            .await
-            .map_err(|error| fetch_failed(&error, repository, namespace))
-    }
-
-    async fn prompt(&self) -> Result<String, Outcome> {
-        let job = &self.assignment.job;
-        match (&job.prompt, &job.prompt_from) {
-            (Some(prompt), _) => Ok(prompt.clone()),
-            (None, Some(reference)) => self.value(reference).await,
-            (None, None) => Err(invalid("the task has no prompt")),
-        }
+        })
     }
 
     async fn bundle(&self, reference: Option<&ConfigMapKeyRef>) -> Result<Option<String>, Outcome> {
@@ -157,7 +192,7 @@ impl<C: Cluster> Preparation<C> {
         }
     }
 
-    async fn value(&self, reference: &ConfigMapKeyRef) -> Result<String, Outcome> {
+    pub(super) async fn value(&self, reference: &ConfigMapKeyRef) -> Result<String, Outcome> {
         let ConfigMapKeyRef { name, key } = reference;
         let value = self.cluster.config_map_value(name, key).await.map_err(unreadable)?;
         value.ok_or_else(|| invalid(&format!("the ConfigMap {name} has no key {key}")))

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -63,6 +64,10 @@ pub(super) struct Facts {
     pub(super) transcript: Option<ArtifactRef>,
     /// Whether the work is done and the next pod shall verify it.
     pub(super) awaits_verification: bool,
+    /// The final answer as JSON, where it has a form to keep to.
+    pub(super) output: Option<Value>,
+    /// The final answer in words for people, where that is not what the model wrote.
+    pub(super) words: Option<String>,
     /// How the attempt ended, once everything else is in place.
     pub(super) outcome: Option<Outcome>,
 }
@@ -80,6 +85,8 @@ impl Facts {
             patch: status.patch,
             transcript: status.transcript,
             awaits_verification: false,
+            output: status.output,
+            words: None,
             outcome: None,
         }
     }
@@ -110,6 +117,7 @@ pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
         }
     };
     let spoken = thread.map(|thread| thread.last_message.as_str()).filter(|words| !words.is_empty());
+    let spoken = facts.words.as_deref().or(spoken);
     let base_commit = thread.map_or(&facts.base_commit, |thread| &thread.opened.base_commit);
     let spent = &state.spent;
     AgentAttemptStatus {
@@ -129,6 +137,7 @@ pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
         model_failure: plain(machine.unavailable().unwrap_or_default(), FAILURE_MAX),
         last_message: spoken.map_or_else(|| doing.clone(), |words| plain(words, MESSAGE_MAX)),
         doing,
+        output: facts.output.clone(),
         usage: Some(Usage {
             requests: signed(spent.requests),
             input_tokens: signed(spent.usage.input_tokens),
@@ -166,6 +175,7 @@ fn essential(status: &AgentAttemptStatus) -> AgentAttemptStatus {
         last_message: ESSENTIAL.to_owned(),
         doing: String::new(),
         model_failure: String::new(),
+        output: None,
         patch: status.patch.as_ref().map(|patch| PatchSummary {
             inline: None,
             flags: Vec::new(),

@@ -97,6 +97,9 @@ fn events(entry: &Entry, state: &State, before: Before) -> Vec<Event> {
         }
         Record::HistoryReplaced(_) => events.extend(compaction(state, ItemStatus::Completed)),
         Record::ModelEnded(ended) => events.extend(interruption(ended, state)),
+        Record::AnswerRejected(rejected) => {
+            events.push(Event::Error { message: rejected.told(), will_retry: true });
+        }
         Record::CallIntent(intent) => events.extend(started(intent, state)),
         Record::CallEnded(ended) => events.extend(ended_call(ended, state)),
         Record::FinishIntent(finish) if finish.outcome.reason.verdict() == Verdict::Failed => {

@@ -18,7 +18,7 @@ pub use self::history::{CarriedSession, HistoryReplaced};
 pub use self::model::{BrokenBy, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries};
 use crate::agent::prompt::skills::Skill;
 use crate::api::attempt::Outcome;
-use crate::llm::{Capabilities, ThreadItem, Wire};
+use crate::llm::{AnswerFormat, Capabilities, ContentPart, ThreadItem, Wire};
 
 /// The version that this program writes. A journal with a higher one is not read.
 pub const VERSION: u32 = 1;
@@ -89,6 +89,41 @@ pub struct ThreadOpened {
     /// The repository's skills, for the prompts that name them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skills: Vec<Skill>,
+    /// What the final answer of each turn has to look like.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<AnswerFormat>,
+    /// What the provider's cache knows the thread by, where that is not its id: it goes on with another thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_key: Option<String>,
+    /// What came in the thread that it goes on with.
+    #[serde(default, skip_serializing_if = "Inherited::is_empty")]
+    pub inherited: Inherited,
+}
+
+/// What came in a thread, after its prefix, before another one went on with it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inherited {
+    /// Its items, and at the end what is said of the change.
+    pub items: Vec<ThreadItem>,
+    /// Where its requests ended: how many of the items each held.
+    pub sealed: Vec<usize>,
+    /// Whether the first item comes before the messages of the prefix.
+    #[serde(default)]
+    pub leads: bool,
+}
+
+impl Inherited {
+    fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+impl ThreadOpened {
+    /// What the provider's cache knows the thread by.
+    pub fn cache_key(&self) -> &str {
+        self.cache_key.as_deref().unwrap_or(&self.thread_id)
+    }
 }
 
 /// Somebody said something to the agent.
@@ -103,6 +138,9 @@ pub struct InputAccepted {
     pub kind: InputKind,
     /// What is said.
     pub text: String,
+    /// What comes with it, in the same message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<ContentPart>,
 }
 
 /// What an input asks.
@@ -133,6 +171,23 @@ pub struct TurnSteered {
     pub input_uid: String,
     /// What it adds to history. In this record, so that no crash separates the two.
     pub items: Vec<ThreadItem>,
+}
+
+/// The final answer of a turn does not have its form; the turn goes on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AnswerRejected {
+    /// What is wrong with it.
+    pub problem: String,
+    /// What the model is told. In this record, so that no crash separates the two.
+    pub items: Vec<ThreadItem>,
+}
+
+impl AnswerRejected {
+    /// What people are told of it.
+    pub fn told(&self) -> String {
+        format!("the final answer does not have its form: {}", self.problem)
+    }
 }
 
 /// A turn ended.
@@ -255,6 +310,8 @@ records! {
     TurnStarted = "turn.started", critical: true;
     /// A turn was steered.
     TurnSteered = "turn.steered", critical: true;
+    /// A final answer was sent back.
+    AnswerRejected = "answer.rejected", critical: true;
     /// A turn ended.
     TurnEnded = "turn.ended", critical: true;
     /// An item entered history.

@@ -11,7 +11,7 @@ use super::record::{
     Record,
 };
 use super::*;
-use crate::llm::{Item, ThreadItem, WireJson};
+use crate::llm::{ContentPart, Item, ThreadItem, WireJson};
 
 fn entry(seq: u64, record: impl Into<Record>) -> Entry {
     Entry {
@@ -37,7 +37,13 @@ fn some_entries() -> Vec<Entry> {
     let raw = r#"{ "type":"message", "x":12345678901234567890123, "text":"über" }"#;
     let wire: WireJson = serde_json::value::RawValue::from_string(raw.to_owned()).unwrap().into();
     let item = ThreadItem { item: Item::message(crate::llm::Role::Assistant, "über"), wire };
-    let input = InputAccepted { uid: "u".into(), seq: 1, kind: InputKind::Prompt, text: "do\nit".into() };
+    let input = InputAccepted {
+        uid: "u".into(),
+        seq: 1,
+        kind: InputKind::Prompt,
+        text: "do\nit".into(),
+        attachments: vec![ContentPart::Text { text: "with this".into() }],
+    };
     vec![
         entry(1, EpochStarted { agent_version: "0.1.0".into(), pod_uid: "pod".into() }),
         entry(2, input),

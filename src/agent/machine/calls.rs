@@ -113,7 +113,7 @@ impl Machine {
         if !thread.opened.capabilities.image_input {
             return Some(unsupported(VIEW_IMAGE));
         }
-        let shown = thread.history.window().filter(|item| holds_image(&item.item)).count();
+        let shown: usize = thread.history.window().map(|item| images_in(&item.item)).sum();
         // Those of this step whose outputs are not in history yet.
         let coming = thread.calls.iter().filter(|call| {
             let began = match &call.ended {
@@ -301,18 +301,17 @@ fn output_item(thread: &Thread, call: &OpenCall) -> Option<ThreadItem> {
     Some(wire.call_output(kind, output, capabilities))
 }
 
-fn holds_image(item: &Item) -> bool {
-    match item {
-        Item::FunctionCallOutput(output) => {
-            output.content.iter().any(|part| matches!(part, ContentPart::Image { .. }))
-        }
-        Item::Message(_)
-        | Item::Reasoning(_)
+fn images_in(item: &Item) -> usize {
+    let content = match item {
+        Item::FunctionCallOutput(output) => &output.content,
+        Item::Message(message) => &message.content,
+        Item::Reasoning(_)
         | Item::FunctionCall(_)
         | Item::CustomCall(_)
         | Item::CustomCallOutput(_)
-        | Item::Opaque(_) => false,
-    }
+        | Item::Opaque(_) => return 0,
+    };
+    content.iter().filter(|part| matches!(part, ContentPart::Image { .. })).count()
 }
 
 fn todo_list(plan: &PlanUpdate) -> ItemDetails {

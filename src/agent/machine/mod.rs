@@ -14,10 +14,12 @@
 //! | `compaction` | summing up a thread that grew too long |
 //! | `calls` | which calls run when, outputs in order, recovery |
 //! | `activity` | what goes on, in words |
+//! | `answer` | final answers that have a form to keep to |
 //! | `turn` | what people say, and how it enters the thread |
 //! | `ending` | turns' ends, limits, the attempt's end |
 
 mod activity;
+mod answer;
 mod calls;
 mod compaction;
 pub mod effect;

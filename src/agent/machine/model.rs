@@ -11,9 +11,7 @@ use crate::agent::budget;
 use crate::agent::compaction;
 use crate::agent::events::{Event, ItemDetails, ThreadEventItem};
 use crate::agent::journal::Barrier;
-use crate::agent::journal::record::{
-    ItemAppended, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries, TurnStatus,
-};
+use crate::agent::journal::record::{ItemAppended, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries};
 use crate::agent::machine::AskModel;
 use crate::agent::thread::Thread;
 use crate::api::attempt::Outcome;
@@ -174,8 +172,7 @@ impl Machine {
                 } else if goes_on {
                     self.ask_step(effects)
                 } else {
-                    self.end_turn(TurnStatus::Completed, effects);
-                    Progress::Again
+                    self.settle(effects)
                 }
             }
             Some(ModelEnd::Retry { after_ms, retries, reread_credential, message: _, leave_out: _ }) => {
@@ -306,10 +303,15 @@ fn prepare(thread: &Thread, question: &Question, keeps_long: bool) -> Result<Pre
         model: thread.opened.model.clone(),
         input,
         tools: thread.tools.clone(),
-        thread_id: thread.opened.thread_id.clone(),
+        thread_id: thread.opened.cache_key().to_owned(),
         reasoning_effort: thread.opened.reasoning_effort.clone(),
         compacts: native == Some(NativeCompaction::Parameter),
         keeps_long,
+        // A summary is not the final answer.
+        answer: match question.kind {
+            RequestKind::Turn => thread.opened.answer.clone(),
+            RequestKind::Compaction => None,
+        },
     };
     Ok(thread.opened.wire.prepare(&request, &thread.opened.capabilities))
 }

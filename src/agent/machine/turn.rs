@@ -39,7 +39,7 @@ impl Machine {
     /// Begins a turn with a prompt.
     pub(super) fn start_turn(&mut self, prompt: InputAccepted, effects: &mut Vec<Effect>) {
         let Some(thread) = self.thread() else { return };
-        let items = words_of_a_person(thread, prompt.text);
+        let items = words_of_a_person(thread, prompt.text, prompt.attachments);
         self.idle = false;
         self.append(TurnStarted { input_uid: prompt.uid, items }, effects);
         effects.push(Effect::Emit(Event::TurnStarted {}));
@@ -50,7 +50,7 @@ impl Machine {
     /// nothing new, since the model has not answered it yet.
     pub(super) fn steer(&mut self, prompt: InputAccepted, effects: &mut Vec<Effect>) {
         let Some(thread) = self.thread() else { return };
-        let items = words_of_a_person(thread, prompt.text);
+        let items = words_of_a_person(thread, prompt.text, prompt.attachments);
         self.append(TurnSteered { input_uid: prompt.uid, items }, effects);
     }
 
@@ -62,16 +62,21 @@ impl Machine {
     }
 }
 
-/// What a person says, and after it the skills that it names.
-fn words_of_a_person(thread: &Thread, text: String) -> Vec<ThreadItem> {
+/// What a person says with what comes with it, and after it the skills that it names.
+fn words_of_a_person(thread: &Thread, text: String, attachments: Vec<ContentPart>) -> Vec<ThreadItem> {
     let opened = &thread.opened;
     let skills = skills::named_in(&text, &opened.skills);
-    let skills = skills.map(|message| opened.wire.message(message, &opened.capabilities));
-    [user_message(thread, text)].into_iter().chain(skills).collect()
+    let content = [ContentPart::Text { text }].into_iter().chain(attachments).collect();
+    let said = Message { role: Role::User, content };
+    [said]
+        .into_iter()
+        .chain(skills)
+        .map(|message| opened.wire.message(message, &opened.capabilities))
+        .collect()
 }
 
 /// Words of the user, as the thread's wire carries them.
-fn user_message(thread: &Thread, text: String) -> ThreadItem {
+pub(super) fn user_message(thread: &Thread, text: String) -> ThreadItem {
     let message = Message { role: Role::User, content: vec![ContentPart::Text { text }] };
     thread.opened.wire.message(message, &thread.opened.capabilities)
 }

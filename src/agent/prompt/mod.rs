@@ -4,6 +4,9 @@
 //! longest beginning: base instructions; developer instructions and what is enforced; what the repository
 //! says and where the agent is; the task. Later changes are appended to the thread, never made here.
 
+pub mod continuation;
+pub mod inputs;
+pub mod mode;
 pub mod skills;
 
 use std::fmt::Write as _;
@@ -11,6 +14,7 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 
+use self::mode::Work;
 use self::skills::Skill;
 use super::agents_md::AgentsMd;
 use crate::api::environment::NetworkMode;
@@ -35,6 +39,10 @@ pub struct PromptInput<'a> {
     pub instructions: &'a str,
     /// What commands may do.
     pub permissions: Permissions<'a>,
+    /// What kind of work it is.
+    pub work: Work<'a>,
+    /// The JSON schema of the final answer, if it has to fit one.
+    pub answer_schema: Option<&'a str>,
     /// What the repository tells agents.
     pub agents_md: Option<&'a AgentsMd>,
     /// The skills that it brings along.
@@ -86,7 +94,14 @@ pub fn initial_messages(input: &PromptInput<'_>) -> Vec<Message> {
     let agents_md = input.agents_md.map(|agents_md| agents_md.block(cwd));
     vec![
         message(Role::Developer, [base_instructions(input.surface, input.images)]),
-        message(Role::Developer, instructions.into_iter().chain([input.permissions.block(input.surface)])),
+        message(
+            Role::Developer,
+            instructions
+                .into_iter()
+                .chain([input.permissions.block(input.surface)])
+                .chain(input.work.block())
+                .chain(input.answer_schema.map(answer_format)),
+        ),
         message(
             Role::User,
             agents_md
@@ -149,6 +164,19 @@ impl EnvironmentContext<'_> {
         block.push_str("</environment_context>");
         block
     }
+}
+
+/// Tells the model what its final answer has to look like, also where the provider is told: what a member means stands
+/// in the schema, and the messages on the way to the answer are free.
+fn answer_format(schema: &str) -> String {
+    format!(
+        "<answer_format>\n\
+         Your final message is read by a program. It is one JSON value that fits the JSON schema below, and nothing else: \
+         no words before or after it, no Markdown. What other instructions say of a report goes into its members as far \
+         as they have room for it. It is checked, and may have 8192 bytes.\n\
+         {schema}\n\
+         </answer_format>"
+    )
 }
 
 fn message(role: Role, parts: impl IntoIterator<Item = String>) -> Message {

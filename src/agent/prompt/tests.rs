@@ -15,6 +15,8 @@ fn input<'a>(instructions: &'a str, agents_md: Option<&'a AgentsMd>) -> PromptIn
         images: false,
         instructions,
         permissions: PERMISSIONS,
+        work: Work::Change,
+        answer_schema: None,
         agents_md,
         skills: &[],
         environment: EnvironmentContext {
@@ -137,4 +139,22 @@ fn the_base_instructions_name_every_tool_and_no_other_product() {
             assert!(!base.contains(word), "{word}");
         }
     }
+}
+
+#[test]
+fn the_kind_of_work_comes_after_what_is_enforced() {
+    let messages = initial_messages(&PromptInput { work: Work::Ask, ..input("Answer in French.", None) });
+    let change = initial_messages(&input("Answer in French.", None));
+    assert_eq!(messages[0], change[0], "the base instructions are shared by all kinds of work");
+    assert_eq!(messages[1].content[..2], change[1].content[..]);
+    let Some(ContentPart::Text { text }) = messages[1].content.get(2) else { panic!("{:?}", messages[1]) };
+    assert!(text.starts_with("<task_mode>"), "{text}");
+}
+
+#[test]
+fn the_form_of_the_answer_comes_last_in_the_developer_message() {
+    let schema = r#"{"type":"string"}"#;
+    let messages = initial_messages(&PromptInput { answer_schema: Some(schema), ..input("", None) });
+    let Some(ContentPart::Text { text }) = messages[1].content.last() else { panic!("{:?}", messages[1]) };
+    assert!(text.starts_with("<answer_format>") && text.contains("\n{\"type\":\"string\"}\n"), "{text}");
 }

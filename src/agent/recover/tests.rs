@@ -32,6 +32,9 @@ fn thread(patch: Option<PatchIntent>) -> Thread {
         custom_as_function: vec![],
         prefix: vec![],
         skills: vec![],
+        answer: None,
+        cache_key: None,
+        inherited: Default::default(),
     })
     .unwrap();
     let call = FunctionCall { call_id: "c".into(), name: "exec_command".into(), arguments: "{}".into() };

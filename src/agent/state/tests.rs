@@ -14,7 +14,13 @@ fn started() -> EpochStarted {
 }
 
 fn prompt(seq: i64) -> InputAccepted {
-    InputAccepted { uid: format!("u{seq}"), seq, kind: InputKind::Prompt, text: String::new() }
+    InputAccepted {
+        uid: format!("u{seq}"),
+        seq,
+        kind: InputKind::Prompt,
+        text: String::new(),
+        attachments: vec![],
+    }
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::api::money::Money;
 use crate::api::reasons;
@@ -55,6 +56,10 @@ pub struct AgentAttemptStatus {
     #[schemars(length(max = 4096))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub last_message: String,
+    /// The final answer as JSON, when the job has a schema for it; at most 8 KiB.
+    #[schemars(schema_with = "any_json")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
     /// Tokens and requests so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
@@ -81,6 +86,11 @@ pub struct AgentAttemptStatus {
     /// When this status last said something new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_progress_time: Option<Time>,
+}
+
+/// Any JSON, kept as it is.
+pub(in crate::api) fn any_json(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"x-kubernetes-preserve-unknown-fields": true})
 }
 
 /// What an attempt is doing.
@@ -288,6 +298,9 @@ pub struct PatchFlag {
 pub enum PatchFlagKind {
     /// The setup script had changed the file before the agent did: the patch has both changes.
     TouchedBySetup,
+    /// The agent changed the file although the task's mode (Ask, Review) leaves the repository alone: the change was
+    /// dropped and is not in the patch.
+    Dropped,
 }
 
 /// A path that is not in the patch.

@@ -3,8 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::api::attempt::{PatchSummary, Phase, Usage};
+use crate::api::attempt::{PatchSummary, Phase, Usage, any_json};
 use crate::api::money::Money;
 use crate::api::reasons;
 
@@ -137,6 +138,11 @@ pub struct TaskResult {
     /// none, or when they did not run to their end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<bool>,
+    /// The final answer as JSON, when the task has a schema for it (spec.output, or mode Review); at most 8 KiB. Numbers
+    /// that JSON programs can't hold are rounded here; message has them as they were written.
+    #[schemars(schema_with = "any_json")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Value>,
     /// The change to the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<PatchSummary>,

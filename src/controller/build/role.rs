@@ -43,8 +43,13 @@ fn artifacts(job: &Job) -> Vec<String> {
 }
 
 fn inputs(job: &Job) -> Vec<String> {
-    let sources = [&job.prompt_from, &job.environment.ca_bundle, &job.model.ca_bundle];
-    each_once(sources.into_iter().flatten().map(|source| source.name.clone()))
+    let sources =
+        [&job.prompt_from, &job.output_schema_from, &job.environment.ca_bundle, &job.model.ca_bundle];
+    let inputs = job.inputs.iter().map(|input| &input.config_map_key_ref);
+    let former =
+        job.continue_from.iter().flat_map(|former| [Some(&former.transcript), former.patch.as_ref()]);
+    let former = former.flatten().map(|artifact| artifact.config_map_name.clone());
+    each_once(sources.into_iter().flatten().chain(inputs).map(|source| source.name.clone()).chain(former))
 }
 
 fn inputs_of_verification(job: &Job) -> Vec<String> {

@@ -1,6 +1,9 @@
 //! What of an agent's report may stand in the status of its task, and how much. The agent may have been taken over:
 //! the schema bounds the *characters* of what it reports, of which one takes up to six bytes as JSON.
 
+use serde_json::Value;
+
+use crate::answer::ANSWER_MAX;
 use crate::api::AgentTaskStatus;
 use crate::api::attempt::{ArtifactRef, PatchFlag, PatchSummary, SkippedPath};
 use crate::api::conditions::plain;
@@ -60,6 +63,11 @@ pub(super) fn patch(reported: &PatchSummary) -> PatchSummary {
     }
 }
 
+/// Whether an answer is no longer than one may be: an agent reports no longer one.
+pub(super) fn fits(output: &Value) -> bool {
+    encoded_bytes(output) <= ANSWER_MAX
+}
+
 /// A digest or a commit; nothing when it is none.
 pub(super) fn hex(text: &str) -> String {
     let is_hex = text.len() <= MAX_HEX && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -67,8 +75,8 @@ pub(super) fn hex(text: &str) -> String {
 }
 
 /// Keeps the status below its bound: what goes first is what the AgentAttempt and the artifact have as well. What is
-/// left without the patch's lists and its text (two sentences of 4 KiB, which as JSON may take twice that, names and
-/// figures) fits always.
+/// left without the patch's lists and its text (two sentences of 4 KiB, which as JSON may take twice that, an answer of
+/// 8 KiB, names and figures) fits always.
 pub(super) fn shrink(status: &mut AgentTaskStatus) {
     let steps: [fn(&mut PatchSummary); 4] = [
         |patch| patch.paths.clear(),

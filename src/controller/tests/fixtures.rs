@@ -1,6 +1,6 @@
 //! Objects for tests, as small as the schema allows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -87,8 +87,7 @@ pub(crate) fn references() -> References {
     References {
         environment: Some(environment(|_| {})),
         provider: Some(provider(|_| {})),
-        config_maps: BTreeMap::new(),
-        secrets: BTreeMap::new(),
+        ..References::default()
     }
 }
 

@@ -1,15 +1,16 @@
 //! The job and the pod of a task that can be run: everything that it names, resolved.
 
 use super::ValidTask;
-use crate::api::attempt::{Job, JobEnvironment, JobModel, JobPod, JobVerification};
+use crate::api::attempt::{Continuation, Job, JobEnvironment, JobModel, JobPod, JobVerification};
 use crate::api::environment::TranscriptPolicy;
 use crate::api::provider::Model;
-use crate::api::task::Repository;
+use crate::api::task::{Mode, Repository};
 use crate::api::{AgentEnvironment, AgentEnvironmentSpec, AgentTask, ModelProvider, ModelProviderSpec};
 
 pub(super) fn resolve(
     task: &AgentTask,
     repository: &Repository,
+    continue_from: Option<Continuation>,
     environment: &AgentEnvironment,
     provider: &ModelProvider,
     model: Model,
@@ -20,6 +21,15 @@ pub(super) fn resolve(
     let job = Job {
         prompt: task.spec.prompt.clone(),
         prompt_from: task.spec.prompt_from.as_ref().map(|source| source.config_map_key_ref.clone()),
+        continue_from,
+        inputs: task.spec.inputs.clone(),
+        mode: task.spec.mode,
+        review: (task.spec.mode == Mode::Review).then(|| task.spec.review.clone().unwrap_or_default()),
+        output_schema_from: task
+            .spec
+            .output
+            .as_ref()
+            .map(|output| output.schema_from.config_map_key_ref.clone()),
         instructions: task.spec.instructions.clone(),
         repository: repository.clone(),
         environment: job_environment(&environment.spec),

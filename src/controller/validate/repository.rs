@@ -3,8 +3,8 @@
 use url::{Host, Url};
 
 use super::{Problem, has};
-use crate::api::HOSTS_ANNOTATION;
-use crate::api::task::Repository;
+use crate::api::task::{Mode, Repository};
+use crate::api::{AgentTask, HOSTS_ANNOTATION};
 use crate::controller::observed::{References, SecretFacts, TaskId};
 
 pub(super) fn check_repository(
@@ -53,6 +53,16 @@ pub(super) fn check_repository(
         )));
     }
     check_hosts(name, secret, &url, &annotate, problems);
+}
+
+/// A review needs two ends that are not the same.
+pub(super) fn check_review(task: &AgentTask, repository: &Repository, problems: &mut Vec<Problem>) {
+    let base = task.spec.review.clone().unwrap_or_default().base;
+    if task.spec.mode == Mode::Review && base == repository.reference {
+        problems.push(Problem::Wrong(format!(
+            "the review compares {base} with itself; name the branch to review in repositories[].ref of a new task, and the one that it is to be merged into in review.base"
+        )));
+    }
 }
 
 /// A Secret that a task names goes only where the Secret itself says: otherwise whoever may create a task could

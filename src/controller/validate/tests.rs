@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::task::Mode;
 use crate::controller::tests::fixtures::{environment, id, provider, references, secret, task, valid};
 
 fn judge(task: &AgentTask, references: &References) -> Validity {
@@ -168,6 +169,27 @@ fn a_model_is_one_of_the_providers() {
 }
 
 #[test]
+fn a_review_has_two_ends() {
+    let review = |base: Option<&str>| {
+        task(|task| {
+            task["spec"]["mode"] = json!("Review");
+            task["spec"]["repositories"][0]["ref"] = json!("feature");
+            if let Some(base) = base {
+                task["spec"]["review"] = json!({"base": base});
+            }
+        })
+    };
+    let job = valid(&review(None), &references()).job;
+    assert_eq!((job.mode, job.review.unwrap().base.as_str()), (Mode::Review, "main"));
+    assert_eq!(valid(&review(Some("next")), &references()).job.review.unwrap().base, "next");
+    assert_invalid(&judge(&review(Some("feature")), &references()), "compares feature with itself");
+    let ask = task(|task| task["spec"]["mode"] = json!("Ask"));
+    let job = valid(&ask, &references()).job;
+    assert_eq!((job.mode, job.review), (Mode::Ask, None));
+    assert_eq!(valid(&task(|_| {}), &references()).job.mode, Mode::Change);
+}
+
+#[test]
 fn a_providers_secret_has_its_key() {
     let provider = provider(|provider| provider["spec"]["credentialsSecretName"] = json!("model"));
     let with = |secrets| References { provider: Some(provider.clone()), secrets, ..references() };
@@ -219,8 +241,152 @@ fn everything_named_is_read_once() {
         environment["spec"]["setup"] = json!({"script": "true", "secretNames": ["one", "two"]});
     });
     let provider = provider(|provider| provider["spec"]["credentialsSecretName"] = json!("three"));
-    let named = named(&task, Some(&environment), Some(&provider));
+    let named = named(&task, Some(&environment), Some(&provider), None);
     assert_eq!(named.config_maps, ["shared"]);
     assert_eq!(named.secrets, ["one", "three", "two"]);
-    assert_eq!(super::named(&task, None, None).secrets, ["one"]);
+    assert_eq!(super::named(&task, None, None, None).secrets, ["one"]);
+}
+
+#[test]
+fn a_schema_for_answers_is_waited_for_and_then_judged() {
+    let task = task(|task| {
+        task["spec"]["output"] =
+            json!({"schemaFrom": {"configMapKeyRef": {"name": "schemas", "key": "answer"}}});
+    });
+    assert_eq!(named(&task, None, None, None).config_maps, ["schemas"]);
+    assert_waiting(&judge(&task, &references()), "ConfigMap schemas, named by spec.output, does not exist");
+    let with = |text: &str| References {
+        config_maps: BTreeMap::from([("schemas".into(), BTreeMap::from([("answer".into(), text.len())]))]),
+        output_schema: Some(text.into()),
+        ..references()
+    };
+    let job = valid(&task, &with(r#"{"type": "string"}"#)).job;
+    assert_eq!(job.output_schema_from.unwrap().key, "answer");
+    for (text, part) in [
+        ("type: string", "it is not JSON"),
+        (r#"{"type": "sting"}"#, "is no schema for answers"),
+        (r#"{"$ref": "https://example.com/s.json"}"#, "stands by itself"),
+    ] {
+        assert_invalid(&judge(&task, &with(text)), part);
+    }
+}
+
+#[test]
+fn inputs_are_waited_for_and_images_need_a_model_that_takes_them() {
+    let bring = |media_type: &str, model: &str| {
+        task(|task| {
+            task["spec"]["model"] = json!({"name": model});
+            task["spec"]["inputs"] = json!([
+                {"name": "a", "mediaType": "text/plain", "configMapKeyRef": {"name": "texts", "key": "a"}},
+                {"name": "b", "mediaType": media_type, "configMapKeyRef": {"name": "shots", "key": "b"}},
+            ]);
+        })
+    };
+    let provider =
+        provider(|provider| provider["spec"]["models"][1]["capabilities"] = json!({"imageInput": true}));
+    let there = References {
+        provider: Some(provider),
+        config_maps: BTreeMap::from([
+            ("texts".into(), BTreeMap::from([("a".into(), 3)])),
+            ("shots".into(), BTreeMap::new()),
+        ]),
+        binary_data: BTreeMap::from([("shots".into(), ["b".to_owned()].into())]),
+        ..references()
+    };
+    let picture = bring("image/png", "second");
+    assert_eq!(named(&picture, None, None, None).config_maps, ["shots", "texts"]);
+    assert_eq!(valid(&picture, &there).job.inputs.len(), 2);
+    assert_invalid(&judge(&bring("image/png", "first"), &there), "imageInput: true");
+    assert_eq!(valid(&bring("application/octet-stream", "first"), &there).job.inputs[1].name, "b");
+    let away = References { binary_data: BTreeMap::new(), ..there.clone() };
+    assert_waiting(&judge(&picture, &away), "ConfigMap shots, named by input b, has no key b");
+    let nothing = References { config_maps: BTreeMap::new(), ..away };
+    assert_waiting(&judge(&picture, &nothing), "ConfigMap texts, named by input a, does not exist");
+}
+
+/// A task that goes on with the task "before", and what is left of that.
+fn continuing(change: impl FnOnce(&mut Value)) -> (AgentTask, References) {
+    let task = task(|task| task["spec"]["continueFrom"] = json!({"taskName": "before"}));
+    let artifact =
+        |name: &str, key: &str| json!({"configMapName": name, "key": key, "sha256": "aa", "bytes": 9});
+    let stored = crate::controller::tests::fixtures::stored_attempt();
+    let (patch, transcript) =
+        (&stored.spec.job.patch_artifact_name, stored.spec.job.transcript_artifact_name.clone());
+    let transcript = transcript.unwrap();
+    let mut status = json!({
+        "workspace": {"baseCommit": "0123456789012345678901234567890123456789"},
+        "transcript": artifact(&transcript, "transcript.zst"),
+        "patch": {"bytes": 9, "artifact": artifact("somebody-elses", "patch.zst")},
+    });
+    change(&mut status);
+    let binary_data = [(patch.clone(), crate::names::PATCH_KEY), (transcript, crate::names::TRANSCRIPT_KEY)];
+    let binary_data = binary_data.map(|(name, key)| (name, [key.to_owned()].into())).into();
+    let attempt = crate::controller::tests::fixtures::reporting(status);
+    let former = Some(Former { ended: true, attempt: Some(std::sync::Arc::new(attempt)) });
+    (task, References { former, binary_data, ..references() })
+}
+
+#[test]
+fn a_task_goes_on_with_the_commit_the_thread_and_the_patch_of_another_one() {
+    let (task, references) = continuing(|_| {});
+    let job = valid(&task, &references).job;
+    assert_eq!(job.repository.reference, "0123456789012345678901234567890123456789");
+    let from = job.continue_from.clone().unwrap();
+    let former = references.former.as_ref().unwrap().attempt.as_ref().unwrap().spec.job.clone();
+    assert_eq!(
+        from.patch.unwrap().config_map_name,
+        former.patch_artifact_name,
+        "never a name that an agent reports"
+    );
+    assert_eq!(Some(from.transcript.config_map_name), former.transcript_artifact_name);
+    let mut read = vec![former.patch_artifact_name, former.transcript_artifact_name.unwrap()];
+    assert_eq!(named(&task, None, None, references.former.as_ref()).config_maps, read);
+    let stored = crate::controller::build::attempt::attempt(&id(), 1, &valid(&task, &references));
+    let stored = crate::api::AgentAttempt {
+        metadata: kube::api::ObjectMeta { uid: Some("u".into()), ..stored.metadata.clone() },
+        ..stored
+    };
+    let attempt =
+        crate::controller::build::StoredAttempt::of(&stored, crate::controller::observed::Epoch::Work)
+            .unwrap();
+    let rules = crate::controller::build::role::role(&attempt).rules.unwrap();
+    let readable = rules.into_iter().filter(|rule| {
+        rule.verbs == ["get"] && rule.resources.as_deref() == Some(&["configmaps".to_owned()])
+    });
+    let mut readable: Vec<String> = readable.flat_map(|rule| rule.resource_names.unwrap()).collect();
+    readable.sort();
+    read.sort();
+    assert_eq!(readable, read);
+    let (task, references) = continuing(|status| status["patch"]["bytes"] = json!(0));
+    assert_eq!(valid(&task, &references).job.continue_from.unwrap().patch, None);
+}
+
+#[test]
+fn a_task_waits_for_the_one_that_it_goes_on_with_and_needs_what_is_left_of_it() {
+    let (task, there) = continuing(|_| {});
+    assert_waiting(&judge(&task, &references()), "AgentTask before, named by continueFrom, does not exist");
+    let mut running = there.clone();
+    running.former.as_mut().unwrap().ended = false;
+    assert_waiting(&judge(&task, &running), "has not ended yet");
+    let mut nothing = there.clone();
+    nothing.former.as_mut().unwrap().attempt = None;
+    assert_invalid(&judge(&task, &nothing), "it has no attempt 1");
+    let gone = References { binary_data: BTreeMap::new(), ..there.clone() };
+    assert_invalid(&judge(&task, &gone), "its transcript is gone (retention.artifactSeconds are over");
+    for (change, part) in [
+        ((|status: &mut Value| drop(status["transcript"].take())) as fn(&mut Value), "it left no transcript"),
+        (|status| drop(status["patch"]["artifact"].take()), "its patch was too large"),
+        (|status| status["workspace"]["baseCommit"] = json!("main"), "which commit it began with"),
+    ] {
+        let (task, references) = continuing(change);
+        assert_invalid(&judge(&task, &references), part);
+    }
+    let elsewhere = self::task(|task| {
+        task["spec"]["continueFrom"] = json!({"taskName": "before", "attempt": 1});
+        task["spec"]["repositories"][0]["url"] = json!("https://git.example.com/team/other.git");
+    });
+    assert_invalid(
+        &judge(&elsewhere, &there),
+        "its repository is main at https://git.example.com/team/app.git",
+    );
 }

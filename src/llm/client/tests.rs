@@ -26,6 +26,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     reasoning_summary: false,
     prompt_cache_key: true,
     image_input: false,
+    structured_output: false,
     reasoning_field: None,
     stream_usage: false,
     strict_alternation: false,
@@ -83,6 +84,7 @@ fn prepared(input: &[ThreadItem]) -> PreparedRequest {
         reasoning_effort: None,
         compacts: false,
         keeps_long: false,
+        answer: None,
     };
     Wire::Responses.prepare(&request, &CAPABILITIES)
 }
@@ -412,6 +414,7 @@ async fn each_api_is_asked_at_its_path_with_its_own_headers() {
             reasoning_effort: None,
             compacts: false,
             keeps_long: false,
+            answer: None,
         };
         let prepared = wire.prepare(&request, &capabilities);
         let key = Some(SecretString::from("secret\n"));

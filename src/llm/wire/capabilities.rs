@@ -30,6 +30,8 @@ pub struct Capabilities {
     pub prompt_cache_key: bool,
     /// Images in messages and outputs. Without it a short note stands in their place.
     pub image_input: bool,
+    /// The parameter that holds the final answer to a JSON schema.
+    pub structured_output: bool,
     /// The member of Chat messages in which reasoning goes back. Without it it stays away.
     pub reasoning_field: Option<ReasoningField>,
     /// The parameter that asks for the usage of a Chat stream.
@@ -65,6 +67,7 @@ impl From<&provider::Capabilities> for Capabilities {
             cache_markers,
             image_input,
             compaction,
+            structured_output,
         } = *declared;
         Self {
             custom_tools,
@@ -76,6 +79,7 @@ impl From<&provider::Capabilities> for Capabilities {
             reasoning_replay,
             prompt_cache_key,
             image_input,
+            structured_output,
             reasoning_field,
             stream_usage,
             strict_alternation,

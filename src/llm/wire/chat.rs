@@ -17,7 +17,7 @@ use crate::{
     api::provider::ReasoningField,
     llm::{
         item::{CallKind, CallOutput, ContentPart, Item, Message, Role, ThreadItem, WireJson},
-        request::Request,
+        request::{AnswerFormat, Request},
         tool::{RenderedTools, ToolDefinition},
     },
 };
@@ -158,7 +158,7 @@ pub fn tools(tools: &[ToolDefinition], capabilities: &Capabilities) -> RenderedT
 }
 
 /// Assembles a body: `model, stream, messages, tools, parallel_tool_calls, reasoning_effort, stream_options,
-/// prompt_cache_key`. There is no `tool_choice`: that tools may be called is the default everywhere.
+/// prompt_cache_key, response_format`. There is no `tool_choice`: that tools may be called is the default everywhere.
 pub fn body(request: &Request, capabilities: &Capabilities) -> Bytes {
     let input = &request.input.messages;
     let mut body =
@@ -180,6 +180,10 @@ pub fn body(request: &Request, capabilities: &Capabilities) -> Bytes {
     }
     if capabilities.prompt_cache_key {
         body.text("prompt_cache_key", &request.thread_id);
+    }
+    if let (Some(AnswerFormat { schema, strict }), true) = (&request.answer, capabilities.structured_output) {
+        let format = format!(r#"{{"name":"answer","strict":{strict},"schema":{schema}}}"#);
+        body.raw("response_format", format!(r#"{{"type":"json_schema","json_schema":{format}}}"#));
     }
     body.finish()
 }

@@ -18,7 +18,7 @@ use crate::{
     api::provider::Thinking,
     llm::{
         item::{CallKind, CallOutput, ContentPart, Item, Message, Role, ThreadItem, WireJson},
-        request::Request,
+        request::{AnswerFormat, Request},
         tool::{RenderedTools, ToolDefinition},
     },
 };
@@ -154,21 +154,31 @@ pub fn body(request: &Request, capabilities: &Capabilities) -> Bytes {
     body.raw("max_tokens", max_tokens.to_string());
     body.raw("stream", "true");
     let effort = request.reasoning_effort.as_deref();
+    let mut output: Vec<String> = Vec::new();
     match capabilities.thinking {
         None => {}
         Some(Thinking::Adaptive) => {
             body.raw("thinking", r#"{"type":"adaptive"}"#);
-            if let Some(effort) = effort {
-                // This API has no effort below low.
+            // This API has no effort below low.
+            output.extend(effort.map(|effort| {
                 let effort = if effort == "minimal" { "low" } else { effort };
-                body.raw("output_config", json!({"effort": effort}).to_string());
-            }
+                format!(r#""effort":{}"#, Value::from(effort))
+            }));
         }
         Some(Thinking::Budget) => {
             if let Some(budget) = effort.and_then(|effort| thinking_budget(effort, max_tokens)) {
                 body.raw("thinking", json!({"type": "enabled", "budget_tokens": budget}).to_string());
             }
         }
+    }
+    // This API refuses a schema that is not strict; the model is told of it in words all the same.
+    if let (Some(AnswerFormat { schema, strict: true }), true) =
+        (&request.answer, capabilities.structured_output)
+    {
+        output.push(format!(r#""format":{{"type":"json_schema","schema":{schema}}}"#));
+    }
+    if !output.is_empty() {
+        body.raw("output_config", format!("{{{}}}", output.join(",")));
     }
     let marker = match (capabilities.cache_markers, request.keeps_long) {
         (false, _) => None,

@@ -2,6 +2,7 @@
 
 mod assembly;
 mod body;
+mod call;
 mod capabilities;
 pub mod chat;
 pub mod custom;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Capabilities, Fragment, IMAGE_NOTE, Part, Place, body::Body, custom, members};
 use crate::llm::{
     item::{CallKind, CallOutput, ContentPart, Item, Message, Role, ThreadItem, WireJson},
-    request::Request,
+    request::{AnswerFormat, Request},
     tool::{RenderedTools, ToolDefinition},
 };
 
@@ -100,7 +100,7 @@ pub fn tools(tools: &[ToolDefinition], capabilities: &Capabilities) -> RenderedT
 }
 
 /// Assembles a body: `model, stream, input, tools, tool_choice, parallel_tool_calls, reasoning, store,
-/// include, prompt_cache_key`. There is no `instructions`: the base instructions are the first developer
+/// include, prompt_cache_key, text`. There is no `instructions`: the base instructions are the first developer
 /// message, so that they are part of the prefix.
 pub fn body(request: &Request, capabilities: &Capabilities) -> Bytes {
     let input = &request.input.messages;
@@ -125,6 +125,11 @@ pub fn body(request: &Request, capabilities: &Capabilities) -> Bytes {
     }
     if capabilities.prompt_cache_key {
         body.text("prompt_cache_key", &request.thread_id);
+    }
+    if let (Some(AnswerFormat { schema, strict }), true) = (&request.answer, capabilities.structured_output) {
+        let format =
+            format!(r#"{{"type":"json_schema","strict":{strict},"name":"answer","schema":{schema}}}"#);
+        body.raw("text", format!(r#"{{"format":{format}}}"#));
     }
     body.finish()
 }

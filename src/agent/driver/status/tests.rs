@@ -50,7 +50,7 @@ impl Cluster for Api {
         Ok(None)
     }
 
-    async fn artifact(&self, _: &str, _: &str) -> Result<Option<Vec<u8>>, ClusterError> {
+    async fn config_map_bytes(&self, _: &str, _: &str) -> Result<Option<Vec<u8>>, ClusterError> {
         Ok(None)
     }
 

@@ -135,9 +135,10 @@ impl<C: Cluster> Verification<C> {
         let reference = patch.base_commit.parse().map_err(|error| clone_failed(&error))?;
         let fetched = match fetched(&url, &reference, layout).map_err(|error| clone_failed(&error))? {
             Some(fetched) => fetched,
-            None => self.preparation.fetch(url, reference).await?,
+            None => self.preparation.fetch(self.preparation.fetch_spec(url, reference).await?).await?,
         };
-        let packed = cluster.artifact(&artifact.config_map_name, &artifact.key).await.map_err(unreadable)?;
+        let packed =
+            cluster.config_map_bytes(&artifact.config_map_name, &artifact.key).await.map_err(unreadable)?;
         let packed = packed.ok_or_else(nothing_to_verify)?;
         let text = decode(&packed, &patch.sha256).map_err(|error| internal(&error))?;
         announce.phase("applying the patch").await;

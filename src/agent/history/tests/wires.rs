@@ -284,6 +284,7 @@ impl Run {
             reasoning_effort: None,
             compacts: false,
             keeps_long,
+            answer: None,
         };
         self.wire.prepare(&request, &self.capabilities)
     }

@@ -202,13 +202,16 @@ pub(super) fn prepared() -> Signal {
         custom_as_function: vec![],
         prefix,
         skills: vec![],
+        answer: None,
+        cache_key: None,
+        inherited: Default::default(),
     };
     let prompt = message(0, InputKind::Prompt, "do it");
     Signal::Prepared(Box::new(Prepared { opened, prompt, boot: boot(1) }))
 }
 
 pub(super) fn message(seq: i64, kind: InputKind, text: &str) -> InputAccepted {
-    InputAccepted { uid: format!("uid-{seq}"), seq, kind, text: text.into() }
+    InputAccepted { uid: format!("uid-{seq}"), seq, kind, text: text.into(), attachments: vec![] }
 }
 
 pub(super) fn words(text: &str) -> Item {
@@ -345,6 +348,7 @@ fn recorded(record: &Record) -> String {
         }
         Record::CallIntent(intent) => format!(" {} as op {}", intent.ordinal, intent.op),
         Record::CallEnded(ended) => format!(" {} {:?}: {:?}", ended.ordinal, ended.outcome, ended.output),
+        Record::AnswerRejected(rejected) => format!(" {}", rejected.problem),
         Record::TurnSteered(steered) => format!(" by {}", steered.input_uid),
         Record::TurnEnded(ended) => format!(" {:?}: {}", ended.status, ended.last_message),
         Record::InputAccepted(input) => format!(" {:?} {}", input.kind, input.text),

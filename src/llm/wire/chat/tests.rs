@@ -62,7 +62,11 @@ fn definitions() -> [ToolDefinition; 2] {
 }
 
 fn body_text(capabilities: &Capabilities) -> String {
-    let request = Request {
+    String::from_utf8(body(&request(capabilities), capabilities).to_vec()).unwrap()
+}
+
+fn request(capabilities: &Capabilities) -> Request {
+    Request {
         model: "qwen".into(),
         input: Input { messages: vec![Bytes::from_static(b"{}")], ..Input::default() },
         tools: tools(&definitions(), capabilities),
@@ -70,8 +74,8 @@ fn body_text(capabilities: &Capabilities) -> String {
         reasoning_effort: Some("high".into()),
         compacts: false,
         keeps_long: false,
-    };
-    String::from_utf8(body(&request, capabilities).to_vec()).unwrap()
+        answer: None,
+    }
 }
 
 #[test]
@@ -171,4 +175,16 @@ fn instructions_have_the_role_that_the_server_knows() {
     };
     assert_eq!(text(&able()), r#"{"role":"developer","content":"be good"}"#);
     assert_eq!(text(&Capabilities::default()), r#"{"role":"system","content":"be good"}"#);
+}
+
+#[test]
+fn the_form_of_the_answer_is_a_parameter_where_there_is_one() {
+    let answer = Some(crate::llm::AnswerFormat { schema: r#"{"type":"string"}"#.into(), strict: false });
+    let able = Capabilities { structured_output: true, ..Capabilities::default() };
+    let asked = Request { answer, ..request(&able) };
+    let text = |capabilities| String::from_utf8(body(&asked, capabilities).to_vec()).unwrap();
+    assert!(text(&able).ends_with(
+        r#","response_format":{"type":"json_schema","json_schema":{"name":"answer","strict":false,"schema":{"type":"string"}}}}"#
+    ));
+    assert!(!text(&Capabilities::default()).contains("response_format"));
 }

@@ -2,6 +2,10 @@ use super::*;
 use crate::llm::{item::Reasoning, request::Input};
 
 fn request(capabilities: &Capabilities, effort: Option<&str>) -> Value {
+    answering(capabilities, effort, None)
+}
+
+fn answering(capabilities: &Capabilities, effort: Option<&str>, answer: Option<AnswerFormat>) -> Value {
     let function = ToolDefinition::Function {
         name: "f".into(),
         description: "Runs.".into(),
@@ -15,6 +19,7 @@ fn request(capabilities: &Capabilities, effort: Option<&str>) -> Value {
         reasoning_effort: effort.map(str::to_owned),
         compacts: false,
         keeps_long: false,
+        answer,
     };
     serde_json::from_slice(&body(&request, capabilities)).unwrap()
 }
@@ -103,4 +108,20 @@ fn no_message_of_the_model_ends_in_reasoning() {
     let words = Fragment::new(Part::Text, Bytes::from_static(br#"{"type":"text","text":"x"}"#));
     let [(Speaker::Assistant, message)] = &messages(&[thought.clone(), words, thought])[..] else { panic!() };
     assert!(message.ends_with(br#"{"type":"text","text":"x"}]}"#));
+}
+
+#[test]
+fn the_form_of_the_answer_stands_beside_the_effort() {
+    let able = Capabilities {
+        structured_output: true,
+        thinking: Some(Thinking::Adaptive),
+        ..Capabilities::default()
+    };
+    let answer = |strict| Some(AnswerFormat { schema: r#"{"type":"string"}"#.into(), strict });
+    let format = json!({"type": "json_schema", "schema": {"type": "string"}});
+    let config = |effort, strict| answering(&able, effort, answer(strict)).get("output_config").cloned();
+    assert_eq!(config(Some("high"), true), Some(json!({"effort": "high", "format": format})));
+    assert_eq!(config(None, true), Some(json!({"format": format})));
+    assert_eq!(config(None, false), None, "this API refuses schemas that are not strict");
+    assert!(answering(&Capabilities::default(), None, answer(true)).get("output_config").is_none());
 }

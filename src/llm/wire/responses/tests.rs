@@ -17,6 +17,7 @@ const CAUTIOUS: Capabilities = Capabilities {
     reasoning_summary: false,
     prompt_cache_key: false,
     image_input: false,
+    structured_output: false,
     reasoning_field: None,
     stream_usage: false,
     strict_alternation: false,
@@ -36,6 +37,7 @@ const FULL: Capabilities = Capabilities {
     reasoning_summary: true,
     prompt_cache_key: true,
     image_input: true,
+    structured_output: true,
     reasoning_field: None,
     stream_usage: false,
     strict_alternation: false,
@@ -93,6 +95,7 @@ fn request(input: Vec<Bytes>, capabilities: &Capabilities) -> Request {
         reasoning_effort: Some("high".into()),
         compacts: false,
         keeps_long: false,
+        answer: None,
     }
 }
 
@@ -246,4 +249,14 @@ proptest! {
         prop_assert!(!line.contains('\n'));
         prop_assert_eq!(serde_json::from_str::<ThreadItem>(&line).unwrap(), item);
     }
+}
+
+#[test]
+fn the_form_of_the_answer_is_a_parameter_where_there_is_one() {
+    let answer = Some(crate::llm::AnswerFormat { schema: r#"{"type":"string"}"#.into(), strict: true });
+    let asked = Request { answer, ..request(vec![], &FULL) };
+    assert!(body_text(&asked, &FULL).ends_with(
+        r#","text":{"format":{"type":"json_schema","strict":true,"name":"answer","schema":{"type":"string"}}}}"#
+    ));
+    assert!(!body_text(&asked, &CAUTIOUS).contains("json_schema"));
 }

@@ -1,0 +1,150 @@
+//! The JSON schema of a final answer: reading it, and holding an answer against it.
+//!
+//! Controller and agent judge a schema by the same code, so that a task with a bad one never gets a pod. Nothing is
+//! fetched: a schema that refers to another document is refused.
+
+use jsonschema::{PatternOptions, Validator};
+use serde_json::Value;
+use thiserror::Error;
+
+/// Bytes of a schema. It is part of every request, and providers take a few hundred members.
+pub const SCHEMA_MAX: usize = 32 * 1024;
+
+/// Bytes of an answer as JSON: a quarter of what the status of a task holds.
+pub const ANSWER_MAX: usize = 8 * 1024;
+
+/// Faults of an answer that are told at a time; the rest follow from the first ones more often than not.
+const TOLD: usize = 5;
+
+/// Bytes of one fault: it may quote what it finds fault with.
+const FAULT_MAX: usize = 300;
+
+/// A schema that answers can be held against.
+#[derive(Debug)]
+pub struct AnswerSchema {
+    value: Value,
+    validator: Validator,
+}
+
+/// Why a text is no schema for answers.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum InvalidSchema {
+    /// It is too long.
+    #[error("it has {0} bytes, and {SCHEMA_MAX} are the most")]
+    TooLong(usize),
+    /// It is no JSON.
+    #[error("it is not JSON: {0}")]
+    Json(String),
+    /// It is JSON and no schema, or one that needs another document.
+    #[error("it is not a JSON schema that stands by itself: {0}")]
+    Schema(String),
+}
+
+/// What is wrong with an answer, in words for the model.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct InvalidAnswer(String);
+
+impl AnswerSchema {
+    /// Reads a schema; without `$schema` it is taken for draft 2020-12.
+    ///
+    /// # Errors
+    /// [`InvalidSchema`].
+    pub fn parse(text: &str) -> Result<Self, InvalidSchema> {
+        if text.len() > SCHEMA_MAX {
+            return Err(InvalidSchema::TooLong(text.len()));
+        }
+        let value: Value =
+            serde_json::from_str(text).map_err(|error| InvalidSchema::Json(error.to_string()))?;
+        // Patterns in linear time: the schema may be anybody's, and the answer is the model's.
+        let options = jsonschema::options().with_pattern_options(PatternOptions::regex());
+        match options.build(&value) {
+            Ok(validator) => Ok(Self { value, validator }),
+            Err(error) => Err(InvalidSchema::Schema(shortened(&error.to_string()))),
+        }
+    }
+
+    /// Holds an answer against the schema, and gives its JSON. A fence of Markdown around the whole of it is
+    /// overlooked: many models can't leave it out.
+    ///
+    /// # Errors
+    /// [`InvalidAnswer`] says what to mend.
+    pub fn check(&self, answer: &str) -> Result<Value, InvalidAnswer> {
+        let text = without_fence(answer.trim());
+        if text.is_empty() {
+            return Err(InvalidAnswer("it is empty".to_owned()));
+        }
+        let value: Value = serde_json::from_str(text)
+            .map_err(|error| InvalidAnswer(format!("it is not one JSON value and nothing else: {error}")))?;
+        let bytes = serde_json::to_vec(&value).map_or(usize::MAX, |json| json.len());
+        if bytes > ANSWER_MAX {
+            return Err(InvalidAnswer(format!(
+                "it has {bytes} bytes as JSON, and {ANSWER_MAX} are the most"
+            )));
+        }
+        let faults = self.validator.iter_errors(&value).take(TOLD);
+        let faults: Vec<String> = faults
+            .map(|fault| {
+                let place = fault.instance_path().to_string();
+                let place = if place.is_empty() { "/" } else { &place };
+                format!("at {place}: {}", shortened(&fault.to_string()))
+            })
+            .collect();
+        if faults.is_empty() { Ok(value) } else { Err(InvalidAnswer(faults.join("; "))) }
+    }
+
+    /// The schema.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+}
+
+/// Whether a schema keeps to the part of JSON schema that providers take with `strict`: every object names all of its
+/// members as required and allows no others. They refuse a request with a strict schema that does not.
+pub fn is_strict(schema: &Value) -> bool {
+    match schema {
+        Value::Object(members) => {
+            let is_object = members.get("type").is_some_and(|kind| {
+                kind == "object"
+                    || kind.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "object"))
+            });
+            let properties = members.get("properties").and_then(Value::as_object);
+            let required = members.get("required").and_then(Value::as_array);
+            let closed = members.get("additionalProperties") == Some(&Value::Bool(false));
+            let named = properties.is_some_and(|properties| {
+                properties.keys().all(|name| {
+                    required.is_some_and(|required| required.iter().any(|required| required == name))
+                })
+            });
+            let own = !(is_object || properties.is_some()) || closed && named;
+            own && members.iter().all(|(name, member)| match name.as_str() {
+                // What is in these are values and not schemas.
+                "enum" | "const" | "default" | "examples" | "required" => true,
+                "properties" | "$defs" | "definitions" => {
+                    member.as_object().is_some_and(|named| named.values().all(is_strict))
+                }
+                _ => is_strict(member),
+            })
+        }
+        Value::Array(schemas) => schemas.iter().all(is_strict),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
+}
+
+fn without_fence(text: &str) -> &str {
+    let inner = text.strip_prefix("```").and_then(|rest| rest.strip_suffix("```"));
+    let Some((language, inner)) = inner.and_then(|inner| inner.split_once('\n')) else { return text };
+    if language.trim().chars().all(char::is_alphanumeric) { inner.trim() } else { text }
+}
+
+fn shortened(text: &str) -> String {
+    let mut text = text.to_owned();
+    if text.len() > FAULT_MAX {
+        text.truncate(text.floor_char_boundary(FAULT_MAX));
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

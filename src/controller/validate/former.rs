@@ -1,0 +1,100 @@
+//! The task that another one goes on with.
+
+use super::Problem;
+use crate::api::AgentTask;
+use crate::api::attempt::{ArtifactRef, Continuation};
+use crate::api::task::Repository;
+use crate::controller::observed::{Former, References, TaskId};
+use crate::names::{PATCH_KEY, TRANSCRIPT_KEY};
+
+/// What is needed to go on, and the repository as the former attempt had it; nothing for a task that begins anew, or
+/// with a problem on the list.
+pub(super) fn check_former(
+    task: &AgentTask,
+    repository: &Repository,
+    id: &TaskId,
+    references: &References,
+    problems: &mut Vec<Problem>,
+) -> Option<(Continuation, Repository)> {
+    let name = &task.spec.continue_from.as_ref()?.task_name;
+    let former = match &references.former {
+        None => Err(Problem::Missing(format!(
+            "AgentTask {name}, named by continueFrom, does not exist in namespace {}",
+            id.namespace
+        ))),
+        Some(Former { ended: false, .. }) => {
+            Err(Problem::Missing(format!("AgentTask {name}, named by continueFrom, has not ended yet")))
+        }
+        Some(former) => gone_on_with(task, repository, former, references).map_err(|why| {
+            Problem::Wrong(format!("it is not possible to continue from AgentTask {name}: {why}"))
+        }),
+    };
+    former.map_err(|problem| problems.push(problem)).ok()
+}
+
+/// The ConfigMaps that a former attempt has left. Their names are those that its job has and not those that its agent
+/// reports: who has taken over an agent must not choose what the next one reads.
+pub(super) fn artifacts(former: &Former) -> Vec<String> {
+    let job = former.attempt.as_ref().map(|attempt| &attempt.spec.job);
+    let names = job.map(|job| [Some(job.patch_artifact_name.clone()), job.transcript_artifact_name.clone()]);
+    names.into_iter().flatten().flatten().collect()
+}
+
+fn gone_on_with(
+    task: &AgentTask,
+    repository: &Repository,
+    former: &Former,
+    references: &References,
+) -> Result<(Continuation, Repository), String> {
+    let attempt = task.spec.continue_from.as_ref().map_or(1, |from| from.attempt);
+    let Some(stored) = &former.attempt else {
+        return Err(format!("it has no attempt {attempt}, or had none that began"));
+    };
+    let job = &stored.spec.job;
+    if job.repository.url != repository.url || job.repository.name != repository.name {
+        return Err(format!(
+            "its repository is {} at {}; name the same one in a new task",
+            job.repository.name, job.repository.url
+        ));
+    }
+    let status = stored.status.clone().unwrap_or_default();
+    let none =
+        "it left no transcript: its environment keeps none (transcript: None), or its agent had not begun";
+    let (Some(transcript), Some(kept)) = (status.transcript, &job.transcript_artifact_name) else {
+        return Err(none.to_owned());
+    };
+    let base_commit = status.workspace.map(|workspace| workspace.base_commit).unwrap_or_default();
+    let is_commit =
+        matches!(base_commit.len(), 40 | 64) && base_commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_commit {
+        return Err("it does not say which commit it began with".to_owned());
+    }
+    let transcript = there(transcript, kept, TRANSCRIPT_KEY, "transcript", references)?;
+    let patch = match status.patch.filter(|patch| patch.bytes > 0) {
+        None => None,
+        Some(patch) => {
+            let artifact = patch.artifact.ok_or("its patch was too large to be kept")?;
+            Some(there(artifact, &job.patch_artifact_name, PATCH_KEY, "patch", references)?)
+        }
+    };
+    let task_name = stored.spec.task_name.clone();
+    // The ref may have moved on; the patch is one to this commit.
+    let repository = Repository { reference: base_commit, ..repository.clone() };
+    Ok((Continuation { task_name, transcript, patch }, repository))
+}
+
+fn there(
+    artifact: ArtifactRef,
+    name: &str,
+    key: &str,
+    what: &str,
+    references: &References,
+) -> Result<ArtifactRef, String> {
+    let is_there = references.binary_data.get(name).is_some_and(|keys| keys.contains(key));
+    if !is_there {
+        return Err(format!(
+            "its {what} is gone (retention.artifactSeconds are over, or ConfigMap {name} was deleted)"
+        ));
+    }
+    Ok(ArtifactRef { config_map_name: name.to_owned(), key: key.to_owned(), ..artifact })
+}
