@@ -69,7 +69,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = RecordFile::of(directory.path());
         assert_eq!(file.read().unwrap(), None);
-        let boot: BootId = serde_json::from_value(serde_json::json!("b1")).unwrap();
+        let boot: BootId = serde_json::from_value(serde_json::json!("b1".repeat(16))).unwrap();
         let result = VerificationResult {
             name: "test".into(),
             state: VerificationState::Failed,
