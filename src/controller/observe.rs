@@ -36,7 +36,7 @@ pub(super) async fn observe(
 ) -> Result<Observed, ObserveError> {
     // A store without its first list shows too little of everything.
     if !caches.are_filled() {
-        return observe_live(client, id, task).await;
+        return Box::pin(observe_live(client, id, task)).await;
     }
     let attempt = caches.attempt(id).filter(|attempt| is_controlled_by(&attempt.metadata, &id.uid));
     let owner = attempt.as_ref().and_then(|attempt| attempt.metadata.uid.clone());
@@ -56,11 +56,11 @@ pub(super) async fn observe(
     if observed.pod.is_some() || observed.ended().is_some() || task.metadata.deletion_timestamp.is_some() {
         return Ok(observed);
     }
-    observe_live(client, id, task).await
+    Box::pin(observe_live(client, id, task)).await
 }
 
 /// Looks at a task at the API server. `known` is any version of it: the names of what it refers to never change,
-/// so that these are read in the same breath.
+/// so that these are read in the same breath. To be put on the heap: what is read would fill a thread's stack.
 pub(super) async fn observe_live(
     client: &kube::Client,
     id: &TaskId,

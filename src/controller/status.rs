@@ -197,7 +197,7 @@ fn result(observed: &Observed, ending: &Ending, report: Option<&AgentAttemptStat
     has_result.then(|| TaskResult {
         attempt: INDEX,
         message: plain(&report.last_message, MAX_MESSAGE),
-        output: report.output.clone().filter(|output| bound::fits(output)),
+        output: report.output.clone().filter(bound::fits),
         patch,
     })
 }
