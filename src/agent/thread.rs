@@ -96,7 +96,7 @@ impl Thread {
     pub fn open(opened: &ThreadOpened) -> Result<Self, PairingError> {
         let mut thread = Self {
             // The prefix is in history from here on.
-            opened: ThreadOpened { prefix: Vec::new(), inherited: Inherited::default(), ..opened.clone() },
+            opened: ThreadOpened { prefix: Vec::new(), inherited: Box::default(), ..opened.clone() },
             layers: opened.prefix.len(),
             tools: RenderedTools {
                 bytes: Bytes::from(opened.tools.clone()),

@@ -40,7 +40,7 @@ pub(super) async fn observe(
 ) -> Result<Observed, ObserveError> {
     // A store without its first list shows too little of everything.
     if !caches.are_filled() {
-        return observe_live(client, id, task).await;
+        return Box::pin(observe_live(client, id, task)).await;
     }
     let attempts = indices(task).map(|index| {
         let attempt = caches.attempt(id, index).filter(|found| is_controlled_by(&found.metadata, &id.uid));
@@ -60,11 +60,12 @@ pub(super) async fn observe(
     if is_whole || observed.ended().is_some() || task.metadata.deletion_timestamp.is_some() {
         return Ok(observed);
     }
-    observe_live(client, id, task).await
+    Box::pin(observe_live(client, id, task)).await
 }
 
 /// Looks at a task at the API server. `known` is any version of it: how many attempts it makes and the names of what
 /// it refers to never change, so that these are read in the same breath.
+/// To be put on the heap: what is read would fill a thread's stack.
 pub(super) async fn observe_live(
     client: &kube::Client,
     id: &TaskId,

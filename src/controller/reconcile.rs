@@ -130,7 +130,7 @@ pub(super) async fn pass_again_if_stale(
     let observed = observe(&context.client, &context.caches, task, id).await?;
     match pass(context, observed).await {
         Err(error) if error.request().is_some_and(RequestError::is_conflict) => {
-            let observed = observe_live(&context.client, id, task).await?;
+            let observed = Box::pin(observe_live(&context.client, id, task)).await?;
             pass(context, observed).await
         }
         outcome => outcome,
@@ -210,7 +210,7 @@ async fn certain(
     if observed.live || !first.is_irrevocable() {
         return Ok((observed, first));
     }
-    let observed = observe_live(&context.client, &observed.id, &observed.task).await?;
+    let observed = Box::pin(observe_live(&context.client, &observed.id, &observed.task)).await?;
     let observed = turns::take(context, observed);
     let second = plan(&observed, now);
     Ok((observed, second))

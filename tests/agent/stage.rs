@@ -60,10 +60,13 @@ pub(crate) struct FakeCluster {
     pub(crate) statuses: Arc<Mutex<Vec<AgentAttemptStatus>>>,
     pub(crate) artifacts: Arc<Mutex<BTreeMap<String, Encoded>>>,
     pub(crate) secrets: Arc<Mutex<BTreeMap<String, Secret>>>,
-    pub(crate) config_maps: Arc<Mutex<BTreeMap<(String, String), Vec<u8>>>>,
+    pub(crate) config_maps: Arc<Mutex<Values>>,
     /// While true, no artifact is taken.
     pub(crate) holds_artifacts: Arc<AtomicBool>,
 }
+
+/// The values of ConfigMaps, by name and key.
+type Values = BTreeMap<(String, String), Vec<u8>>;
 
 /// The values of a Secret.
 type Secret = BTreeMap<String, Vec<u8>>;

@@ -99,7 +99,7 @@ impl<C: Cluster> Preparation<C> {
             skills,
             answer: brought.answer.clone(),
             cache_key,
-            inherited,
+            inherited: Box::new(inherited),
         };
         Ok((opened, warnings))
     }

@@ -97,7 +97,7 @@ pub struct ThreadOpened {
     pub cache_key: Option<String>,
     /// What came in the thread that it goes on with.
     #[serde(default, skip_serializing_if = "Inherited::is_empty")]
-    pub inherited: Inherited,
+    pub inherited: Box<Inherited>,
 }
 
 /// What came in a thread, after its prefix, before another one went on with it.

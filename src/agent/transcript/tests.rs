@@ -99,11 +99,11 @@ fn a_thread_is_read_as_it_was() {
 fn a_thread_that_goes_on_sends_what_the_former_one_sent_first() {
     let former_thread = thread(text("out"));
     let former = read(&document(&former_thread).0).unwrap();
-    let inherited = crate::agent::journal::record::Inherited {
+    let inherited = Box::new(crate::agent::journal::record::Inherited {
         items: former.items,
         sealed: former.sealed,
         leads: former.leads,
-    };
+    });
     let opened = ThreadOpened { prefix: former.layers, inherited, thread_id: "t2".into(), ..opened() };
     let next = Thread::open(&opened).unwrap();
     assert_eq!(next.history.input().unwrap().messages, former_thread.history.input().unwrap().messages);

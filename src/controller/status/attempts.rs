@@ -137,7 +137,7 @@ pub(super) fn result(seen: &SeenAttempt, reason: Reason, verified: Option<bool>)
         attempt: seen.index,
         message: plain(&report.last_message, MAX_MESSAGE),
         verified,
-        output: report.output.clone().filter(|output| bound::fits(output)),
+        output: report.output.clone().filter(bound::fits),
         patch,
     })
 }
