@@ -43,6 +43,10 @@ cluster-up: ## Start the local cluster
 cluster-down: ## Stop the local cluster and remove what it left on the machine
 	@hack/cluster down
 
+.PHONY: live
+live: ## Run three tasks against a real model and record them (PROVIDER=provider.yaml KEY_FILE=key.txt)
+	@hack/live
+
 .PHONY: bench
 bench: ## Measure what docs/performance.md shows, and write it there (needs a quiet machine)
 	@hack/bench

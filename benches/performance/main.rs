@@ -12,12 +12,14 @@ mod git;
 #[path = "../../tests/support/world.rs"]
 mod world;
 
+mod inward;
 mod machine;
 mod memory;
 mod peer;
 mod recorder;
 mod report;
 mod samples;
+mod share;
 mod start;
 mod steps;
 mod stream;
@@ -55,6 +57,18 @@ scenarios:
       - repeat: @SECONDS@
         output: [{call: {tool: exec_command, arguments: {cmd: "sleep 1"}}}]
       - output: [{text: Done.}]
+  - name: long thread
+    match: {prompt: MEASURE-THREAD}
+    replies:
+      - repeat: @TURNS@
+        output: [{call: {tool: exec_command, arguments: {cmd: "head -c 3072 /dev/urandom | base64 -w 0"}}}]
+      - output: [{text: Waiting.}]
+  - name: long wait
+    match: {prompt: MEASURE-SHARE}
+    replies:
+      - repeat: @WAITS@
+        output: [{call: {tool: exec_command, arguments: {cmd: "sleep 5"}}}]
+      - output: [{text: Waiting.}]
   - name: idle
     match: {prompt: MEASURE-IDLE}
     replies:
@@ -76,13 +90,38 @@ pub(crate) struct Rounds {
     pub(crate) counted: u32,
     /// Seconds of the slow task.
     pub(crate) seconds: u32,
+    /// Calls of the long thread.
+    pub(crate) turns: u32,
+    /// Commands of five seconds each, over which the agent's share of a processor is taken.
+    pub(crate) waits: u32,
+    /// Responses that are folded, and patches.
+    pub(crate) folds: u32,
     /// Workspaces and clones.
     pub(crate) workspaces: u32,
 }
 
-const FULL: Rounds =
-    Rounds { starts: 20, commands: 100, steps: 100, counted: 5, seconds: 60, workspaces: 10 };
-const SHORT: Rounds = Rounds { starts: 2, commands: 10, steps: 10, counted: 2, seconds: 20, workspaces: 2 };
+const FULL: Rounds = Rounds {
+    starts: 20,
+    commands: 100,
+    steps: 100,
+    counted: 5,
+    seconds: 60,
+    turns: 200,
+    waits: 24,
+    folds: 200,
+    workspaces: 10,
+};
+const SHORT: Rounds = Rounds {
+    starts: 2,
+    commands: 10,
+    steps: 10,
+    counted: 2,
+    seconds: 20,
+    turns: 20,
+    waits: 2,
+    folds: 20,
+    workspaces: 2,
+};
 
 /// Measures what docs/performance.md shows.
 #[derive(Debug, Parser)]
@@ -90,7 +129,7 @@ struct Arguments {
     /// Only tries whether everything can be measured: few rounds.
     #[arg(long)]
     short: bool,
-    /// Only these: start, stream, steps, writes, memory, workspace.
+    /// Only these: start, stream, steps, inward, writes, share, memory, workspace.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// The page whose measured part is replaced.
@@ -116,7 +155,9 @@ impl Bench {
     async fn new(rounds: Rounds) -> Self {
         let script = SCRIPT
             .replace("@STEPS@", &rounds.steps.to_string())
-            .replace("@SECONDS@", &rounds.seconds.to_string());
+            .replace("@SECONDS@", &rounds.seconds.to_string())
+            .replace("@TURNS@", &rounds.turns.to_string())
+            .replace("@WAITS@", &rounds.waits.to_string());
         let world = World::new("bench", &script).await;
         world.git.repository("small", &[("README.md", "# Small\n"), ("src/main.py", "print(1)\n")]);
         let model = Recorder::start(&world.model_url).await;
@@ -157,8 +198,14 @@ async fn main() {
     if wanted("steps") {
         add(steps::measure(&bench).await);
     }
+    if wanted("inward") {
+        add(inward::measure(rounds));
+    }
     if wanted("writes") {
         add(writes::measure(&bench).await);
+    }
+    if wanted("share") {
+        add(share::measure(&bench).await);
     }
     if wanted("memory") {
         add(memory::measure(&bench, idle).await);

@@ -16,7 +16,9 @@ use crate::report::Row;
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// A process of a container.
-struct Process {
+pub(crate) struct Process {
+    /// Its number on this machine.
+    pub(crate) id: u32,
     name: String,
     resident_kib: u64,
     /// With what it shares with others counted in parts: several processes here run one program.
@@ -49,13 +51,7 @@ pub(crate) async fn measure(bench: &Bench, controller_before: f64) -> Vec<Row> {
         ids(&pod).iter().filter(|(name, _)| name == container).flat_map(|(_, id)| processes(id)).collect()
     };
     let (agent, sandbox) = (of("agent"), of("sandbox"));
-    let message: AgentMessage = serde_json::from_value(json!({"apiVersion": "podwright.dev/v1alpha1",
-        "kind": "AgentMessage", "metadata": {"name": "enough"}, "spec": {"taskName": "idle", "kind": "Cancel"}}))
-    .expect("a message");
-    bench.world.api::<AgentMessage>().create(&Default::default(), &message).await.expect("it is taken");
-    bench.world.ended("idle").await;
-    bench.quiet().await;
-    bench.model.take();
+    end_idle(bench, "idle").await;
     vec![
         Row::number("Resident memory of the controller, idle", controller_before.max(controller_after), 25.0, "MiB")
             .note(format!(
@@ -65,7 +61,47 @@ pub(crate) async fn measure(bench: &Bench, controller_before: f64) -> Vec<Row> {
             .note(format!("VmRSS of all processes of the container: {}.", parts(&agent))),
         Row::number("Resident memory of a supervisor, idle", mebibytes(&sandbox), 4.0, "MiB")
             .note(format!("VmRSS of all processes of the container: {}.", parts(&sandbox))),
+        thread(bench).await,
     ]
+}
+
+/// An agent whose thread is long.
+async fn thread(bench: &Bench) -> Row {
+    let turns = bench.rounds.turns;
+    let spec =
+        json!({"prompt": "MEASURE-THREAD", "idle": {"keepSeconds": 600}, "limits": {"steps": turns + 1}});
+    bench.world.create_task("thread", "small", &spec).await;
+    bench.world.task_when("thread", "idle", |task| crate::world::succeeded(task).1 == "Idle").await;
+    tokio::time::sleep(SETTLE).await;
+    let pod = bench.world.pod("thread").await;
+    let agent = processes(&container(&pod, "agent"));
+    let history =
+        bench.model.take().last().map_or(0, |exchange| exchange.body.len()) as f64 / 1024.0 / 1024.0;
+    end_idle(bench, "thread").await;
+    let what = format!("Resident memory of an agent with a thread of {turns} calls of 4 KiB");
+    Row::number(&what, mebibytes(&agent), 20.0 + 2.0 * history, "MiB").note(format!(
+        "20 MiB and twice the history, which is the last request's body: {history:.2} MiB. VmRSS of all processes of the \
+         container: {}.",
+        parts(&agent)
+    ))
+}
+
+/// Ends a task that waits for a message.
+pub(crate) async fn end_idle(bench: &Bench, task: &str) {
+    let message: AgentMessage = serde_json::from_value(json!({"apiVersion": "podwright.dev/v1alpha1",
+        "kind": "AgentMessage", "metadata": {"name": format!("enough-of-{task}")},
+        "spec": {"taskName": task, "kind": "Cancel"}}))
+    .expect("a message");
+    bench.world.api::<AgentMessage>().create(&Default::default(), &message).await.expect("it is taken");
+    bench.world.ended(task).await;
+    bench.quiet().await;
+    bench.model.take();
+}
+
+/// The id of one container of a pod.
+pub(crate) fn container(pod: &Pod, name: &str) -> String {
+    let found = ids(pod).into_iter().find(|(container, _)| container == name);
+    found.expect("the pod has the container").1
 }
 
 fn ids(pod: &Pod) -> Vec<(String, String)> {
@@ -76,7 +112,7 @@ fn ids(pod: &Pod) -> Vec<(String, String)> {
 }
 
 /// The processes of a container on this machine, which is the node.
-fn processes(container: &str) -> Vec<Process> {
+pub(crate) fn processes(container: &str) -> Vec<Process> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").expect("/proc").flatten() {
         let path = entry.path();
@@ -95,7 +131,9 @@ fn processes(container: &str) -> Vec<Process> {
         let rollup = fs::read_to_string(path.join("smaps_rollup")).unwrap_or_default();
         let proportional = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or_default();
         let kib = |value: &str| value.trim_end_matches(" kB").trim().parse().unwrap_or_default();
+        let id = entry.file_name().to_string_lossy().parse().unwrap_or_default();
         found.push(Process {
+            id,
             name: field("Name").to_owned(),
             resident_kib: kib(field("VmRSS")),
             proportional_kib: kib(proportional),

@@ -55,6 +55,11 @@ impl Recorder {
         Self { exchanges, url: format!("http://{NODE}:{port}/v1") }
     }
 
+    /// How often was asked since what was asked was last taken.
+    pub(crate) fn count(&self) -> usize {
+        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// What was asked since the last time.
     pub(crate) fn take(&self) -> Vec<Exchange> {
         std::mem::take(&mut self.exchanges.lock().unwrap_or_else(PoisonError::into_inner))

@@ -6,7 +6,7 @@
 //!
 //! [`script`] holds the format, [`condition`], [`capture`] and [`template`] what a script can say about a
 //! request, [`seen`] what is read of a request on each API, [`threads`] which reply is next, [`render`] a
-//! reply as the events of each API; all of them are pure. [`server`] and [`command`] do the rest.
+//! reply as the events of each API, [`trace`] a recorded endpoint as a script; all of them are pure. [`server`] and [`command`] do the rest.
 
 pub mod capture;
 pub mod command;
@@ -17,6 +17,7 @@ pub mod seen;
 pub mod server;
 pub mod template;
 pub mod threads;
+pub mod trace;
 
 pub use command::ScriptedModelArgs;
 pub use script::{Script, ScriptError};

@@ -11,6 +11,7 @@ mod compaction;
 mod continuations;
 mod inputs;
 mod limits;
+mod live;
 mod modes;
 mod outages;
 mod prompts;

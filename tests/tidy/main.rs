@@ -55,6 +55,7 @@ const PURE: &[&str] = &[
     "scripted/seen",
     "scripted/template",
     "scripted/threads",
+    "scripted/trace",
 ];
 
 /// What a pure module has no business with.
