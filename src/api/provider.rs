@@ -242,12 +242,14 @@ pub struct Capabilities {
 
 /// Responses, Messages: how the provider itself sums up a thread that nears the end of the context window. Unset: the
 /// model is asked for a summary in words. TriggerItem (Responses): a request that ends with the item compaction_trigger
-/// is answered with an item compaction. OnDemand (Messages): a request with the parameter compaction is answered with
+/// is answered with an item compaction. Endpoint (Responses): POST <baseURL>/responses/compact. OnDemand (Messages): a request with the parameter compaction is answered with
 /// a block compaction (the beta compact-2026-09-04). A provider that gives none is asked in words after all.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum CompactionMode {
     /// Responses: an item at the end of an ordinary request.
     TriggerItem,
+    /// Responses: an address of its own.
+    Endpoint,
     /// Messages: a parameter of an ordinary request.
     OnDemand,
 }

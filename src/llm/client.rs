@@ -35,6 +35,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30 * 60);
 
 mod headers;
+mod whole;
 
 /// The version of the Messages API that is spoken; there is no later one.
 const MESSAGES_VERSION: &str = "2023-06-01";
@@ -177,18 +178,16 @@ impl State {
 impl Unsent {
     async fn send(self) -> Result<Box<Open>, ModelError> {
         let Self { client, request, key } = self;
-        let url = client.url(request.wire.path());
+        let url = client.url(request.path);
         let asked = Asked { wire: request.wire, url: shown(&url), model: request.model.clone() };
         let now = Instant::now();
-        let limits = Limits {
-            idle_timeout: client.idle_timeout,
-            idle_until: now + client.idle_timeout,
-            deadline: now + client.deadline,
-        };
+        // Of an answer in one piece nothing comes before its end.
+        let idle_timeout = if request.whole { client.deadline } else { client.idle_timeout };
+        let limits = Limits { idle_timeout, idle_until: now + idle_timeout, deadline: now + client.deadline };
         let mut sent = client
             .http
             .post(url)
-            .header(ACCEPT, "text/event-stream")
+            .header(ACCEPT, if request.whole { "application/json" } else { "text/event-stream" })
             .header(CONTENT_TYPE, "application/json")
             .body(request.body);
         for name in ["session-id", "thread-id", "x-client-request-id"] {
@@ -211,10 +210,12 @@ impl Unsent {
             Ok(Err(error)) => return Err(unsent(&asked, &error)),
             Ok(Ok(response)) => response,
         };
-        if !is_event_stream(&response) {
+        let is_answer =
+            if request.whole { response.status().is_success() } else { is_event_stream(&response) };
+        if !is_answer {
             return Err(rejected(&asked, response).await);
         }
-        Ok(Box::new(Open {
+        let mut open = Box::new(Open {
             response,
             parser: SseParser::default(),
             fold: Fold::new(asked, request.custom_as_function, request.counted_bytes)
@@ -222,7 +223,11 @@ impl Unsent {
             ready: VecDeque::new(),
             finished: false,
             limits,
-        }))
+        });
+        if request.whole {
+            open.read_whole().await;
+        }
+        Ok(open)
     }
 }
 

@@ -32,7 +32,8 @@ pub struct Request {
     pub thread_id: String,
     /// How hard the model should think; the provider's default without it.
     pub reasoning_effort: Option<String>,
-    /// Whether the answer shall be what [`super::wire::NativeCompaction::Parameter`] says.
+    /// Whether the provider shall compact the thread, as [`super::wire::NativeCompaction::Parameter`] and
+    /// [`super::wire::NativeCompaction::Endpoint`] say.
     pub compacts: bool,
     /// Whether the provider is asked to keep what it caches for an hour instead of five minutes, where it can be asked.
     pub keeps_long: bool,
@@ -89,6 +90,10 @@ pub struct PreparedRequest {
     pub custom_as_function: Vec<String>,
     /// Whether the model called anything before this request.
     pub has_calls: bool,
+    /// Where it goes, beneath the provider's base URL.
+    pub path: &'static [&'static str],
+    /// Whether the answer comes in one piece, which is a response of the Responses API, and not as a stream.
+    pub whole: bool,
     /// A header that a feature in use needs: its name and value.
     pub feature: Option<(&'static str, &'static str)>,
     /// The body's size for estimates: see [`Images::counted`].

@@ -69,6 +69,8 @@ pub async fn serve(
     let router = Router::new()
         .route("/v1/responses", answer(Api::Responses))
         .route("/responses", answer(Api::Responses))
+        .route("/v1/responses/compact", post(compact))
+        .route("/responses/compact", post(compact))
         .route("/v1/chat/completions", answer(Api::Chat))
         .route("/chat/completions", answer(Api::Chat))
         .route("/v1/messages", answer(Api::Messages))
@@ -106,6 +108,13 @@ struct Server {
     permits: Arc<Semaphore>,
 }
 
+/// A thread is compacted: what a script says is answered in one piece.
+async fn compact(State(server): State<Arc<Server>>, headers: HeaderMap, body: Bytes) -> Response {
+    // The request is one that streams in everything but this member.
+    let streams = [&br#"{"stream":true,"#[..], body.strip_prefix(b"{").unwrap_or(&body)].concat();
+    server.play(Api::Responses, &headers, &streams, true)
+}
+
 async fn models(State(server): State<Arc<Server>>, headers: HeaderMap) -> Response {
     // The path is the same on all APIs; the header tells them apart.
     let api = if headers.contains_key("x-api-key") { Api::Messages } else { Api::Responses };
@@ -123,6 +132,11 @@ async fn models(State(server): State<Arc<Server>>, headers: HeaderMap) -> Respon
 
 impl Server {
     fn answer(&self, api: Api, headers: &HeaderMap, body: &[u8]) -> Response {
+        self.play(api, headers, body, false)
+    }
+
+    /// `whole`: the answer is that of the compaction endpoint.
+    fn play(&self, api: Api, headers: &HeaderMap, body: &[u8], whole: bool) -> Response {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             let problem = "too many requests at the same time";
             return error(api, StatusCode::SERVICE_UNAVAILABLE, "busy", problem);
@@ -138,6 +152,7 @@ impl Server {
             Ok(received) => received,
             Err(problem) => return error(api, StatusCode::BAD_REQUEST, "invalid_request", &problem),
         };
+        received.seen.compaction |= whole;
         if !self.script.models.is_empty() && !self.script.models.contains(&received.seen.model) {
             let problem = format!("the model {:?} does not exist", received.seen.model);
             return error(api, StatusCode::NOT_FOUND, "model_not_found", &problem);
@@ -164,6 +179,9 @@ impl Server {
             number: self.responses.fetch_add(1, Ordering::Relaxed) + 1,
             created_at: jiff::Timestamp::now().as_second(),
         };
+        if whole {
+            return Json(answer.compacted()).into_response();
+        }
         let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
         (headers, body_of(answer.stream(), permit)).into_response()
     }

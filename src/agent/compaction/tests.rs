@@ -23,7 +23,7 @@ fn thread(wire: Wire) -> Thread {
         skills: vec![],
         answer: None,
         cache_key: None,
-        inherited: crate::agent::journal::record::Inherited::default(),
+        inherited: Box::default(),
     };
     Thread::open(&opened).unwrap()
 }

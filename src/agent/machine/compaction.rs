@@ -12,7 +12,7 @@ use crate::agent::thread::{Compaction, Thread};
 use crate::api::attempt::Outcome;
 use crate::api::reasons::Reason;
 use crate::llm::wire::COMPACTION;
-use crate::llm::{Item, ThreadItem};
+use crate::llm::{Item, Role, ThreadItem};
 
 /// How often a summary is asked for when what comes cannot be used. A model that answers twice without a word will the
 /// third time, and the work goes on better without a summary than not at all.
@@ -101,9 +101,10 @@ impl Machine {
             };
         }
         let words = draft.iter().filter_map(|item| match &item.item {
-            Item::Message(message) => Some(message.text()),
+            Item::Message(message) if message.role == Role::Assistant => Some(message.text()),
             // What it calls all the same is ignored.
-            Item::Reasoning(_)
+            Item::Message(_)
+            | Item::Reasoning(_)
             | Item::FunctionCall(_)
             | Item::CustomCall(_)
             | Item::FunctionCallOutput(_)

@@ -19,7 +19,8 @@ use crate::api::reasons::Reason;
 use crate::llm::retry::{self, Attempts, Decision};
 use crate::llm::wire::NativeCompaction;
 use crate::llm::{
-    Completed, Fatal, FatalKind, ModelError, PreparedRequest, Request, RetryCause, ThreadItem, Usage,
+    Completed, Fatal, FatalKind, Misconfiguration, Misconfigured, ModelError, PreparedRequest, Request,
+    RetryCause, ThreadItem, Usage,
 };
 
 /// How long a provider keeps what it cached unless it is asked to keep it longer.
@@ -46,7 +47,11 @@ impl Machine {
     /// An item of the response under way. Its call, if it is one, may start at once.
     pub(super) fn model_item(&mut self, request: u64, item: ThreadItem, effects: &mut Vec<Effect>) {
         let Some(thread) = self.asking(request) else { return };
-        let kind = thread.request.as_ref().map(|intent| intent.kind);
+        let ordinal = thread.history.len() as u64;
+        if thread.request.as_ref().is_some_and(|intent| intent.kind == RequestKind::Compaction) {
+            self.draft(item);
+            return;
+        }
         if !item.item.is_the_models() {
             effects.push(Effect::Emit(Event::Error {
                 message: "The model's response held an item that no model may send; it was left out."
@@ -55,11 +60,6 @@ impl Machine {
             }));
             return;
         }
-        if kind == Some(RequestKind::Compaction) {
-            self.draft(item);
-            return;
-        }
-        let ordinal = thread.history.len() as u64;
         let details = ItemDetails::of_model(&item.item);
         self.append(ItemAppended { ordinal, request: Some(request), item }, effects);
         if let Some(details) = details {
@@ -138,9 +138,10 @@ impl Machine {
                 ModelEnd::Unusable { message }
             }
             // A server that does not know its own way to compact can still be asked in words.
-            Decision::Fail(ModelError::Fatal(Fatal { kind: FatalKind::InvalidRequest, .. })) if is_native => {
-                ModelEnd::Unusable { message }
-            }
+            Decision::Fail(
+                ModelError::Fatal(Fatal { kind: FatalKind::InvalidRequest, .. })
+                | ModelError::Misconfigured(Misconfigured { kind: Misconfiguration::WrongApi, .. }),
+            ) if is_native => ModelEnd::Unusable { message },
             Decision::Fail(error) => ModelEnd::Failed { outcome: failure(&error) },
         };
         match &end {
@@ -292,7 +293,7 @@ fn prepare(thread: &Thread, question: &Question, keeps_long: bool) -> Result<Pre
             let left_out = usize::try_from(question.left_out).unwrap_or(usize::MAX);
             let last = match &native {
                 Some(NativeCompaction::Item(item)) => Some(item.clone()),
-                Some(NativeCompaction::Parameter) => None,
+                Some(NativeCompaction::Parameter | NativeCompaction::Endpoint) => None,
                 None => Some(compaction::instruction(thread)),
             };
             thread.history.input_with(last.as_ref(), left_out)
@@ -305,7 +306,7 @@ fn prepare(thread: &Thread, question: &Question, keeps_long: bool) -> Result<Pre
         tools: thread.tools.clone(),
         thread_id: thread.opened.cache_key().to_owned(),
         reasoning_effort: thread.opened.reasoning_effort.clone(),
-        compacts: native == Some(NativeCompaction::Parameter),
+        compacts: matches!(native, Some(NativeCompaction::Parameter | NativeCompaction::Endpoint)),
         keeps_long,
         // A summary is not the final answer.
         answer: match question.kind {

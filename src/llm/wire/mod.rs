@@ -42,8 +42,10 @@ pub enum Wire {
 pub enum NativeCompaction {
     /// By an item at the end of the request. The payload comes after the words of people that are kept.
     Item(ThreadItem),
-    /// By [`Request::compacts`]. The payload is the first message of all.
+    /// By [`Request::compacts`], which is a parameter. The payload is the first message of all.
     Parameter,
+    /// By [`Request::compacts`], which sends the request to another address. The payload comes as for an item.
+    Endpoint,
 }
 
 /// The kind of the item that a provider's own compaction gives.
@@ -167,7 +169,9 @@ impl Wire {
 
     /// Assembles a request, ready to be sent and to be recorded by its digest.
     pub fn prepare(self, request: &Request, capabilities: &Capabilities) -> PreparedRequest {
+        let whole = self == Self::Responses && request.compacts;
         let body = match self {
+            Self::Responses if whole => responses::compact_body(request, capabilities),
             Self::Responses => responses::body(request, capabilities),
             Self::Chat => chat::body(request, capabilities),
             Self::Messages => messages::body(request, capabilities),
@@ -180,9 +184,11 @@ impl Wire {
             thread_id: request.thread_id.clone(),
             custom_as_function: request.tools.custom_as_function.clone(),
             has_calls: request.input.has_calls,
+            path: if whole { responses::COMPACT_PATH } else { self.path() },
+            whole,
             feature: match self.compaction(capabilities) {
                 Some(NativeCompaction::Parameter) => Some(messages::COMPACTION_FEATURE),
-                Some(NativeCompaction::Item(_)) | None => None,
+                Some(NativeCompaction::Item(_) | NativeCompaction::Endpoint) | None => None,
             },
         }
     }
@@ -196,10 +202,11 @@ impl Wire {
                 let wire = WireJson::render(&serde_json::json!({"type": kind}));
                 Some(NativeCompaction::Item(ThreadItem { item, wire }))
             }
+            (Self::Responses, CompactionMode::Endpoint) => Some(NativeCompaction::Endpoint),
             (Self::Messages, CompactionMode::OnDemand) => Some(NativeCompaction::Parameter),
             (
                 Self::Responses | Self::Chat | Self::Messages,
-                CompactionMode::TriggerItem | CompactionMode::OnDemand,
+                CompactionMode::TriggerItem | CompactionMode::Endpoint | CompactionMode::OnDemand,
             ) => None,
         }
     }

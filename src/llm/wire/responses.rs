@@ -15,6 +15,9 @@ use crate::llm::{
 
 pub mod received;
 
+/// Where a thread is compacted, beneath the provider's base URL.
+pub const COMPACT_PATH: &[&str] = &["responses", "compact"];
+
 /// Renders a message.
 pub fn message(message: Message, capabilities: &Capabilities) -> ThreadItem {
     let role = match message.role {
@@ -130,6 +133,18 @@ pub fn body(request: &Request, capabilities: &Capabilities) -> Bytes {
         let format =
             format!(r#"{{"type":"json_schema","strict":{strict},"name":"answer","schema":{schema}}}"#);
         body.raw("text", format!(r#"{{"format":{format}}}"#));
+    }
+    body.finish()
+}
+
+/// Assembles the body that has a thread compacted at [`COMPACT_PATH`]: `model, input, prompt_cache_key`.
+pub fn compact_body(request: &Request, capabilities: &Capabilities) -> Bytes {
+    let input = &request.input.messages;
+    let mut body = Body::new(input.iter().map(|item| item.len() + 1).sum());
+    body.text("model", &request.model);
+    body.array("input", input);
+    if capabilities.prompt_cache_key {
+        body.text("prompt_cache_key", &request.thread_id);
     }
     body.finish()
 }

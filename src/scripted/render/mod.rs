@@ -73,6 +73,11 @@ impl Answer<'_> {
         }
     }
 
+    /// The answer of the compaction endpoint, in one piece.
+    pub fn compacted(&self) -> Value {
+        responses::compacted(self)
+    }
+
     fn has(&self, quirk: Quirk) -> bool {
         self.turn.quirks.contains(&quirk)
     }

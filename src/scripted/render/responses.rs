@@ -56,6 +56,16 @@ pub(super) fn stream(answer: &Answer<'_>) -> Stream {
     writer.frames.finish(answer.turn, unfinished)
 }
 
+/// The answer of the compaction endpoint.
+pub(super) fn compacted(answer: &Answer<'_>) -> Value {
+    let said = answer.said().into_iter().enumerate();
+    let items: Vec<Value> = said.map(|(index, said)| Item::new(said, index, answer).done).collect();
+    json!({
+        "id": format!("resp_{}", answer.number), "object": "response.compaction", "created_at": answer.created_at,
+        "usage": usage(answer, &items), "output": items,
+    })
+}
+
 fn usage(answer: &Answer<'_>, items: &[Value]) -> Value {
     let size = |item: &Value| item.to_string().len() as u64;
     let reasoning = |item: &&Value| item.get("type").is_some_and(|kind| kind == "reasoning");

@@ -51,6 +51,37 @@ fn the_first_request_chooses_the_scenario_for_good() {
 }
 
 #[test]
+fn after_a_compaction_the_input_begins_anew_behind_the_same_instructions() {
+    let script = script(
+        "checks: {prefix: true}
+scenarios:
+  - name: a
+    replies:
+      - {output: [{text: a1}]}
+      - {expect: {compaction: true}, compaction: true, output: [{text: a2}]}
+      - {expect: {compaction: false}, output: [{text: a3}]}
+      - {output: [{text: a4}]}",
+    );
+    let layered = |instructions: &str, said: &[&str]| {
+        let instructions = json!([{"role": "developer", "content": instructions}]);
+        let said = said.iter().map(|text| match *text {
+            "compact" => json!({"type": "compaction_trigger"}),
+            text => json!({"role": "user", "content": text}),
+        });
+        request("1", instructions.as_array().unwrap().iter().cloned().chain(said).collect())
+    };
+    let mut threads = Threads::default();
+    let mut ask = |received| reply(&mut threads, &script, received);
+    assert_eq!(ask(layered("base", &["one"])).unwrap(), "a1");
+    assert_eq!(ask(layered("base", &["other", "compact"])).unwrap_err().code, "prefix_changed");
+    assert_eq!(ask(layered("base", &["one", "two", "compact"])).unwrap(), "a2");
+    assert_eq!(ask(layered("another base", &["anew"])).unwrap_err().code, "prefix_changed");
+    assert_eq!(ask(layered("base", &["anew"])).unwrap(), "a3");
+    assert_eq!(ask(layered("base", &["again"])).unwrap_err().code, "prefix_changed");
+    assert_eq!(ask(layered("base", &["anew", "on"])).unwrap(), "a4");
+}
+
+#[test]
 fn a_thread_that_matches_nothing_is_told_why() {
     let script = script("scenarios: [{name: a, match: {prompt: apple}, replies: [{}]}]");
     let refused = reply(&mut Threads::default(), &script, request("1", said("a pear"))).unwrap_err();

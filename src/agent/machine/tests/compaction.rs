@@ -16,7 +16,7 @@ use crate::agent::state::State;
 use crate::api::provider::CompactionMode;
 use crate::api::reasons::Reason;
 use crate::api::task::Limits;
-use crate::llm::{Fatal, FatalKind, Item, ModelError, Opaque, Role, Wire};
+use crate::llm::{Fatal, FatalKind, Item, Misconfiguration, Misconfigured, ModelError, Opaque, Role, Wire};
 
 fn windowed(context_window: u64) -> Config {
     Config { context_window: Some(context_window), ..config() }
@@ -345,19 +345,24 @@ fn payload() -> Item {
 
 #[test]
 fn w23_a_payload_of_responses_comes_after_the_words_of_people() {
-    let mut world = native(Wire::Responses, CompactionMode::TriggerItem);
-    let last = body(&world)["input"].as_array().unwrap().last().cloned();
-    assert_eq!(last, Some(json!({"type": "compaction_trigger"})));
-    world.item(words("ignored"));
-    world.item(payload());
-    world.completed(None);
-    assert_eq!(
-        (asked(&world), texts(&world)[..3].join(", ")),
-        (RequestKind::Turn, "base, here, do it".into())
-    );
-    let body = body(&world);
-    let input = body["input"].as_array().unwrap();
-    assert_eq!((input.len(), &input[3]["type"]), (4, &json!("other")), "as it came");
+    for (mode, last, members) in
+        [(CompactionMode::TriggerItem, "compaction_trigger", 5), (CompactionMode::Endpoint, "message", 2)]
+    {
+        let mut world = native(Wire::Responses, mode);
+        let asked_with = body(&world);
+        assert_eq!(asked_with["input"].as_array().unwrap().last().unwrap()["type"], last);
+        let bare = asked_with.as_object().unwrap().keys().filter(|name| !name.starts_with("tool")).count();
+        assert!(bare <= members, "{asked_with}");
+        world.item(Item::message(Role::User, "do it"));
+        world.item(words("ignored"));
+        world.item(payload());
+        world.completed(None);
+        assert_eq!(asked(&world), RequestKind::Turn);
+        assert_eq!(texts(&world)[..3], ["base", "here", "do it"]);
+        let body = body(&world);
+        let input = body["input"].as_array().unwrap();
+        assert_eq!((input.len(), &input[3]["type"]), (4, &json!("other")), "as it came");
+    }
 }
 
 #[test]
@@ -395,10 +400,16 @@ fn w23_a_provider_without_a_payload_is_asked_in_words() {
         message: "unknown item".into(),
         usage: None,
     });
-    for (wire, mode) in
-        [(Wire::Responses, CompactionMode::TriggerItem), (Wire::Messages, CompactionMode::OnDemand)]
-    {
-        for error in [None, Some(refused.clone())] {
+    let nowhere = ModelError::Misconfigured(Misconfigured {
+        kind: Misconfiguration::WrongApi,
+        message: "no such address".into(),
+    });
+    for (wire, mode) in [
+        (Wire::Responses, CompactionMode::TriggerItem),
+        (Wire::Responses, CompactionMode::Endpoint),
+        (Wire::Messages, CompactionMode::OnDemand),
+    ] {
+        for error in [None, Some(refused.clone()), Some(nowhere.clone())] {
             let mut world = native(wire, mode);
             match error {
                 None => world.completed(None),

@@ -102,6 +102,31 @@ fn fatal(last: Result<Progress, ModelError>) -> FatalKind {
 }
 
 #[test]
+fn w23_a_compaction_is_put_together_from_its_pieces_and_kept_as_it_is() {
+    let delta = |content: &str, more: Value| {
+        let mut delta = json!({"type": "compaction_delta", "content": content});
+        delta.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        delta
+    };
+    let began = json!({"type": "compaction", "content": null});
+    let deltas =
+        [delta("I loo", json!({})), delta("ked.", json!({"encrypted_content": "x", "signature": "s"}))];
+    let stop = json!({"type": "message_delta", "delta": {"stop_reason": "compaction"}});
+    let events: Vec<Value> = [start()]
+        .into_iter()
+        .chain(block(0, began, &deltas))
+        .chain([stop, json!({"type": "message_stop"})])
+        .collect();
+    let (told, last) = run(&events);
+    assert_eq!(last, Ok(Progress::Finished));
+    assert_eq!(
+        texts(&told),
+        [r#"{"type":"compaction","content":"I looked.","encrypted_content":"x","signature":"s"}"#]
+    );
+    assert!(matches!(&items(&told)[0].item, Item::Opaque(opaque) if opaque.kind == "compaction"));
+}
+
+#[test]
 fn w6_input_is_total_on_messages() {
     let (told, last) = whole(&[said(0, "hi")], "end_turn");
     assert_eq!(last, Ok(Progress::Finished));
