@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::limits::Limits;
 pub use self::status::{AgentTaskStatus, AttemptSummary, Resolved, TaskResult};
+pub use super::mcp::Tools;
 
 /// AgentTask is one piece of work for a coding agent, run once in an isolated sandbox pod with the
 /// repository already in it. The spec can't be changed afterwards, but for suspend, retention and
@@ -45,6 +46,7 @@ pub use self::status::{AgentTaskStatus, AttemptSummary, Resolved, TaskResult};
     validation = Rule::new("has(self.environmentName) == has(oldSelf.environmentName) && (!has(self.environmentName) || self.environmentName == oldSelf.environmentName)").message("environmentName can't be changed: a task runs once; create a new AgentTask").field_path(".environmentName"),
     validation = Rule::new("has(self.model) == has(oldSelf.model) && (!has(self.model) || self.model == oldSelf.model)").message("model can't be changed: a task runs once; create a new AgentTask").field_path(".model"),
     validation = Rule::new("has(self.instructions) == has(oldSelf.instructions) && (!has(self.instructions) || self.instructions == oldSelf.instructions)").message("instructions can't be changed: a task runs once; create a new AgentTask").field_path(".instructions"),
+    validation = Rule::new("has(self.tools) == has(oldSelf.tools) && (!has(self.tools) || self.tools == oldSelf.tools)").message("tools can't be changed: a task runs once; create a new AgentTask").field_path(".tools"),
     validation = Rule::new("has(self.idle) == has(oldSelf.idle) && (!has(self.idle) || self.idle == oldSelf.idle)").message("idle can't be changed: a task runs once; create a new AgentTask").field_path(".idle"),
     validation = Rule::new("has(self.limits) == has(oldSelf.limits) && (!has(self.limits) || self.limits == oldSelf.limits)").message("limits can't be changed: a task runs once; create a new AgentTask").field_path(".limits"),
 )]
@@ -82,6 +84,10 @@ pub struct AgentTaskSpec {
     #[schemars(length(max = 16384))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub instructions: String,
+
+    /// Which tools besides Podwright's own the model is offered.
+    #[serde(default)]
+    pub tools: Tools,
 
     /// What happens after the agent's final answer.
     #[serde(default)]

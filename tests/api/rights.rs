@@ -9,7 +9,8 @@ fn job() -> Job {
     let key = |name: &str| json!({"name": name, "key": "k"});
     serde_json::from_value(json!({
         "promptFrom": key("prompt"), "limits": {}, "patchArtifactName": "a-patch", "transcriptArtifactName": "a-transcript",
-        "environment": {"caBundle": key("ca"), "setup": {"script": "true", "secretNames": ["setup"]}},
+        "environment": {"caBundle": key("ca"), "setup": {"script": "true", "secretNames": ["setup"]},
+            "mcpServers": [{"name": "m", "http": {"url": "https://m.example.com", "credentialsSecretName": "mcp"}}]},
         "repository": {"url": "https://git.example.com/app.git", "credentialsSecretName": "git"},
         "model": {"providerName": "default", "name": "m", "api": "Responses", "baseURL": "https://api.example.com/v1",
             "credentialsSecretName": "model", "caBundle": key("model-ca")},

@@ -182,6 +182,7 @@ async fn nothing_of_the_work_can_change() {
         ("the prompt changed", json!({}), json!({"prompt": "Break it."}), "prompt can't be changed"),
         ("another environment", json!({}), json!({"environmentName": "large"}), "environmentName"),
         ("a limit raised", json!({}), json!({"limits": {"steps": 201}}), "limits"),
+        ("other tools", json!({}), json!({"tools": {"mcpServers": []}}), "tools can't be changed"),
         ("longer idle", json!({}), json!({"idle": {"keepSeconds": 60}}), "idle"),
     ];
     for (index, (case, before, change, words)) in cases.into_iter().enumerate() {

@@ -7,6 +7,7 @@ use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use super::{StoredAttempt, metadata};
 use crate::api::GROUP;
 use crate::api::attempt::Job;
+use crate::api::mcp::McpServer;
 
 /// What the agent may do.
 #[must_use]
@@ -46,7 +47,8 @@ fn secrets(job: &Job) -> Vec<String> {
     let setup = job.environment.setup.iter().flat_map(|setup| setup.secret_names.clone());
     let git = job.repository.credentials_secret_name.clone();
     let model = job.model.credentials_secret_name.clone();
-    each_once(git.into_iter().chain(model).chain(setup))
+    let servers = job.environment.mcp_servers.iter().filter_map(McpServer::secret_name).map(str::to_owned);
+    each_once(git.into_iter().chain(model).chain(setup).chain(servers))
 }
 
 fn each_once(names: impl Iterator<Item = String>) -> Vec<String> {

@@ -25,6 +25,10 @@ fn built_in_full() -> Children {
             "caBundle": {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}},
             "setup": {"script": "true", "secretNames": ["npm"]},
             "transcript": "None",
+            "mcpServers": [
+                {"name": "docs", "stdio": {"command": "docs"}},
+                {"name": "issues", "http": {"url": "https://mcp.example.com", "credentialsSecretName": "mcp"}},
+            ],
             "pod": {
                 "labels": {"team": "a"},
                 "annotations": {"mesh.example.com/inject": "false"},
@@ -42,6 +46,7 @@ fn built_in_full() -> Children {
         ("git".into(), secret(Some("git.example.com"), &["token"])),
         ("model".into(), secret(None, &["apiKey"])),
         ("npm".into(), secret(None, &["NPM_TOKEN"])),
+        ("mcp".into(), secret(None, &["token"])),
     ]);
     let valid = valid(&task, &references);
     let mut stored = attempt::attempt(&id(), &valid);

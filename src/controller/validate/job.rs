@@ -1,6 +1,6 @@
 //! The job and the pod of a task that can be run: everything that it names, resolved.
 
-use super::{PodParts, ValidTask};
+use super::{PodParts, ValidTask, mcp};
 use crate::api::attempt::{Job, JobEnvironment, JobModel};
 use crate::api::environment::TranscriptPolicy;
 use crate::api::provider::Model;
@@ -24,7 +24,7 @@ pub(super) fn resolve(
         prompt_from: task.spec.prompt_from.as_ref().map(|source| source.config_map_key_ref.clone()),
         instructions: task.spec.instructions.clone(),
         repository: repository.clone(),
-        environment: job_environment(&environment.spec),
+        environment: job_environment(task, &environment.spec),
         model: job_model(task, &provider.spec, model),
         limits: task.spec.limits.clone(),
         idle: task.spec.idle.clone(),
@@ -39,7 +39,7 @@ pub(super) fn resolve(
     }
 }
 
-fn job_environment(spec: &AgentEnvironmentSpec) -> JobEnvironment {
+fn job_environment(task: &AgentTask, spec: &AgentEnvironmentSpec) -> JobEnvironment {
     JobEnvironment {
         env: spec.env.clone(),
         setup: spec.setup.clone(),
@@ -47,6 +47,7 @@ fn job_environment(spec: &AgentEnvironmentSpec) -> JobEnvironment {
         transcript: spec.transcript,
         patch_excludes: spec.patch_excludes.clone(),
         ca_bundle: spec.ca_bundle.as_ref().map(|source| source.config_map_key_ref.clone()),
+        mcp_servers: mcp::chosen(task, spec).cloned().collect(),
     }
 }
 
