@@ -4,6 +4,7 @@
 //! `thread.ended` and the item `tool_call` are ours.
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::tools::plan::StepStatus;
 use crate::api::attempt::{Outcome, Phase};
@@ -144,7 +145,22 @@ pub enum ItemDetails {
         /// Its steps.
         items: Vec<TodoItem>,
     },
-    /// A call that is neither.
+    /// A call of a tool of an MCP server.
+    McpToolCall {
+        /// The server.
+        server: String,
+        /// The tool, by its name there.
+        tool: String,
+        /// What the model gave.
+        arguments: Map<String, Value>,
+        /// What came of it, once it is known; shortened.
+        result: Option<String>,
+        /// Why nothing did.
+        error: Option<String>,
+        /// How far it is.
+        status: ItemStatus,
+    },
+    /// Any other call.
     ToolCall {
         /// The tool as the model named it.
         tool: String,

@@ -7,6 +7,7 @@
 //! | [`budget`], [`recover`], [`prompt`], [`tools`] | limits; calls after a restart; texts; tools | yes |
 //! | [`journal`] | facts on disk | |
 //! | [`events`] | one typed stream for surfaces | |
+//! | [`mcp`] | connections to MCP servers | |
 //! | [`driver`] | performs what the machine wants | |
 //! | [`parent`], [`install`] | the container's first process, and its hook | |
 
@@ -18,6 +19,7 @@ pub mod history;
 pub mod install;
 pub mod journal;
 pub mod machine;
+pub mod mcp;
 pub mod parent;
 pub mod prompt;
 pub mod recover;

@@ -149,6 +149,7 @@ impl State {
             Record::ThreadOpened(opened) => self.open(entry, opened),
             Record::TurnStarted(_)
             | Record::TurnSteered(_)
+            | Record::SandboxNoted(_)
             | Record::TurnEnded(_)
             | Record::ItemAppended(_)
             | Record::ModelIntent(_)
@@ -227,9 +228,10 @@ impl State {
             }
             Record::CallEnded(ended) => {
                 self.fruitless_starts = 0;
-                self.spent.call_ended(ended, thread.is_patch(ended.ordinal));
+                self.spent.call_ended(ended, thread.is_whole(ended.ordinal));
             }
             Record::CallIntent(_)
+            | Record::SandboxNoted(_)
             | Record::TurnEnded(_)
             | Record::ItemAppended(_)
             | Record::SessionOpened(_)

@@ -8,6 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::commands::{CommandContext, Commands, Done};
 use super::images::Images;
+use super::mcp;
 use super::patches::Patches;
 use super::prepare::{Announce, Preparation, Workspace, command_limit, variables};
 use super::{DriveError, Driver, LAST_WORD, Message, finish, status, survey};
@@ -16,6 +17,7 @@ use crate::agent::journal::Barrier;
 use crate::agent::machine::{Effect, RunCall, Signal};
 use crate::agent::recover::World;
 use crate::agent::tools::image::ViewImage;
+use crate::agent::tools::mcp::McpCall;
 use crate::agent::tools::{ApplyPatch, ToolCall};
 use crate::api::attempt::{Outcome, Phase};
 use crate::api::reasons::Reason;
@@ -47,6 +49,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
                 | Effect::ComputePatch { .. }
                 | Effect::ApplyPatch { .. }
                 | Effect::ViewImage { .. }
+                | Effect::CallMcp { .. }
                 | Effect::StopCalls
                 | Effect::Acknowledge(_)
                 | Effect::ShowPatch
@@ -95,6 +98,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             Effect::ComputePatch { ordinal, patch } => self.compute_patch(ordinal, patch),
             Effect::ApplyPatch { ordinal, op } => self.apply_patch(ordinal, op),
             Effect::ViewImage { ordinal, view } => self.view_image(ordinal, view),
+            Effect::CallMcp { ordinal, call } => self.call_mcp(ordinal, call),
             Effect::StopCalls => {
                 self.calls.abort_all();
                 self.computed.clear();
@@ -117,6 +121,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             assignment: self.assignment.clone(),
             git: self.git.clone(),
             layout: self.layout.clone(),
+            servers: self.servers.clone(),
             announce: Announce(self.messages.clone()),
         }
     }
@@ -164,12 +169,22 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
     /// The thread goes on in a new process: its sessions are found again.
     pub(super) async fn restore(&mut self, world: World) -> Signal {
         self.open_tools();
+        self.restart_servers();
         if let (Some(commands), Some(thread)) = (&self.commands, &self.machine.state().thread)
             && let Err(error) = commands.restore(thread, &world.boot).await
         {
             return Signal::Failed(super::prepare::lost(error));
         }
         Signal::Surveyed(world)
+    }
+
+    /// The MCP servers of the process before this one are gone with its connections. The thread goes on meanwhile; a
+    /// call waits for its server.
+    fn restart_servers(&mut self) {
+        let (Some(sandbox), Some(thread)) = (&self.sandbox, &self.machine.state().thread) else { return };
+        self.servers.reach(sandbox.clone());
+        let (servers, frozen) = (self.servers.clone(), thread.opened.mcp_tools.clone());
+        self.calls.spawn(async move { servers.restart(&frozen).await });
     }
 
     /// The tools of an open thread.
@@ -211,7 +226,10 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
                 ToolCall::ExecCommand(command) => commands.exec(&run, command).await,
                 ToolCall::WriteStdin(write) => commands.write_stdin(&run, write).await,
                 // The machine sends these elsewhere.
-                ToolCall::ApplyPatch(_) | ToolCall::UpdatePlan(_) | ToolCall::ViewImage(_) => return,
+                ToolCall::ApplyPatch(_)
+                | ToolCall::UpdatePlan(_)
+                | ToolCall::ViewImage(_)
+                | ToolCall::Mcp(_) => return,
             };
             tell(&messages, done).await;
         });
@@ -250,6 +268,18 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         let messages = self.messages.clone();
         self.calls.spawn(async move {
             let (result, event) = images.view(ordinal, view).await;
+            tell(&messages, Done::ended(result, Some(event))).await;
+        });
+    }
+
+    fn call_mcp(&mut self, ordinal: u64, call: McpCall) {
+        let Some(thread) = &self.machine.state().thread else { return };
+        let images = thread.opened.capabilities.image_input;
+        let frozen = thread.opened.mcp_tools.clone();
+        self.emit(&mcp::begun(ordinal, &call));
+        let (servers, messages) = (self.servers.clone(), self.messages.clone());
+        self.calls.spawn(async move {
+            let (result, event) = servers.call(ordinal, call, &frozen, images).await;
             tell(&messages, Done::ended(result, Some(event))).await;
         });
     }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use super::cluster::{Cluster, ClusterError};
+use super::mcp::Servers;
 use super::{Assignment, Message, opening};
 use crate::agent::events::Event;
 use crate::agent::journal::record::{InputAccepted, InputKind};
@@ -65,6 +66,7 @@ pub(super) struct Preparation<C> {
     pub(super) assignment: Assignment,
     pub(super) git: Git,
     pub(super) layout: Layout,
+    pub(super) servers: Servers<C>,
     pub(super) announce: Announce,
 }
 
@@ -84,7 +86,9 @@ impl<C: Cluster> Preparation<C> {
         let profile = begin_agent_phase(&sandbox, &boot, &self.assignment.attempt_uid).await?;
         let snapshot = workspace.worktree.snapshot().await.map_err(|error| internal(&error))?;
         let shell = opening::shell(&sandbox).await?;
-        let (opened, warnings) = self.open(&workspace, snapshot.tree.to_string(), shell, &prompt)?;
+        // After the snapshot: what they write into the repository is a change like any other.
+        let offered = self.start_servers(&sandbox, &boot).await?;
+        let (opened, warnings) = self.open(&workspace, snapshot.tree.to_string(), shell, &prompt, offered)?;
         for warning in warnings {
             self.announce.warning(warning).await;
         }

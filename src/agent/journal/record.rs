@@ -6,6 +6,7 @@ mod call;
 mod model;
 
 use jiff::Timestamp;
+use podwright_sandboxd::protocol::BootId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,6 +16,7 @@ pub use self::call::{
 };
 pub use self::model::{BrokenBy, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries};
 use crate::agent::prompt::skills::Skill;
+use crate::agent::tools::mcp::McpTool;
 use crate::api::attempt::Outcome;
 use crate::llm::{Capabilities, ThreadItem, Wire};
 
@@ -87,6 +89,12 @@ pub struct ThreadOpened {
     /// The repository's skills, for the prompts that name them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skills: Vec<Skill>,
+    /// The tools of MCP servers among the tools.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mcp_tools: Vec<McpTool>,
+    /// The life of the sandbox, when some of these servers run in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootId>,
 }
 
 /// Somebody said something to the agent.
@@ -129,6 +137,16 @@ pub struct TurnStarted {
 pub struct TurnSteered {
     /// The input.
     pub input_uid: String,
+    /// What it adds to history. In this record, so that no crash separates the two.
+    pub items: Vec<ThreadItem>,
+}
+
+/// The model was told that the sandbox lives anew, and what that means for its tools.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxNoted {
+    /// The new life.
+    pub boot: BootId,
     /// What it adds to history. In this record, so that no crash separates the two.
     pub items: Vec<ThreadItem>,
 }
@@ -253,6 +271,8 @@ records! {
     TurnStarted = "turn.started", critical: true;
     /// A turn was steered.
     TurnSteered = "turn.steered", critical: true;
+    /// The model was told of a new life of the sandbox.
+    SandboxNoted = "sandbox.noted", critical: true;
     /// A turn ended.
     TurnEnded = "turn.ended", critical: true;
     /// An item entered history.

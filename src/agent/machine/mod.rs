@@ -12,6 +12,7 @@
 //! | `outage` | waiting for a model that cannot be used |
 //! | `calls` | which calls run when, outputs in order, recovery |
 //! | `activity` | what goes on, in words |
+//! | `notes` | what the model is told of the sandbox |
 //! | `turn` | what people say, and how it enters the thread |
 //! | `ending` | turns' ends, limits, the attempt's end |
 
@@ -21,6 +22,7 @@ pub mod effect;
 mod ending;
 pub mod input;
 mod model;
+mod notes;
 mod outage;
 mod turn;
 

@@ -136,9 +136,13 @@ impl Machine {
 
     fn ask(&mut self, retries: Retries, reread_credential: bool, effects: &mut Vec<Effect>) -> Progress {
         let Some(thread) = self.thread() else { return Progress::Wait };
-        let (limits, spent) = (&self.config.limits, &self.state.spent);
         // A repetition belongs to a step that was counted already.
         let repeats = retries != Retries::default() || thread.repeats_broken_request();
+        if !repeats {
+            self.tell_of_new_life(effects);
+        }
+        let Some(thread) = self.thread() else { return Progress::Wait };
+        let (limits, spent) = (&self.config.limits, &self.state.spent);
         let step = if repeats { None } else { budget::forbids_step(limits, spent) };
         let unsent = thread.unsent_tokens();
         let request = || budget::forbids_request(limits, spent, self.config.prices.as_ref(), unsent);

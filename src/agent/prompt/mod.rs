@@ -13,6 +13,7 @@ use jiff::civil::Date;
 
 use self::skills::Skill;
 use super::agents_md::AgentsMd;
+use super::tools::mcp;
 use crate::api::environment::NetworkMode;
 use crate::api::provider::Surface;
 use crate::llm::{ContentPart, Message, Role};
@@ -35,6 +36,8 @@ pub struct PromptInput<'a> {
     pub instructions: &'a str,
     /// What commands may do.
     pub permissions: Permissions<'a>,
+    /// MCP servers that did not start.
+    pub missing_servers: &'a [String],
     /// What the repository tells agents.
     pub agents_md: Option<&'a AgentsMd>,
     /// The skills that it brings along.
@@ -86,7 +89,13 @@ pub fn initial_messages(input: &PromptInput<'_>) -> Vec<Message> {
     let agents_md = input.agents_md.map(|agents_md| agents_md.block(cwd));
     vec![
         message(Role::Developer, [base_instructions(input.surface, input.images)]),
-        message(Role::Developer, instructions.into_iter().chain([input.permissions.block(input.surface)])),
+        message(
+            Role::Developer,
+            instructions
+                .into_iter()
+                .chain([input.permissions.block(input.surface)])
+                .chain(mcp::missing_note(input.missing_servers)),
+        ),
         message(
             Role::User,
             agents_md

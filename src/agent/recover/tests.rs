@@ -32,6 +32,8 @@ fn thread(patch: Option<PatchIntent>) -> Thread {
         custom_as_function: vec![],
         prefix: vec![],
         skills: vec![],
+        mcp_tools: vec![],
+        boot: None,
     })
     .unwrap();
     let call = FunctionCall { call_id: "c".into(), name: "exec_command".into(), arguments: "{}".into() };
@@ -109,6 +111,7 @@ fn a_call_that_ended_or_never_left_needs_nothing() {
         process: Some(OP),
         exit: None,
         output: "out".into(),
+        images: vec![],
     };
     thread.apply(&ended.into()).unwrap();
     assert_eq!(recovered(&thread, 1, None), []);

@@ -4,6 +4,7 @@ mod crashes;
 mod images;
 mod interleavings;
 mod limits;
+mod mcp;
 mod outages;
 mod scripts;
 mod turns;
