@@ -152,15 +152,13 @@ impl Connection {
                 None => CallError::BrokenOff(gone()),
             },
             ServiceError::Timeout { .. } => CallError::TimedOut(limit),
-            ServiceError::TransportClosed => CallError::BrokenOff(gone()),
             ServiceError::UnexpectedResponse => {
                 CallError::Refused("its answer is not what was asked for".to_owned())
             }
-            error @ (ServiceError::SubscriptionLagged { .. }
+            ServiceError::TransportClosed
+            | ServiceError::SubscriptionLagged { .. }
             | ServiceError::Cancelled { .. }
-            | ServiceError::InputRequiredRoundsExceeded { .. }) => {
-                CallError::BrokenOff(words(&error.to_string()))
-            }
+            | ServiceError::InputRequiredRoundsExceeded { .. } => CallError::BrokenOff(gone()),
             _ => CallError::BrokenOff(gone()),
         })
     }
