@@ -12,7 +12,7 @@ use clap::Parser;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
 use podwright::agent::driver::{Directories, Stopped, boot};
-use podwright::agent::parent::Verdict;
+use podwright::agent::parent::{PROCESS_SUBCOMMAND, VERIFY_SUBCOMMAND, Verdict};
 use podwright::api::crd;
 use podwright::cli::{AgentArgs, Cli, Command, ControllerArgs};
 use podwright::config::ControllerConfig;
@@ -28,8 +28,10 @@ fn main() -> ExitCode {
         return code;
     }
     let outcome = match Cli::parse().command {
-        Command::Agent => run_parent(),
-        Command::AgentProcess(typed) => run_agent(typed),
+        Command::Agent => run_parent(PROCESS_SUBCOMMAND),
+        Command::AgentProcess(typed) => run_agent(typed, boot::Work::Agent),
+        Command::Verify => run_parent(VERIFY_SUBCOMMAND),
+        Command::VerifyProcess(typed) => run_agent(typed, boot::Work::Verification),
         Command::Install => install(),
         Command::Crd { apply: true, .. } => block_on(apply_crds()).map(|()| ExitCode::SUCCESS),
         Command::Crd { out, apply: false } => print_crds(out.as_deref()).map(|()| ExitCode::SUCCESS),
@@ -50,21 +52,21 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
 }
 
 /// The first process of the agent container: one thread, since it only waits.
-fn run_parent() -> anyhow::Result<ExitCode> {
+fn run_parent(subcommand: &str) -> anyhow::Result<ExitCode> {
     telemetry::tracing::init(LogFormat::Json, "warn")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let code = runtime.context("cannot start the runtime")?.block_on(agent::parent::run())?;
+    let code = runtime.context("cannot start the runtime")?.block_on(agent::parent::run(subcommand))?;
     Ok(ExitCode::from(code))
 }
 
-fn run_agent(typed: AgentArgs) -> anyhow::Result<ExitCode> {
+fn run_agent(typed: AgentArgs, work: boot::Work) -> anyhow::Result<ExitCode> {
     let AgentArgs { state, repo, workspace, log_filter } = typed;
     telemetry::tracing::init(LogFormat::Json, &log_filter)?;
     let directories = Directories { state, repo, workspace };
     let verdict = block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let stopped = tokio::select! {
-            stopped = boot::run(directories) => stopped?,
+            stopped = boot::run(directories, work) => stopped?,
             // The pod is being deleted, or the container restarted: everything is in the journal.
             _ = terminate.recv() => return Ok(Verdict::Again),
         };

@@ -132,7 +132,8 @@ build_podwright() {
 	builder build --quiet --layers=false --tag "$binaries" --file "$1/Dockerfile" "$1" >/dev/null
 	build_file podwright Dockerfile "$1" --build-arg "BASE_IMAGE=$(reference_of debian)" \
 		--build-arg "BUILD_IMAGE=$binaries" --build-arg "BINARIES=$binaries"
-	builder rmi "$binaries" >/dev/null 2>&1 || true
+	# By force, since buildah keeps a mounted container of a stage that is only copied from.
+	builder rmi --force "$binaries" >/dev/null 2>&1 || true
 }
 
 # build_file NAME DOCKERFILE CONTEXT [ARGUMENT...]

@@ -72,6 +72,10 @@ stop_shims() {
 unmount_all() {
 	local target
 	say "unmounting"
+	# The image builder's store, and what a build that was killed has left in it. A build that goes on keeps its mounts.
+	while read -r target; do
+		umount "$(printf '%b' "$target")" 2>/dev/null || true
+	done < <(awk -v root="$PODWRIGHT_CACHE/containers/" 'index($2, root) == 1 {print $2}' /proc/mounts | sort -r)
 	# The deepest first; the kernel writes blanks in a path as \040.
 	while read -r target; do
 		umount -l "$(printf '%b' "$target")" 2>/dev/null || true

@@ -1,7 +1,7 @@
 //! What happens in a thread, as one typed stream. Standard output and the status are made from it.
 //!
 //! The shapes are those of `codex exec --json`, so that what reads one reads the other; `phase.changed`,
-//! `thread.ended` and the item `tool_call` are ours.
+//! `thread.ended` and the items `tool_call` and `context_compaction` are ours.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -157,6 +157,13 @@ pub enum ItemDetails {
         result: Option<String>,
         /// Why nothing did.
         error: Option<String>,
+        /// How far it is.
+        status: ItemStatus,
+    },
+    /// The thread nears the end of the context window and goes on from a summary of itself.
+    ContextCompaction {
+        /// Number of the window that begins with it; the thread's first has the number 1.
+        window: u32,
         /// How far it is.
         status: ItemStatus,
     },

@@ -3,13 +3,22 @@
 //! Two invariants hold after every append. *Pairing*: every call is answered by exactly one output, the
 //! outputs come in the order of their calls, and nothing but the model's own items stands between a call
 //! and its output. *Prefix*: what was sent once is sent again, byte for byte, before anything newer.
+//!
+//! What is sent is a *window*: the layers that the thread began with, and what came since the newest compaction.
+//! The prefix holds within a window. Items of earlier windows stay where they are, for the transcript and for
+//! whoever asks what a session began with.
+
+mod units;
 
 use std::collections::{HashSet, VecDeque};
 
 use thiserror::Error;
 
 use crate::llm::wire::{Assembly, Fragment, Place};
-use crate::llm::{Capabilities, Input, Item, Role, ThreadItem, Wire};
+use crate::llm::{Capabilities, ContentPart, Input, Item, Role, ThreadItem, Wire};
+
+/// What an image counts in tokens, whatever its bytes: about what providers count for the largest that is shown.
+const IMAGE_TOKENS: u64 = 1600;
 
 /// Why an item cannot be appended.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -38,8 +47,14 @@ pub struct History {
     assembly: Assembly,
     /// Ids by which calls go.
     call_ids: HashSet<String>,
-    /// Whether only instructions of the harness came, and no request was sent.
+    /// Whether only instructions of the harness came in this window, and no request was sent.
     leading: bool,
+    /// Where each window's own items begin. The first begins after the layers.
+    windows: Vec<usize>,
+    /// Where what this window began with ends.
+    base: usize,
+    /// The place of the item that is the first message of this window, before the layers that are messages.
+    first: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +62,11 @@ struct Entry {
     item: ThreadItem,
     /// Bytes of it that are sent; none of an item that the model does not take back.
     sent: usize,
+    /// Tokens of these, at four bytes each, images by [`IMAGE_TOKENS`].
+    tokens: u64,
+    leading: bool,
+    /// The id by which a call and its output go, where it is not the provider's own.
+    call_id: Option<String>,
 }
 
 impl History {
@@ -60,6 +80,9 @@ impl History {
             assembly: Assembly::new(wire, capabilities),
             call_ids: HashSet::new(),
             leading: true,
+            windows: vec![0],
+            base: 0,
+            first: None,
         }
     }
 
@@ -88,14 +111,52 @@ impl History {
             }
             Item::Message(_) | Item::Reasoning(_) | Item::Opaque(_) => None,
         };
-        self.leading &= matches!(&item.item, Item::Message(message) if message.role == Role::Developer);
-        let place = Place { leading: self.leading, call_id: call_id.as_deref() };
-        let fragment = self.wire.fragment(&item, place, &self.capabilities);
-        self.entries.push(Entry { item, sent: fragment.as_ref().map_or(0, Fragment::size) });
+        self.leading &= is_instruction(&item.item);
+        let mut entry = Entry { item, sent: 0, tokens: 0, leading: self.leading, call_id };
+        let fragment = self.fragment(&entry);
+        entry.sent = fragment.as_ref().map_or(0, Fragment::size);
+        entry.tokens = if entry.sent == 0 { 0 } else { self.tokens_of(&entry) };
+        self.entries.push(entry);
         if let Some(fragment) = fragment {
             self.assembly.push(fragment);
         }
         Ok(ordinal)
+    }
+
+    /// Everything so far are the layers that every window begins with.
+    pub fn keep_layers(&mut self) {
+        self.windows = vec![self.entries.len()];
+        self.base = self.entries.len();
+    }
+
+    /// Begins another window, which holds the layers and what is appended from now on. `first` is appended at once, as
+    /// the first message, before the layers that are messages.
+    ///
+    /// # Errors
+    /// [`PairingError::CallsOpen`] while a call has no output; history is unchanged then.
+    pub fn begin_window(&mut self, first: Option<ThreadItem>) -> Result<(), PairingError> {
+        if !self.open.is_empty() {
+            return Err(PairingError::CallsOpen(self.open.len()));
+        }
+        let start = self.entries.len();
+        self.first = first.is_some().then_some(start);
+        if let Some(item) = first {
+            let mut entry = Entry { item, sent: 0, tokens: 0, leading: false, call_id: None };
+            entry.sent = self.fragment(&entry).as_ref().map_or(0, Fragment::size);
+            entry.tokens = self.tokens_of(&entry);
+            self.entries.push(entry);
+        }
+        self.assembly = self.layers();
+        self.leading =
+            self.entries.iter().take(self.layer_count()).all(|entry| is_instruction(&entry.item.item));
+        self.windows.push(start);
+        self.base = self.entries.len();
+        Ok(())
+    }
+
+    /// Everything so far is what this window began with.
+    pub fn end_base(&mut self) {
+        self.base = self.entries.len();
     }
 
     /// What a request sends: the bytes of every item that the model takes back, in order.
@@ -109,6 +170,24 @@ impl History {
         Ok(self.assembly.input())
     }
 
+    /// What a request sends that ends with an item which does not become part of history, such as the one that asks
+    /// for a compaction. `left_out` units of the window stay away, see [`History::units`]; with none it begins with
+    /// the bytes of the request before.
+    ///
+    /// # Errors
+    /// [`PairingError::CallsOpen`] while a call has no output.
+    pub fn input_with(&self, last: Option<&ThreadItem>, left_out: usize) -> Result<Input, PairingError> {
+        if !self.open.is_empty() {
+            return Err(PairingError::CallsOpen(self.open.len()));
+        }
+        let mut assembly = if left_out == 0 { self.assembly.clone() } else { self.without(left_out) };
+        let fragment = last.and_then(|last| self.wire.fragment(last, Place::default(), &self.capabilities));
+        if let Some(fragment) = fragment {
+            assembly.push(fragment);
+        }
+        Ok(assembly.input())
+    }
+
     /// A request with everything so far was sent: what comes later never changes its messages.
     pub fn seal(&mut self) {
         self.leading = false;
@@ -120,12 +199,33 @@ impl History {
         self.entries.get(ordinal).map(|entry| &entry.item.item)
     }
 
-    /// All items with their bytes, in order.
+    /// The item at a place, with its bytes.
+    pub fn item(&self, ordinal: usize) -> Option<&ThreadItem> {
+        self.entries.get(ordinal).map(|entry| &entry.item)
+    }
+
+    /// All items with their bytes, in order, those of earlier windows too.
     pub fn items(&self) -> impl Iterator<Item = &ThreadItem> {
         self.entries.iter().map(|entry| &entry.item)
     }
 
-    /// How many items there are.
+    /// The items of this window, in order.
+    pub fn window(&self) -> impl Iterator<Item = &ThreadItem> {
+        let (layers, own) = (self.layer_count(), self.window_start());
+        self.entries.iter().take(layers).chain(self.entries.iter().skip(own)).map(|entry| &entry.item)
+    }
+
+    /// Where each window's own items begin, the first window's after the layers.
+    pub fn windows(&self) -> &[usize] {
+        &self.windows
+    }
+
+    /// Whether the model has said anything in this window. If not, a compaction has nothing to sum up.
+    pub fn has_answers(&self) -> bool {
+        self.entries.iter().skip(self.base).any(|entry| entry.item.item.is_the_models())
+    }
+
+    /// How many items there are, in all windows.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -138,6 +238,55 @@ impl History {
     /// Bytes of the items from a place on, as they are sent.
     pub fn bytes_from(&self, ordinal: usize) -> u64 {
         self.entries.iter().skip(ordinal).map(|entry| entry.sent as u64).sum()
+    }
+
+    /// Estimated tokens of one item.
+    pub fn tokens(&self, ordinal: usize) -> u64 {
+        self.entries.get(ordinal).map_or(0, |entry| entry.tokens)
+    }
+
+    /// Estimated tokens of the items from a place on.
+    pub fn tokens_from(&self, ordinal: usize) -> u64 {
+        self.entries.iter().skip(ordinal).map(|entry| entry.tokens).sum()
+    }
+
+    /// Estimated tokens of this window's items.
+    pub fn window_tokens(&self) -> u64 {
+        let layers: u64 = self.entries.iter().take(self.layer_count()).map(|entry| entry.tokens).sum();
+        layers + self.tokens_from(self.window_start())
+    }
+
+    /// How many items are layers.
+    fn layer_count(&self) -> usize {
+        self.windows.first().copied().unwrap_or(0)
+    }
+
+    /// Where this window's own items begin.
+    fn window_start(&self) -> usize {
+        self.windows.last().copied().unwrap_or(0)
+    }
+
+    /// The messages of the layers alone, with what is to be the first message.
+    fn layers(&self) -> Assembly {
+        let mut assembly = Assembly::new(self.wire, self.capabilities);
+        let layers = self.entries.get(..self.layer_count()).unwrap_or_default();
+        let instructions = layers.iter().take_while(|entry| is_instruction(&entry.item.item)).count();
+        let (instructions, messages) = layers.split_at(instructions);
+        let first = self.first.and_then(|first| self.entries.get(first));
+        let layers = instructions.iter().chain(first).chain(messages);
+        layers.filter_map(|entry| self.fragment(entry)).for_each(|fragment| assembly.push(fragment));
+        assembly
+    }
+
+    fn fragment(&self, entry: &Entry) -> Option<Fragment> {
+        let place = Place { leading: entry.leading, call_id: entry.call_id.as_deref() };
+        self.wire.fragment(&entry.item, place, &self.capabilities)
+    }
+
+    fn tokens_of(&self, entry: &Entry) -> u64 {
+        let images = if self.capabilities.image_input { image_sizes(&entry.item.item) } else { Vec::new() };
+        let bytes = entry.sent.saturating_sub(images.iter().sum());
+        (bytes as u64).div_ceil(4) + IMAGE_TOKENS * images.len() as u64
     }
 
     /// The id by which a call goes, where it is not the provider's own: several servers repeat ids or leave
@@ -153,6 +302,26 @@ impl History {
         self.call_ids.insert(id.clone());
         Some(id)
     }
+}
+
+fn is_instruction(item: &Item) -> bool {
+    matches!(item, Item::Message(message) if message.role == Role::Developer)
+}
+
+/// The sizes of an item's images, as their bytes go over the wire.
+fn image_sizes(item: &Item) -> Vec<usize> {
+    let parts = match item {
+        Item::Message(message) => &message.content,
+        Item::FunctionCallOutput(output) | Item::CustomCallOutput(output) => &output.content,
+        Item::Reasoning(_) | Item::FunctionCall(_) | Item::CustomCall(_) | Item::Opaque(_) => {
+            return Vec::new();
+        }
+    };
+    let sizes = parts.iter().filter_map(|part| match part {
+        ContentPart::Image { url } => Some(url.len()),
+        ContentPart::Text { .. } | ContentPart::Refusal { .. } => None,
+    });
+    sizes.collect()
 }
 
 fn answers(output: &Item, call: &Item) -> bool {

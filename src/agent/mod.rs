@@ -5,6 +5,7 @@
 //! | [`machine`] | the loop: what happened in, what to do out | yes |
 //! | [`state`], [`thread`], [`history`] | the fold of the journal | yes |
 //! | [`budget`], [`recover`], [`prompt`], [`tools`] | limits; calls after a restart; texts; tools | yes |
+//! | [`compaction`] | what a thread that grew too long goes on from | yes |
 //! | [`journal`] | facts on disk | |
 //! | [`events`] | one typed stream for surfaces | |
 //! | [`mcp`] | connections to MCP servers | |
@@ -13,6 +14,7 @@
 
 pub mod agents_md;
 pub mod budget;
+pub mod compaction;
 pub mod driver;
 pub mod events;
 pub mod history;

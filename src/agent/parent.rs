@@ -15,6 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 /// The hidden subcommand of the agent's process.
 pub const PROCESS_SUBCOMMAND: &str = "agent-process";
 
+/// The hidden subcommand of the process that verifies.
+pub const VERIFY_SUBCOMMAND: &str = "verify-process";
+
 /// A process that lived for less than this has failed quickly.
 const QUICK: Duration = Duration::from_secs(10);
 
@@ -51,18 +54,18 @@ impl Verdict {
     }
 }
 
-/// Runs the agent's process until it says that all is done, fails too often, or the container is ended.
-/// Gives the container's exit code: 0 only when the outcome is in the attempt's status.
+/// Runs a process, one of the hidden subcommands, until it says that all is done, fails too often, or the container is
+/// ended. Gives the container's exit code: 0 only when the outcome is in the attempt's status.
 ///
 /// # Errors
 /// When no process can be started.
-pub async fn run() -> io::Result<u8> {
+pub async fn run(subcommand: &str) -> io::Result<u8> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut children = signal(SignalKind::child())?;
     let mut failures = 0;
     loop {
         let begun = Instant::now();
-        let child = start()?;
+        let child = start(subcommand)?;
         let mut stopping = false;
         let status = loop {
             if let Some(status) = reap(&child)? {
@@ -92,8 +95,8 @@ pub async fn run() -> io::Result<u8> {
     }
 }
 
-fn start() -> io::Result<Child> {
-    Command::new(env::current_exe()?).arg(PROCESS_SUBCOMMAND).spawn()
+fn start(subcommand: &str) -> io::Result<Child> {
+    Command::new(env::current_exe()?).arg(subcommand).spawn()
 }
 
 fn stop(child: &Child) -> io::Result<()> {

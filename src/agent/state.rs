@@ -9,7 +9,8 @@ use thiserror::Error;
 use super::budget::Spent;
 use super::history::PairingError;
 use super::journal::record::{
-    BrokenBy, Entry, InputAccepted, InputKind, ModelEnd, ModelEnded, Record, Retries, ThreadOpened,
+    BrokenBy, Entry, InputAccepted, InputKind, ModelEnd, ModelEnded, Record, RequestKind, Retries,
+    ThreadOpened,
 };
 use super::thread::Thread;
 use crate::api::attempt::Outcome;
@@ -154,6 +155,7 @@ impl State {
             | Record::ItemAppended(_)
             | Record::ModelIntent(_)
             | Record::ModelEnded(_)
+            | Record::HistoryReplaced(_)
             | Record::CallIntent(_)
             | Record::CallEnded(_)
             | Record::SessionOpened(_)
@@ -200,8 +202,9 @@ impl State {
             }
             Record::ModelIntent(intent) => {
                 self.spent.requests += 1;
-                // A repetition belongs to the step that it repeats.
-                if intent.retries == Retries::default() && !thread.repeats_broken_request() {
+                // A repetition belongs to the step that it repeats, and a compaction to none.
+                let begins = intent.kind == RequestKind::Turn && intent.retries == Retries::default();
+                if begins && !thread.repeats_request() {
                     self.spent.steps += 1;
                 }
             }
@@ -212,8 +215,11 @@ impl State {
                         let waited = self.outage.take().map_or(Duration::ZERO, |outage| outage.waited);
                         self.outage = Some(Outage { waited, message: message.clone() });
                     }
-                    ModelEnd::Completed { .. } => self.outage = None,
-                    ModelEnd::Retry { .. } | ModelEnd::Failed { .. } | ModelEnd::Broken { .. } => {}
+                    ModelEnd::Completed { .. } | ModelEnd::Unusable { .. } => self.outage = None,
+                    ModelEnd::Retry { .. }
+                    | ModelEnd::TooLong { .. }
+                    | ModelEnd::Failed { .. }
+                    | ModelEnd::Broken { .. } => {}
                 }
                 if !is_broken_by_restart(ended) {
                     self.fruitless_starts = 0;
@@ -234,6 +240,7 @@ impl State {
             | Record::SandboxNoted(_)
             | Record::TurnEnded(_)
             | Record::ItemAppended(_)
+            | Record::HistoryReplaced(_)
             | Record::SessionOpened(_)
             | Record::SessionMoved(_)
             | Record::SessionClosed(_)

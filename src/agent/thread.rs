@@ -7,7 +7,8 @@ use podwright_sandboxd::protocol::BootId;
 
 use super::history::{History, PairingError};
 use super::journal::record::{
-    BrokenBy, CallEnded, CallIntent, EffectClass, ModelEnd, ModelIntent, Record, SessionOpened, ThreadOpened,
+    BrokenBy, CallEnded, CallIntent, EffectClass, HistoryReplaced, ModelEnd, ModelEnded, ModelIntent, Record,
+    RequestKind, SessionOpened, ThreadOpened,
 };
 use super::tools::ToolCall;
 use super::tools::mcp::{McpCall, McpTool};
@@ -29,8 +30,14 @@ pub struct Thread {
     pub in_turn: bool,
     /// The request that is under way.
     pub request: Option<ModelIntent>,
-    /// How the newest request of this turn ended.
+    /// How the newest request of this turn ended, those of compactions left aside.
     pub last_end: Option<ModelEnd>,
+    /// The compaction that is under way.
+    pub compaction: Option<Compaction>,
+    /// Whether history was compacted since the newest request of this turn: once must do between two of them.
+    pub compacted: bool,
+    /// Places in history of what people said in this window.
+    pub said: Vec<usize>,
     /// Calls that the newest request of this turn led to.
     pub step_calls: usize,
     /// Whether something was said since the newest request of this turn, which the next one has to bring.
@@ -54,6 +61,20 @@ pub struct Thread {
     pub boot: Option<BootId>,
     /// Bytes of what was appended since the newest request and did not come from the model.
     unsent_bytes: u64,
+    /// The tokens of the newest whole response of this window, input and output, by the provider's own count, and how
+    /// many items were in history then.
+    counted: Option<(u64, usize)>,
+}
+
+/// A compaction that is under way.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Compaction {
+    /// How many units of history its newest request left out.
+    pub left_out: u64,
+    /// How that request ended.
+    pub end: Option<ModelEnd>,
+    /// Responses that it could not use.
+    pub unusable: u32,
 }
 
 /// A call without output in history.
@@ -85,6 +106,9 @@ impl Thread {
             in_turn: false,
             request: None,
             last_end: None,
+            compaction: None,
+            compacted: false,
+            said: Vec::new(),
             step_calls: 0,
             steered: false,
             calls: Vec::new(),
@@ -96,8 +120,10 @@ impl Thread {
             next_op: 1,
             boot: opened.boot.clone(),
             unsent_bytes: 0,
+            counted: None,
         };
         opened.prefix.iter().try_for_each(|item| thread.append(item.clone()))?;
+        thread.history.keep_layers();
         Ok(thread)
     }
 
@@ -111,37 +137,49 @@ impl Thread {
                 self.turn += 1;
                 self.in_turn = true;
                 self.last_end = None;
+                self.compacted = false;
                 self.step_calls = 0;
                 self.answer.clear();
+                self.said.push(self.history.len());
                 started.items.iter().try_for_each(|item| self.append(item.clone()))?;
             }
             Record::TurnSteered(steered) => {
                 self.steered = true;
                 // What was said before answers nothing of it.
                 self.answer.clear();
+                self.said.push(self.history.len());
                 steered.items.iter().try_for_each(|item| self.append(item.clone()))?;
             }
             Record::TurnEnded(ended) => {
                 self.in_turn = false;
                 self.steered = false;
+                self.compaction = None;
                 if !ended.last_message.is_empty() {
                     self.last_message.clone_from(&ended.last_message);
                 }
             }
             Record::ItemAppended(appended) => self.append(appended.item.clone())?,
             Record::ModelIntent(intent) => {
-                // What is sent now is never changed again.
-                self.history.seal();
+                match intent.kind {
+                    RequestKind::Turn => {
+                        // What is sent now is never changed again in this window.
+                        self.history.seal();
+                        self.compacted = false;
+                        self.step_calls = 0;
+                        self.steered = false;
+                        self.unsent_bytes = 0;
+                    }
+                    RequestKind::Compaction => {
+                        let unusable = self.compaction.as_ref().map_or(0, |compaction| compaction.unusable);
+                        let left_out = intent.left_out;
+                        self.compaction = Some(Compaction { left_out, end: None, unusable });
+                    }
+                }
                 self.request = Some(intent.clone());
-                self.step_calls = 0;
-                self.steered = false;
-                self.unsent_bytes = 0;
                 self.exited.clear();
             }
-            Record::ModelEnded(ended) => {
-                self.request = None;
-                self.last_end = Some(ended.end.clone());
-            }
+            Record::ModelEnded(ended) => self.model_ended(ended),
+            Record::HistoryReplaced(replaced) => self.replace(replaced)?,
             Record::CallIntent(intent) => {
                 self.next_op = self.next_op.max(intent.op + 1);
                 if let Some(call) = self.call_mut(intent.ordinal) {
@@ -204,10 +242,22 @@ impl Thread {
         self.opened.mcp_tools.iter().find(|tool| tool.name == name)
     }
 
-    /// Whether the next request repeats one that was broken off by a crash.
-    pub fn repeats_broken_request(&self) -> bool {
-        matches!(self.last_end, Some(ModelEnd::Broken { cause: BrokenBy::AgentRestart }))
-            && self.step_calls == 0
+    /// Whether the next request of the turn repeats one that was broken off by a crash, or did not fit.
+    pub fn repeats_request(&self) -> bool {
+        let again = matches!(
+            self.last_end,
+            Some(ModelEnd::Broken { cause: BrokenBy::AgentRestart } | ModelEnd::TooLong { .. })
+        );
+        again && self.step_calls == 0
+    }
+
+    /// Tokens of the next request, as far as they are known: what the provider counted for the newest response of this
+    /// window, and an estimate of what came since. Without a count all of it is estimated.
+    pub fn context_tokens(&self) -> u64 {
+        match self.counted {
+            Some((tokens, items)) => tokens.saturating_add(self.history.tokens_from(items)),
+            None => self.history.window_tokens() + (self.tools.bytes.len() as u64).div_ceil(4),
+        }
     }
 
     /// Whether a call left for the sandbox, or was about to.
@@ -231,6 +281,40 @@ impl Thread {
     /// The call item of an open call.
     pub fn call_item(&self, call: &OpenCall) -> Option<&Item> {
         self.history.get(usize::try_from(call.ordinal).ok()?)
+    }
+
+    fn model_ended(&mut self, ended: &ModelEnded) {
+        let Some(request) = self.request.take() else { return };
+        match (request.kind, &mut self.compaction) {
+            (RequestKind::Compaction, Some(compaction)) => {
+                compaction.unusable += u32::from(matches!(ended.end, ModelEnd::Unusable { .. }));
+                compaction.end = Some(ended.end.clone());
+            }
+            (RequestKind::Turn | RequestKind::Compaction, _) => {
+                self.last_end = Some(ended.end.clone());
+                if matches!(ended.end, ModelEnd::Completed { .. }) {
+                    let usage = &ended.usage;
+                    let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
+                    self.counted = (!usage.estimated).then_some((tokens, self.history.len()));
+                }
+            }
+        }
+    }
+
+    fn replace(&mut self, replaced: &HistoryReplaced) -> Result<(), PairingError> {
+        let (leads, items) = replaced.items.split_at(usize::from(replaced.leads).min(replaced.items.len()));
+        self.history.begin_window(leads.first().cloned())?;
+        self.compaction = None;
+        self.compacted = true;
+        self.counted = None;
+        self.unsent_bytes = 0;
+        let first = self.history.len();
+        let said = usize::try_from(replaced.said).unwrap_or(usize::MAX).min(items.len());
+        self.said = (first..first + said).collect();
+        self.plan.clone_from(&replaced.plan);
+        items.iter().try_for_each(|item| self.append(item.clone()))?;
+        self.history.end_base();
+        Ok(())
     }
 
     fn append(&mut self, item: ThreadItem) -> Result<(), PairingError> {

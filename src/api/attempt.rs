@@ -7,14 +7,19 @@ use serde::{Deserialize, Serialize};
 
 pub use self::status::{
     AgentAttemptStatus, ArtifactRef, EMPTY_REPLY, Outcome, PatchFlag, PatchFlagKind, PatchSummary, Phase,
-    PlanStep, PlanStepStatus, SkippedPath, Usage, WorkspaceStatus,
+    PlanStep, PlanStepStatus, SkippedPath, Usage, VerificationResult, VerificationState, WorkspaceStatus,
 };
-use super::environment::{EnvVar, NetworkMode, Setup, TranscriptPolicy};
+use super::environment::{
+    EnvVar, LocalReference, NetworkMode, PodSettings, ResourceRequirements, Setup, TranscriptPolicy,
+};
 use super::mcp::McpServer;
 use super::message::MessageKind;
 use super::money::Prices;
 use super::provider::{Capabilities, Header, ModelApi, ProviderRetry, Surface};
-use super::task::{ConfigMapKeyRef, Idle, Limits, ReasoningEffort, Repository, default_outage_seconds};
+use super::quantity::ResourceQuantity;
+use super::task::{
+    ConfigMapKeyRef, Idle, Limits, ReasoningEffort, Repository, VerificationCommand, default_outage_seconds,
+};
 
 /// AgentAttempt is one independent run of an AgentTask. Podwright makes it; do not create one yourself.
 /// Its spec is the job with every reference resolved, its status is written by the attempt's agent.
@@ -98,6 +103,44 @@ pub struct Job {
     #[schemars(length(max = 253))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transcript_artifact_name: Option<String>,
+    /// How the patch is verified; missing when it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<JobVerification>,
+}
+
+/// How a patch is verified.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobVerification {
+    /// What is run, in this order.
+    #[schemars(length(min = 1, max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub commands: Vec<VerificationCommand>,
+    /// What the pod is made of. It is kept here so that the pod that verifies is like the agent's, whatever has
+    /// become of the AgentEnvironment meanwhile.
+    pub pod: JobPod,
+}
+
+/// What an AgentEnvironment said about the pod.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobPod {
+    /// Image of the sandbox.
+    #[schemars(length(max = 512))]
+    pub image: String,
+    /// Secrets for pulling it.
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<LocalReference>,
+    /// Resources of the sandbox.
+    #[serde(default)]
+    pub resources: ResourceRequirements,
+    /// Size of the workspace volume.
+    pub workspace_size: ResourceQuantity,
+    /// Labels, placement and the like.
+    #[serde(default)]
+    pub settings: PodSettings,
 }
 
 /// The part of an AgentEnvironment that the agent acts on; the pod has the rest.
@@ -168,6 +211,10 @@ pub struct JobModel {
     /// How much the model is asked to reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<ReasoningEffort>,
+    /// Tokens that the model's context window holds.
+    #[schemars(range(min = 4096, max = 100_000_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_window: Option<i64>,
     /// What the endpoint can do.
     #[serde(default)]
     pub capabilities: Capabilities,

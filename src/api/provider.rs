@@ -120,6 +120,11 @@ pub struct Model {
     /// Its name at the provider.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// Tokens that its context window holds, input and output together. At nine tenths of it the thread goes on from a
+    /// summary of itself, which the same model writes. Unset: only when the provider finds a request too long.
+    #[schemars(range(min = 4096, max = 100_000_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_window: Option<i64>,
     /// What the endpoint can do with it.
     #[serde(default)]
     pub capabilities: Capabilities,
@@ -200,6 +205,21 @@ pub struct Capabilities {
     /// Messages: prompt caching (cache_control). Without it every request is paid in full.
     #[serde(default)]
     pub cache_markers: bool,
+    /// Responses, Messages: how the provider itself sums up a thread that nears the end of the context window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compaction: Option<CompactionMode>,
+}
+
+/// Responses, Messages: how the provider itself sums up a thread that nears the end of the context window. Unset: the
+/// model is asked for a summary in words. TriggerItem (Responses): a request that ends with the item compaction_trigger
+/// is answered with an item compaction. OnDemand (Messages): a request with the parameter compaction is answered with
+/// a block compaction (the beta compact-2026-09-04). A provider that gives none is asked in words after all.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum CompactionMode {
+    /// Responses: an item at the end of an ordinary request.
+    TriggerItem,
+    /// Messages: a parameter of an ordinary request.
+    OnDemand,
 }
 
 /// ChatCompletions: the member of the model's messages in which its reasoning is sent again. Unset: it is left out, as most

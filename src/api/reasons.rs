@@ -19,6 +19,8 @@ pub enum Reason {
     Running,
     /// The agent has answered; its pod waits for a further message.
     Idle,
+    /// The agent is done; the commands of spec.verification run on its patch, in a pod of their own.
+    Verifying,
     /// The model can't be used for now; the agent waits for it.
     ModelUnavailable,
     /// Held back by spec.suspend.
@@ -51,6 +53,8 @@ pub enum Reason {
     DeadlineExceeded,
     /// The patch is larger than limits.patchBytes or than what an artifact can hold.
     PatchTooLarge,
+    /// A command of spec.verification failed, or ran out of its time. The patch is kept.
+    VerificationFailed,
     /// A person cancelled the task.
     Cancelled,
     /// A fault of Podwright's own; please report it.
@@ -59,13 +63,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order in which the documentation lists them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Queued,
         Self::WaitingForReference,
         Self::Unschedulable,
         Self::Preparing,
         Self::Running,
         Self::Idle,
+        Self::Verifying,
         Self::ModelUnavailable,
         Self::Suspended,
         Self::Completed,
@@ -82,6 +87,7 @@ impl Reason {
         Self::BudgetExceeded,
         Self::DeadlineExceeded,
         Self::PatchTooLarge,
+        Self::VerificationFailed,
         Self::Cancelled,
         Self::InternalError,
     ];
@@ -96,6 +102,7 @@ impl Reason {
             Self::Preparing => "Preparing",
             Self::Running => "Running",
             Self::Idle => "Idle",
+            Self::Verifying => "Verifying",
             Self::ModelUnavailable => "ModelUnavailable",
             Self::Suspended => "Suspended",
             Self::Completed => "Completed",
@@ -112,6 +119,7 @@ impl Reason {
             Self::BudgetExceeded => "BudgetExceeded",
             Self::DeadlineExceeded => "DeadlineExceeded",
             Self::PatchTooLarge => "PatchTooLarge",
+            Self::VerificationFailed => "VerificationFailed",
             Self::Cancelled => "Cancelled",
             Self::InternalError => "InternalError",
         }
@@ -127,6 +135,7 @@ impl Reason {
             | Self::Preparing
             | Self::Running
             | Self::Idle
+            | Self::Verifying
             | Self::ModelUnavailable
             | Self::Suspended => Verdict::Working,
             Self::Completed => Verdict::Succeeded,
@@ -143,6 +152,7 @@ impl Reason {
             | Self::BudgetExceeded
             | Self::DeadlineExceeded
             | Self::PatchTooLarge
+            | Self::VerificationFailed
             | Self::Cancelled
             | Self::InternalError => Verdict::Failed,
         }

@@ -1,14 +1,18 @@
 //! `AgentTask`: one piece of work for a coding agent.
 
+mod attempts;
 mod limits;
 mod status;
+mod verification;
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::attempts::{Attempts, Selection, SelectionPolicy};
 pub use self::limits::Limits;
 pub use self::status::{AgentTaskStatus, AttemptSummary, Resolved, TaskResult};
+pub use self::verification::VerificationCommand;
 pub use super::mcp::Tools;
 
 /// AgentTask is one piece of work for a coding agent, run once in an isolated sandbox pod with the
@@ -35,6 +39,8 @@ pub use super::mcp::Tools;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Input", type_ = "integer", json_path = ".status.usage.inputTokens", priority = 1),
     printcolumn(name = "Output", type_ = "integer", json_path = ".status.usage.outputTokens", priority = 1),
+    printcolumn(name = "Verified", type_ = "string", json_path = ".status.result.verified", priority = 1),
+    printcolumn(name = "Attempt", type_ = "integer", json_path = ".status.selectedAttempt", priority = 1),
     printcolumn(name = "Commit", type_ = "string", json_path = ".status.resolved.baseCommit", priority = 1),
     validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be at most 40 characters of a-z, 0-9 and '-', because the names of the task's pods are made from it"),
 )]
@@ -49,6 +55,9 @@ pub use super::mcp::Tools;
     validation = Rule::new("has(self.tools) == has(oldSelf.tools) && (!has(self.tools) || self.tools == oldSelf.tools)").message("tools can't be changed: a task runs once; create a new AgentTask").field_path(".tools"),
     validation = Rule::new("has(self.idle) == has(oldSelf.idle) && (!has(self.idle) || self.idle == oldSelf.idle)").message("idle can't be changed: a task runs once; create a new AgentTask").field_path(".idle"),
     validation = Rule::new("has(self.limits) == has(oldSelf.limits) && (!has(self.limits) || self.limits == oldSelf.limits)").message("limits can't be changed: a task runs once; create a new AgentTask").field_path(".limits"),
+    validation = Rule::new("has(self.attempts) == has(oldSelf.attempts) && (!has(self.attempts) || self.attempts == oldSelf.attempts)").message("attempts can't be changed: a task runs once; create a new AgentTask").field_path(".attempts"),
+    validation = Rule::new("has(self.verification) == has(oldSelf.verification) && (!has(self.verification) || self.verification == oldSelf.verification)").message("verification can't be changed: a task runs once; create a new AgentTask").field_path(".verification"),
+    validation = Rule::new("!has(self.attempts) || !has(self.attempts.selection) || !has(self.attempts.selection.policy) || self.attempts.selection.policy != 'FirstVerified' || (has(self.verification) && self.verification.size() > 0)").message("attempts.selection.policy FirstVerified needs verification: without a command no attempt can be verified; add one, or choose Manual").field_path(".attempts"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AgentTaskSpec {
@@ -93,8 +102,21 @@ pub struct AgentTaskSpec {
     #[serde(default)]
     pub idle: Idle,
 
-    /// Bounds on the work. A task that reaches one ends with reason BudgetExceeded (DeadlineExceeded for
-    /// activeSeconds, PatchTooLarge for patchBytes) and keeps the patch so far.
+    /// How many independent attempts are made side by side, and which one's result is the task's.
+    #[serde(default)]
+    pub attempts: Attempts,
+
+    /// Commands that decide whether the work is good. When the agent is done, they run one after the other in the
+    /// repository's directory of a new pod: same image and setup script, a clean checkout of the base commit, and the
+    /// patch applied and staged. An empty patch is verified as well. The task completes only when each ends with exit
+    /// code 0; otherwise it ends with VerificationFailed and keeps the patch. At most 8.
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verification: Vec<VerificationCommand>,
+
+    /// Bounds on the work of each attempt. One that reaches a bound ends with reason BudgetExceeded (DeadlineExceeded
+    /// for activeSeconds, PatchTooLarge for patchBytes) and keeps the patch so far.
     #[serde(default)]
     pub limits: Limits,
 

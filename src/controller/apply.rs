@@ -11,21 +11,24 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::build::{AgentImage, Children, Rights, StoredAttempt, children, rights};
+use super::cleanup;
 use super::error::{ApplyError, Foreign, RequestError};
-use super::observed::Observed;
-use super::plan::{Plan, PodOutcome};
+use super::observed::{Epoch, Observed, SeenAttempt, TaskId};
+use super::plan::{AttemptPlan, Plan, PodOutcome, Situation};
 use super::refusal::refusal;
 use super::request::bounded;
 use crate::api::AgentAttempt;
 use crate::names;
 
-/// What a pass has brought about.
+/// What a pass has brought about for an attempt.
 #[derive(Debug)]
 pub(super) struct Applied {
     /// The AgentAttempt as it is now.
     pub(super) attempt: Option<Arc<AgentAttempt>>,
     /// What became of the pod.
     pub(super) pod: PodOutcome,
+    /// Where it stands now.
+    pub(super) situation: Situation,
     /// Whether anything was written.
     pub(super) wrote: bool,
 }
@@ -37,39 +40,72 @@ enum Created {
     Before,
 }
 
-/// Applies the AgentAttempt, and makes what hangs on it.
+/// Applies what is planned for the attempts, of all of them at the same time and each to its end: where one fails,
+/// the next pass goes on with it.
 pub(super) async fn apply(
     client: &Client,
     agent: &AgentImage,
     observed: &Observed,
     plan: &Plan,
+) -> Result<Vec<Applied>, ApplyError> {
+    // At most four, by the schema.
+    let attempts = observed.attempts.iter().zip(&plan.attempts);
+    let applied = attempts.map(|(seen, plan)| apply_one(client, agent, &observed.id, seen, plan));
+    futures::future::join_all(applied).await.into_iter().collect()
+}
+
+async fn apply_one(
+    client: &Client,
+    agent: &AgentImage,
+    id: &TaskId,
+    seen: &SeenAttempt,
+    plan: &AttemptPlan,
 ) -> Result<Applied, ApplyError> {
-    let namespace = observed.id.namespace.as_str();
+    let (attempt, pod, wrote) = make(client, agent, id, seen, plan).await?;
+    let situation = plan.situation.clone().after(&pod, plan.epoch);
+    Ok(Applied { attempt, pod, situation, wrote })
+}
+
+type Made = (Option<Arc<AgentAttempt>>, PodOutcome, bool);
+
+/// Applies the AgentAttempt, and makes what hangs on it.
+async fn make(
+    client: &Client,
+    agent: &AgentImage,
+    id: &TaskId,
+    seen: &SeenAttempt,
+    plan: &AttemptPlan,
+) -> Result<Made, ApplyError> {
+    let namespace = id.namespace.as_str();
     if let Some((name, uid)) = &plan.obsolete {
         delete::<AgentAttempt>(client, namespace, name, uid).await?;
-        return Ok(Applied { attempt: None, pod: PodOutcome::Unasked, wrote: true });
+        return Ok((None, PodOutcome::Unasked, true));
     }
     let attempt = match &plan.attempt {
         Some(attempt) => match apply_attempt(client, attempt).await {
             Ok(attempt) => Some(Arc::new(attempt)),
-            Err(ApplyError::Foreign(foreign)) => {
-                return Ok(Applied { attempt: None, pod: PodOutcome::InTheWay(foreign), wrote: true });
-            }
+            Err(ApplyError::Foreign(foreign)) => return Ok((None, PodOutcome::InTheWay(foreign), true)),
             Err(error) => return Err(error),
         },
-        None => observed.attempt.clone(),
+        None => seen.attempt.clone(),
     };
     if plan.pod.is_none() && !plan.rights {
-        return Ok(Applied { attempt, pod: PodOutcome::Unasked, wrote: plan.attempt.is_some() });
+        return Ok((attempt, PodOutcome::Unasked, plan.attempt.is_some()));
     }
-    let stored = attempt.as_deref().and_then(StoredAttempt::of);
+    let stored = attempt.as_deref().and_then(|attempt| StoredAttempt::of(attempt, plan.epoch));
     let stored = stored.ok_or_else(|| ApplyError::Incomplete {
         kind: "AgentAttempt",
-        name: observed.id.attempt_name(),
+        name: id.attempt_name(plan.index),
         field: "metadata.uid",
     })?;
     let made = match &plan.pod {
-        Some(parts) => create_children(client, namespace, stored.uid, children(&stored, parts, agent)).await,
+        Some(parts) => {
+            // The fence: whatever the pod before still does reaches nobody any more.
+            for epoch in Epoch::ALL.into_iter().filter(|epoch| *epoch < plan.epoch) {
+                cleanup::take(client, namespace, &id.pod_name(plan.index, epoch), stored.uid).await?;
+            }
+            create_children(client, namespace, stored.uid, children(&stored, parts, agent)).await
+        }
         None => {
             let rights = create_rights(client, namespace, stored.uid, &rights(&stored)).await;
             rights.map(|()| PodOutcome::Unasked)
@@ -80,7 +116,7 @@ pub(super) async fn apply(
         Err(ApplyError::Foreign(foreign)) => PodOutcome::InTheWay(foreign),
         Err(error) => return Err(error),
     };
-    Ok(Applied { attempt, pod, wrote: true })
+    Ok((attempt, pod, true))
 }
 
 /// Makes what the pod needs, then the pod, and its rights meanwhile: a RoleBinding that follows its Role at once

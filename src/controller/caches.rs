@@ -13,7 +13,7 @@ use kube::runtime::{PredicateConfig, WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::SetOnce;
 
-use super::observed::TaskId;
+use super::observed::{Epoch, TaskId};
 use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, ModelProvider};
 use crate::names;
 
@@ -141,13 +141,13 @@ impl Caches {
         self.filled.iter().all(|filled| filled.initialized())
     }
 
-    pub(super) fn attempt(&self, id: &TaskId) -> Option<AgentAttempt> {
-        let found = self.attempts.get(&ObjectRef::new(&id.attempt_name()).within(&id.namespace))?;
+    pub(super) fn attempt(&self, id: &TaskId, index: i32) -> Option<AgentAttempt> {
+        let found = self.attempts.get(&ObjectRef::new(&id.attempt_name(index)).within(&id.namespace))?;
         found.0.as_ref().ok().cloned()
     }
 
-    pub(super) fn pod(&self, id: &TaskId) -> Option<Arc<Pod>> {
-        self.pods.get(&ObjectRef::new(&id.pod_name()).within(&id.namespace))
+    pub(super) fn pod(&self, id: &TaskId, index: i32, epoch: Epoch) -> Option<Arc<Pod>> {
+        self.pods.get(&ObjectRef::new(&id.pod_name(index, epoch)).within(&id.namespace))
     }
 
     pub(super) fn messages(&self, id: &TaskId) -> Vec<Arc<AgentMessage>> {

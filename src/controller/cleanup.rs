@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::Api;
 use kube::core::NamespaceResourceScope;
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::apply::{delete, failed, is_controlled_by};
 use super::error::ApplyError;
-use super::observed::Observed;
+use super::observed::{Epoch, Observed, SeenAttempt};
 use super::plan::{EndedBy, Ending};
 use super::pod_state;
 use super::request::bounded;
@@ -24,9 +24,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 3600);
 /// What of a finished task is due to go, and when there is more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
-    /// The pod.
+    /// The pods.
     pub pod: bool,
-    /// The AgentAttempt, and with it all artifacts.
+    /// The AgentAttempts, and with them all artifacts.
     pub attempt: bool,
     /// The task itself, and with it everything.
     pub task: bool,
@@ -40,13 +40,16 @@ pub fn due(observed: &Observed, now: Timestamp) -> Due {
     let spec = &observed.task.spec;
     let status = observed.task.status.as_ref();
     let Some(end) = status.and_then(|status| status.completion_time.as_ref()) else {
-        return Due { pod: observed.pod.is_some(), attempt: false, task: false, again: None };
+        let pod = observed.attempts.iter().any(|seen| seen.pod.is_some());
+        return Due { pod, attempt: false, task: false, again: None };
     };
     let left = |seconds: i64| seconds - (now.as_second() - end.0.as_second());
-    let pod = observed.pod.as_ref().map(|_| left(spec.retention.pod_seconds));
+    let has_pod = observed.attempts.iter().any(|seen| seen.pod.is_some());
+    let has_attempt = observed.attempts.iter().any(|seen| seen.attempt.is_some());
+    let pod = has_pod.then(|| left(spec.retention.pod_seconds));
     // The pod belongs to the attempt and would go with it.
     let kept = spec.retention.artifact_seconds.max(pod.map_or(0, |_| spec.retention.pod_seconds));
-    let attempt = observed.attempt.as_ref().map(|_| left(kept));
+    let attempt = has_attempt.then(|| left(kept));
     let task = spec.ttl_seconds_after_finished.map(left);
     let next = [pod, attempt, task].into_iter().flatten().filter(|left| *left > 0).min();
     let is_due = |left: Option<i64>| left.is_some_and(|left| left <= 0);
@@ -65,37 +68,62 @@ pub(super) async fn collect(client: &Client, observed: &Observed, due: Due) -> R
         delete::<AgentTask>(client, &id.namespace, &id.name, &id.uid).await?;
         return Ok(true);
     }
-    if due.attempt {
-        // Pod and artifacts belong to it and go with it.
-        delete_own(client, observed.attempt.as_deref()).await?;
-    } else if due.pod {
-        delete_own(client, observed.pod.as_deref()).await?;
+    for seen in &observed.attempts {
+        if due.attempt {
+            // Pod and artifacts belong to it and go with it.
+            delete_own(client, seen.attempt.as_deref()).await?;
+        } else if due.pod {
+            delete_own(client, seen.pod.as_deref()).await?;
+        }
     }
     Ok(due.attempt || due.pod)
 }
 
-/// Ends a task's work: takes the agent's rights, and the pod unless it stays to have its logs read. Done before
+/// Ends an attempt's work: takes the agent's rights, and the pod unless it stays to have its logs read. Done before
 /// the status says so, so that a status that says so needs no second look.
 pub(super) async fn end(
     client: &Client,
     observed: &Observed,
+    seen: &SeenAttempt,
     attempt: Option<&AgentAttempt>,
     ending: &Ending,
 ) -> Result<(), ApplyError> {
     let Some(attempt) = attempt else { return Ok(()) };
     let Some(owner) = attempt.metadata.uid.as_deref() else { return Ok(()) };
     let namespace = observed.id.namespace.as_str();
-    let name = observed.id.pod_name();
-    // The RoleBinding first: with it gone, the agent can do nothing more.
-    revoke::<RoleBinding>(client, namespace, &name, owner).await?;
-    tokio::try_join!(
-        revoke::<Role>(client, namespace, &name, owner),
-        revoke::<ServiceAccount>(client, namespace, &name, owner),
-    )?;
-    let Some(pod) = &observed.pod else { return Ok(()) };
+    for epoch in Epoch::ALL.into_iter().filter(|epoch| *epoch <= seen.epoch()) {
+        let name = observed.id.pod_name(seen.index, epoch);
+        if epoch < seen.epoch() {
+            take(client, namespace, &name, owner).await?;
+        } else {
+            revoke_rights(client, namespace, &name, owner).await?;
+        }
+    }
+    let Some(pod) = &seen.pod else { return Ok(()) };
     let by_agent = ending.by == EndedBy::Agent || pod_state::agent_is_done(pod);
     let stays = by_agent && observed.task.spec.retention.pod_seconds > 0;
     if stays { Ok(()) } else { delete_own(client, Some(pod.as_ref())).await }
+}
+
+/// Takes a pod's rights, and then the pod.
+pub(super) async fn take(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    owner: &str,
+) -> Result<(), ApplyError> {
+    revoke_rights(client, namespace, name, owner).await?;
+    revoke::<Pod>(client, namespace, name, owner).await
+}
+
+async fn revoke_rights(client: &Client, namespace: &str, name: &str, owner: &str) -> Result<(), ApplyError> {
+    // The RoleBinding first: with it gone, the agent can do nothing more.
+    revoke::<RoleBinding>(client, namespace, name, owner).await?;
+    tokio::try_join!(
+        revoke::<Role>(client, namespace, name, owner),
+        revoke::<ServiceAccount>(client, namespace, name, owner),
+    )?;
+    Ok(())
 }
 
 async fn revoke<K>(client: &Client, namespace: &str, name: &str, owner: &str) -> Result<(), ApplyError>

@@ -88,6 +88,17 @@ pub enum ObserveError {
         /// Why.
         source: RequestError,
     },
+    /// An object that the pass needs does not fit our types: most likely it was stored with a newer version's
+    /// definitions.
+    #[error("this version of Podwright can't read {kind} {name}: {fault}")]
+    Unreadable {
+        /// Kind of the object.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Where it does not fit.
+        fault: String,
+    },
     /// The object in the API server is another one than the one the pass was for.
     #[error("the AgentTask was deleted")]
     Gone,
@@ -166,12 +177,12 @@ impl Error {
     pub const fn category(&self) -> &'static str {
         match self {
             Self::Observe(ObserveError::Read { .. }) => "ReadFailed",
+            Self::Observe(ObserveError::Unreadable { .. }) | Self::Incomplete => "Undecodable",
             Self::Observe(ObserveError::Gone) => "Gone",
             Self::Apply(ApplyError::Foreign(_)) => "ForeignObject",
             Self::Apply(ApplyError::Write { .. } | ApplyError::Incomplete { .. }) => "WriteFailed",
             Self::Status(_) => "StatusWriteFailed",
             Self::Panicked(_) => "Panicked",
-            Self::Incomplete => "Undecodable",
         }
     }
 
@@ -182,7 +193,7 @@ impl Error {
             Self::Observe(ObserveError::Read { source, .. })
             | Self::Apply(ApplyError::Write { source, .. }) => Some(source),
             Self::Status(StatusError(source)) => Some(source),
-            Self::Observe(ObserveError::Gone)
+            Self::Observe(ObserveError::Gone | ObserveError::Unreadable { .. })
             | Self::Apply(ApplyError::Foreign(_) | ApplyError::Incomplete { .. })
             | Self::Panicked(_)
             | Self::Incomplete => None,

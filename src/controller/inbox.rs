@@ -6,10 +6,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 
-use super::observed::{Observed, TaskId};
+use super::observed::{Epoch, Observed, SeenAttempt, TaskId};
+use super::plan::Situation;
 use crate::api::attempt::InboxMessage;
 use crate::api::conditions::{self, ConditionStatus};
 use crate::api::message::MessageKind;
+use crate::api::reasons::Reason;
 use crate::api::{AgentMessage, AgentTask};
 
 /// Messages that the agent has not acknowledged, at most: the object they stand in stays small.
@@ -28,13 +30,11 @@ pub struct Answer {
     pub text: &'static str,
 }
 
-/// The inbox as it shall be, and what the senders are told once it is.
+/// The inbox of an attempt as it shall be.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Inbox {
     /// Unacknowledged messages, in order.
     pub entries: Vec<InboxMessage>,
-    /// Answers to give.
-    pub answers: Vec<Answer>,
     /// Whether an entry goes because its message seems to be deleted. A watch that lags shows the same.
     pub presumes: bool,
 }
@@ -52,10 +52,10 @@ pub enum Cancellation {
 
 /// The inbox of an attempt that has its pod.
 #[must_use]
-pub fn deliver(observed: &Observed) -> Inbox {
-    let spec = observed.attempt.as_ref().map(|attempt| &attempt.spec);
+pub fn deliver(observed: &Observed, seen: &SeenAttempt) -> Inbox {
+    let spec = seen.attempt.as_ref().map(|attempt| &attempt.spec);
     let present = spec.map(|spec| spec.inbox.clone()).unwrap_or_default();
-    let acknowledged = acknowledged(observed);
+    let acknowledged = acknowledged(seen);
     let messages = in_order(observed);
     let highest = present.iter().map(|entry| entry.seq).max().unwrap_or(0).max(acknowledged);
     let mut presumes = false;
@@ -70,87 +70,154 @@ pub fn deliver(observed: &Observed) -> Inbox {
         })
         .collect();
     let mut next = highest.saturating_add(1);
-    let mut answers = of_earlier_tasks(observed);
-    for message in messages.into_iter().filter(|message| is_open(message)) {
+    for message in messages.into_iter().filter(|message| is_open(message) && is_to(message, seen)) {
         let Some(uid) = uid(&message).map(str::to_owned) else { continue };
-        match entries.iter().find(|entry| entry.uid == uid) {
-            Some(entry) if entry.seq <= acknowledged => answers.push(taken(message)),
-            Some(_) => answers.extend(delivered(message)),
-            None => {
-                let AgentMessage { spec, .. } = message.as_ref();
-                // One place is kept free of prompts, or enough of them would keep a cancellation out.
-                let places = match spec.kind {
-                    MessageKind::Prompt => MAX_UNACKNOWLEDGED - 1,
-                    MessageKind::Cancel => MAX_UNACKNOWLEDGED,
-                };
-                if entries.len() >= places {
-                    continue;
-                }
-                entries.push(InboxMessage { uid, seq: next, kind: spec.kind, text: spec.text.clone() });
-                next = next.saturating_add(1);
-                answers.extend(delivered(message));
-            }
+        if entries.iter().any(|entry| entry.uid == uid) {
+            continue;
+        }
+        let AgentMessage { spec, .. } = message.as_ref();
+        let places = match spec.kind {
+            // Nobody reads prompts any more.
+            MessageKind::Prompt if seen.epoch() == Epoch::Verification => 0,
+            // One place is kept free of prompts, or enough of them would keep a cancellation out.
+            MessageKind::Prompt => MAX_UNACKNOWLEDGED - 1,
+            MessageKind::Cancel => MAX_UNACKNOWLEDGED,
+            // That is the controller's own affair.
+            MessageKind::SelectAttempt => 0,
+        };
+        if entries.len() < places {
+            entries.push(InboxMessage { uid, seq: next, kind: spec.kind, text: spec.text.clone() });
+            next = next.saturating_add(1);
         }
     }
-    Inbox { entries, answers, presumes }
+    Inbox { entries, presumes }
 }
 
-/// Answers while there is no pod: a prompt waits.
+/// What has become of a message at one of the attempts that it is meant for.
+enum Fate {
+    /// There is no pod yet.
+    NoPod,
+    /// The inbox is full.
+    NoPlace,
+    /// It lies in the inbox.
+    Delivered,
+    /// The agent has it, or it ended the attempt.
+    Taken,
+    /// The attempt ended without it.
+    Missed {
+        /// It came after the end of the task.
+        is_late: bool,
+    },
+}
+
+/// What the senders of messages are told when the attempts are in these situations and have these inboxes; without
+/// inboxes, the ones that they have now.
 #[must_use]
-pub fn before_the_pod(observed: &Observed) -> Vec<Answer> {
-    let open = in_order(observed).into_iter().filter(|message| is_open(message));
-    let waiting = open
-        .filter(|message| message.spec.kind == MessageKind::Prompt && accepted(message).is_none())
-        .map(|message| Answer {
+pub fn answers(observed: &Observed, situations: &[Situation], inboxes: &[&[InboxMessage]]) -> Vec<Answer> {
+    let mut answers = of_earlier_tasks(observed);
+    for message in in_order(observed).into_iter().filter(|message| is_open(message)) {
+        let fate = |(place, seen): (usize, &SeenAttempt)| {
+            let present =
+                seen.attempt.as_ref().map(|attempt| attempt.spec.inbox.as_slice()).unwrap_or_default();
+            let inbox = inboxes.get(place).copied().unwrap_or(present);
+            let situation = situations.get(place).unwrap_or(&Situation::Finished);
+            fate(observed, seen, situation, inbox, &message)
+        };
+        let addressed = observed.attempts.iter().enumerate().filter(|(_, seen)| is_to(&message, seen));
+        let fates: Vec<Fate> = addressed.map(fate).collect();
+        match message.spec.kind {
+            MessageKind::SelectAttempt => {}
+            MessageKind::Prompt | MessageKind::Cancel => answers.extend(answer(message, &fates)),
+        }
+    }
+    answers
+}
+
+fn fate(
+    observed: &Observed,
+    seen: &SeenAttempt,
+    situation: &Situation,
+    inbox: &[InboxMessage],
+    message: &AgentMessage,
+) -> Fate {
+    let entry = inbox.iter().find(|entry| uid(message) == Some(&entry.uid));
+    if entry.is_some_and(|entry| entry.seq <= acknowledged(seen)) {
+        return Fate::Taken;
+    }
+    let reason = match situation {
+        Situation::Waiting { .. } | Situation::Start if seen.epoch() == Epoch::Work => return Fate::NoPod,
+        Situation::Waiting { .. } | Situation::Start | Situation::Working { .. } => {
+            return if message.spec.kind == MessageKind::Prompt && seen.epoch() == Epoch::Verification {
+                Fate::Missed { is_late: false }
+            } else if entry.is_some() {
+                Fate::Delivered
+            } else {
+                Fate::NoPlace
+            };
+        }
+        Situation::Ended(ending) => Some(ending.reason),
+        Situation::Finished | Situation::Deleted => {
+            let of_task = || super::observed::reason(&observed.task).filter(|_| observed.ended().is_some());
+            seen.ended().or_else(of_task)
+        }
+    };
+    let end = observed.task.status.as_ref().and_then(|status| status.completion_time.as_ref());
+    let is_late = entry.is_none() && end.is_some_and(|end| created(message).is_some_and(|at| at >= end.0));
+    // A Cancel message that is still open at a cancelled end, and is not younger, was its cause.
+    let is_cause = message.spec.kind == MessageKind::Cancel && reason == Some(Reason::Cancelled);
+    if is_cause && !is_late { Fate::Taken } else { Fate::Missed { is_late } }
+}
+
+/// What a sender is told; none when it was told already, or when there is nothing to tell.
+fn answer(message: Arc<AgentMessage>, fates: &[Fate]) -> Option<Answer> {
+    let has = |wanted: fn(&Fate) -> bool| fates.iter().any(wanted);
+    if fates.is_empty() {
+        return Some(no_such_attempt(message));
+    }
+    if has(|fate| matches!(fate, Fate::Delivered)) {
+        return delivered(message);
+    }
+    if has(|fate| matches!(fate, Fate::NoPod)) {
+        return (message.spec.kind == MessageKind::Prompt && is_unanswered(&message)).then_some(Answer {
             message,
             status: ConditionStatus::Unknown,
             reason: "NoPodYet",
             text: "the task has no pod yet; the message is handed over when it has one",
         });
-    of_earlier_tasks(observed).into_iter().chain(waiting).collect()
+    }
+    if has(|fate| matches!(fate, Fate::NoPlace)) {
+        return None;
+    }
+    if has(|fate| matches!(fate, Fate::Taken)) {
+        return Some(taken(message));
+    }
+    let is_late = has(|fate| matches!(fate, Fate::Missed { is_late: true }));
+    Some(if is_late {
+        turned_down(message, "TaskEnded", "the task had ended; create a new AgentTask")
+    } else {
+        let text = "the task ended before its agent took the message in; create a new AgentTask";
+        turned_down(message, "NotTaken", text)
+    })
 }
 
-/// Answers once the task has ended, or is about to. What the agent has taken in, or what ended the task, was accepted;
-/// `cancelled` says that a cancellation did.
+/// The cancellation of an attempt, when somebody asked for it.
 #[must_use]
-pub fn after_the_end(observed: &Observed, cancelled: bool) -> Vec<Answer> {
-    let inbox = observed.attempt.as_ref().map(|attempt| attempt.spec.inbox.as_slice()).unwrap_or_default();
-    let acknowledged = acknowledged(observed);
-    let end = observed.task.status.as_ref().and_then(|status| status.completion_time.as_ref());
-    let open = in_order(observed).into_iter().filter(|message| is_open(message));
-    let answers = open.map(|message| {
-        let entry = inbox.iter().find(|entry| uid(&message) == Some(&entry.uid));
-        let is_late = end.is_some_and(|end| created(&message).is_some_and(|created| created >= end.0));
-        if entry.is_some_and(|entry| entry.seq <= acknowledged) {
-            taken(message)
-        } else if entry.is_none() && is_late {
-            turned_down(message, "TaskEnded", "the task had ended; create a new AgentTask")
-        } else if cancelled && message.spec.kind == MessageKind::Cancel {
-            taken(message)
-        } else {
-            let text = "the task ended before its agent took the message in; create a new AgentTask";
-            turned_down(message, "NotTaken", text)
-        }
-    });
-    of_earlier_tasks(observed).into_iter().chain(answers).collect()
-}
-
-/// The cancellation of the task, when somebody asked for it.
-#[must_use]
-pub fn cancellation(observed: &Observed) -> Option<Cancellation> {
+pub fn cancellation(observed: &Observed, seen: &SeenAttempt) -> Option<Cancellation> {
     let messages = in_order(observed);
     // One that was turned down was meant for an earlier task of the name.
     let counts = |message: &&Arc<AgentMessage>| {
-        message.spec.kind == MessageKind::Cancel && !has_status(message, ConditionStatus::False)
+        message.spec.kind == MessageKind::Cancel
+            && is_to(message, seen)
+            && !has_status(message, ConditionStatus::False)
     };
     let message = messages.iter().find(counts)?;
     let since = accepted(message).map(|condition| condition.last_transition_time.0);
     if has_status(message, ConditionStatus::True) {
         return Some(Cancellation::Taken(since));
     }
-    let mut inbox = observed.attempt.iter().flat_map(|attempt| &attempt.spec.inbox);
+    let mut inbox = seen.attempt.iter().flat_map(|attempt| &attempt.spec.inbox);
     let entry = inbox.find(|entry| uid(message) == Some(&entry.uid));
-    if entry.is_some_and(|entry| entry.seq <= acknowledged(observed)) {
+    if entry.is_some_and(|entry| entry.seq <= acknowledged(seen)) {
         return Some(Cancellation::Taken(None));
     }
     Some(since.map_or(Cancellation::Asked, Cancellation::Delivered))
@@ -173,9 +240,25 @@ pub fn is_open(message: &AgentMessage) -> bool {
     accepted(message).is_none_or(|condition| condition.status == ConditionStatus::Unknown.as_str())
 }
 
+/// Whether nobody has told the sender anything yet.
+pub(super) fn is_unanswered(message: &AgentMessage) -> bool {
+    accepted(message).is_none()
+}
+
+/// The messages of a kind that are for this task and whose senders wait for an answer, in order.
+pub(super) fn open(observed: &Observed, kind: MessageKind) -> Vec<Arc<AgentMessage>> {
+    let all = in_order(observed).into_iter();
+    all.filter(|message| message.spec.kind == kind && is_open(message)).collect()
+}
+
+/// Whether a message is meant for an attempt.
+fn is_to(message: &AgentMessage, seen: &SeenAttempt) -> bool {
+    message.spec.attempt.is_none_or(|index| index == seen.index)
+}
+
 /// The highest number that the agent has taken in.
-fn acknowledged(observed: &Observed) -> i64 {
-    observed.report().map_or(0, |report| report.inbox_seq)
+fn acknowledged(seen: &SeenAttempt) -> i64 {
+    seen.report().map_or(0, |report| report.inbox_seq)
 }
 
 /// The messages that are for this task, in the order of their creation.
@@ -196,17 +279,17 @@ fn in_order(observed: &Observed) -> Vec<Arc<AgentMessage>> {
     messages
 }
 
-/// Whether a cancellation is older than the task, so that it was meant for an earlier task of the name. A prompt may
-/// come before its task: tools apply files in any order.
+/// Whether a cancellation or a choice is older than the task, so that it was meant for an earlier task of the name. A
+/// prompt may come before its task: tools apply files in any order.
 fn is_of_earlier_task(message: &AgentMessage, observed: &Observed) -> bool {
     let task = observed.task.metadata.creation_timestamp.as_ref();
     let is_older = task.is_some_and(|task| created(message).is_some_and(|created| created < task.0));
-    message.spec.kind == MessageKind::Cancel && is_older
+    message.spec.kind != MessageKind::Prompt && is_older
 }
 
 fn of_earlier_tasks(observed: &Observed) -> Vec<Answer> {
     let own = observed.messages.iter().filter(|message| is_for(message, &observed.id) && is_open(message));
-    let text = "it is older than the task of this name, so it was meant for an earlier one; create it again to cancel this one";
+    let text = "it is older than the task of this name, so it was meant for an earlier one; create it again for this one";
     own.filter(|message| is_of_earlier_task(message, observed))
         .map(|message| turned_down(message.clone(), "EarlierTask", text))
         .collect()
@@ -233,7 +316,15 @@ fn taken(message: Arc<AgentMessage>) -> Answer {
     }
 }
 
-fn turned_down(message: Arc<AgentMessage>, reason: &'static str, text: &'static str) -> Answer {
+pub(super) fn no_such_attempt(message: Arc<AgentMessage>) -> Answer {
+    turned_down(
+        message,
+        "NoSuchAttempt",
+        "the task has no attempt of that number; see spec.attempts.count of the task",
+    )
+}
+
+pub(super) fn turned_down(message: Arc<AgentMessage>, reason: &'static str, text: &'static str) -> Answer {
     Answer { message, status: ConditionStatus::False, reason, text }
 }
 

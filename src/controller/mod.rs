@@ -14,6 +14,7 @@ pub mod pace;
 pub mod plan;
 pub mod pod_state;
 pub mod refusal;
+pub mod selection;
 pub mod start;
 pub mod status;
 pub mod validate;

@@ -13,8 +13,11 @@ use super::apply::{is_controlled_by, kind};
 use super::artifact;
 use super::caches::{Caches, Guarded};
 use super::error::{Foreign, ObserveError, RequestError};
-use super::observed::{ArtifactCheck, Observed, References, SecretFacts, TaskId};
+use super::observed::{
+    ArtifactCheck, Epoch, Observed, References, SecretFacts, SeenAttempt, TaskId, indices,
+};
 use super::request::bounded;
+use super::selection;
 use super::validate::{Named, named};
 use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, HOSTS_ANNOTATION, ModelProvider};
 
@@ -24,8 +27,8 @@ const PAGE: u32 = 500;
 /// Pages that are read. Who says more than 2,000 things to one task floods it: the first ones by name are seen.
 const MAX_PAGES: u32 = 4;
 
-/// Looks at a task through the watches, or at the API server itself where their view shows no pod: to create is
-/// the one thing that must not rest on an old view.
+/// Looks at a task through the watches, or at the API server itself where their view shows an attempt without its
+/// pod: to create is the one thing that must not rest on an old view.
 pub(super) async fn observe(
     client: &kube::Client,
     caches: &Caches,
@@ -36,77 +39,124 @@ pub(super) async fn observe(
     if !caches.are_filled() {
         return observe_live(client, id, task).await;
     }
-    let attempt = caches.attempt(id).filter(|attempt| is_controlled_by(&attempt.metadata, &id.uid));
-    let owner = attempt.as_ref().and_then(|attempt| attempt.metadata.uid.clone());
-    let pod = caches.pod(id);
-    let pod = pod.filter(|pod| owner.as_ref().is_some_and(|owner| is_controlled_by(&pod.metadata, owner)));
+    let attempts = indices(task).map(|index| {
+        let attempt = caches.attempt(id, index).filter(|found| is_controlled_by(&found.metadata, &id.uid));
+        let pods = Epoch::ALL.map(|epoch| caches.pod(id, index, epoch));
+        own(SeenAttempt { attempt: attempt.map(Arc::new), ..SeenAttempt::recorded(task, index) }, pods)
+    });
     let observed = Observed {
         id: id.clone(),
         task: task.clone(),
-        attempt: attempt.map(Arc::new),
-        foreign: None,
-        pod,
+        attempts: attempts.collect(),
         messages: caches.messages(id),
         references: None,
-        patch: None,
         live: false,
     };
-    if observed.pod.is_some() || observed.ended().is_some() || task.metadata.deletion_timestamp.is_some() {
+    let is_whole = observed.attempts.iter().all(|seen| seen.pod.is_some() || seen.ended().is_some());
+    if is_whole || observed.ended().is_some() || task.metadata.deletion_timestamp.is_some() {
         return Ok(observed);
     }
     observe_live(client, id, task).await
 }
 
-/// Looks at a task at the API server. `known` is any version of it: the names of what it refers to never change,
-/// so that these are read in the same breath.
+/// Looks at a task at the API server. `known` is any version of it: how many attempts it makes and the names of what
+/// it refers to never change, so that these are read in the same breath.
 pub(super) async fn observe_live(
     client: &kube::Client,
     id: &TaskId,
     known: &AgentTask,
 ) -> Result<Observed, ObserveError> {
-    let (task, attempt, pod, messages, named) = tokio::try_join!(
+    let attempts = indices(known).map(|index| attempt(client, id, known, index));
+    let (task, attempts, messages, named) = tokio::try_join!(
         get::<AgentTask>(client, id, id.name.clone()),
-        get::<AgentAttempt>(client, id, id.attempt_name()),
-        get::<Pod>(client, id, id.pod_name()),
+        futures::future::try_join_all(attempts),
         messages(client, id),
         environment_and_provider(client, id, known),
     )?;
     let task = task.filter(|task| task.metadata.uid.as_deref() == Some(&id.uid)).ok_or(ObserveError::Gone)?;
-    let is_own = attempt.as_ref().is_none_or(|attempt| is_controlled_by(&attempt.metadata, &id.uid));
-    let foreign = (!is_own).then(|| Foreign { kind: "AgentAttempt", name: id.attempt_name() });
-    let attempt = attempt.filter(|_| is_own);
-    let owner = attempt.as_ref().and_then(|attempt| attempt.metadata.uid.as_deref());
-    // A pod without its attempt is on its way out with it: it is not this task's any more.
-    let pod = pod.filter(|pod| owner.is_some_and(|owner| is_controlled_by(&pod.metadata, owner)));
+    let attempts = indices(&task).zip(attempts).map(|(index, (attempt, pods))| {
+        let is_own = attempt.as_ref().is_none_or(|attempt| is_controlled_by(&attempt.metadata, &id.uid));
+        let name = || id.attempt_name(index);
+        let seen = SeenAttempt {
+            foreign: (!is_own).then(|| Foreign { kind: "AgentAttempt", name: name() }),
+            attempt: attempt.filter(|_| is_own).map(Arc::new),
+            ..SeenAttempt::recorded(&task, index)
+        };
+        own(seen, pods.map(|pod| pod.map(Arc::new)))
+    });
     let mut observed = Observed {
         id: id.clone(),
+        attempts: attempts.collect(),
         task: Arc::new(task),
-        attempt: attempt.map(Arc::new),
-        foreign,
-        pod: pod.map(Arc::new),
         messages,
         references: None,
-        patch: None,
         live: true,
     };
-    if observed.ended().is_none() {
-        if observed.pod.is_none() && !observed.pod_was_made() {
-            observed.references = Some(references(client, id, &observed.task, named).await?);
-        }
-        observed.patch = patch(client, &observed).await?;
+    let has_ended = observed.ended().is_some();
+    if !has_ended || selection::is_open(&observed) {
+        let checks = observed.attempts.iter().map(|seen| patch(client, id, seen));
+        let checks = futures::future::try_join_all(checks).await?;
+        observed.attempts.iter_mut().zip(checks).for_each(|(seen, check)| seen.patch = check);
+    }
+    let mut attempts = observed.attempts.iter().filter(|seen| seen.ended().is_none());
+    if !has_ended && attempts.any(|seen| seen.pod.is_none() && lacks_its_first_pod(seen)) {
+        observed.references = Some(references(client, id, &observed.task, named).await?);
     }
     Ok(observed)
 }
 
+fn lacks_its_first_pod(seen: &SeenAttempt) -> bool {
+    seen.epoch() == Epoch::Work && !seen.pod_was_made()
+}
+
+/// The attempt with its newest pod. A pod without its attempt is on its way out with it: it is not this task's any
+/// more.
+fn own(seen: SeenAttempt, pods: [Option<Arc<Pod>>; 2]) -> SeenAttempt {
+    let [work, verification] = pods;
+    let pod = match seen.epoch() {
+        Epoch::Work => work,
+        Epoch::Verification => verification,
+    };
+    let owner = seen.attempt.as_ref().and_then(|attempt| attempt.metadata.uid.as_deref());
+    let pod = pod.filter(|pod| owner.is_some_and(|owner| is_controlled_by(&pod.metadata, owner)));
+    SeenAttempt { pod, ..seen }
+}
+
+type AttemptAndPods = (Option<AgentAttempt>, [Option<Pod>; 2]);
+
+/// An attempt and its pods. One without verification has but one pod.
+async fn attempt(
+    client: &kube::Client,
+    id: &TaskId,
+    known: &AgentTask,
+    index: i32,
+) -> Result<AttemptAndPods, ObserveError> {
+    let verification = async {
+        if known.spec.verification.is_empty() {
+            return Ok(None);
+        }
+        get::<Pod>(client, id, id.pod_name(index, Epoch::Verification)).await
+    };
+    let (attempt, work, verification) = tokio::try_join!(
+        get::<AgentAttempt>(client, id, id.attempt_name(index)),
+        get::<Pod>(client, id, id.pod_name(index, Epoch::Work)),
+        verification,
+    )?;
+    Ok((attempt, [work, verification]))
+}
+
 type EnvironmentAndProvider = (Option<AgentEnvironment>, Option<ModelProvider>);
 
-/// What a task without a pod names. Of one that has had its pod, nobody needs it any more.
+/// What a task names of which an attempt has had no pod. Later nobody needs it any more.
 async fn environment_and_provider(
     client: &kube::Client,
     id: &TaskId,
     known: &AgentTask,
 ) -> Result<EnvironmentAndProvider, ObserveError> {
-    if known.status.as_ref().is_some_and(|status| status.resolved.is_some()) {
+    let had_pod = |seen: &SeenAttempt| {
+        seen.ended().is_some() || seen.summary.as_ref().is_some_and(|summary| summary.epoch > 0)
+    };
+    if indices(known).all(|index| had_pod(&SeenAttempt::recorded(known, index))) {
         return Ok((None, None));
     }
     tokio::try_join!(
@@ -148,13 +198,17 @@ fn secret_facts(secret: Secret) -> Option<(String, SecretFacts)> {
 }
 
 /// Compares the patch with what the attempt's status says of it.
-async fn patch(client: &kube::Client, observed: &Observed) -> Result<Option<ArtifactCheck>, ObserveError> {
-    let (Some(attempt), Some(report)) = (&observed.attempt, observed.report()) else { return Ok(None) };
+async fn patch(
+    client: &kube::Client,
+    id: &TaskId,
+    seen: &SeenAttempt,
+) -> Result<Option<ArtifactCheck>, ObserveError> {
+    let (Some(attempt), Some(report)) = (&seen.attempt, seen.report()) else { return Ok(None) };
     let Some(patch) = &report.patch else { return Ok(None) };
     let job = &attempt.spec.job;
     let config_map = match &patch.artifact {
         Some(artifact) if artifact.config_map_name == job.patch_artifact_name => {
-            get::<ConfigMap>(client, &observed.id, job.patch_artifact_name.clone()).await?
+            get::<ConfigMap>(client, id, job.patch_artifact_name.clone()).await?
         }
         Some(_) | None => None,
     };
@@ -193,8 +247,11 @@ where
         + std::fmt::Debug
         + DeserializeOwned,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), &id.namespace);
-    bounded(api.get_opt(&name)).await.map_err(|source| read_failed(kind::<K>(), name.clone(), source))
+    let api: Api<Guarded<K>> = Api::namespaced(client.clone(), &id.namespace);
+    let found = bounded(api.get_opt(&name)).await;
+    let found = found.map_err(|source| read_failed(kind::<K>(), name.clone(), source))?;
+    let found = found.map(|found| found.0).transpose();
+    found.map_err(|invalid| ObserveError::Unreadable { kind: kind::<K>(), name, fault: invalid.error })
 }
 
 fn read_failed(kind: &'static str, name: String, source: RequestError) -> ObserveError {

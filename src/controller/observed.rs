@@ -6,17 +6,39 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::error::Foreign;
+use crate::api::attempt::Phase;
 use crate::api::reasons::{Reason, Verdict};
+use crate::api::task::AttemptSummary;
 use crate::api::{
     AgentAttempt, AgentAttemptStatus, AgentEnvironment, AgentMessage, AgentTask, ModelProvider, conditions,
 };
 use crate::names;
 
-/// The only attempt there is, until a task can ask for several.
-pub const INDEX: i32 = 1;
+/// The pods of an attempt, in their order. A lost one is not replaced, so there is at most one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Epoch {
+    /// The agent works in it.
+    Work,
+    /// The patch is verified in it.
+    Verification,
+}
 
-/// The only pod of an attempt, until a lost one is replaced.
-pub const EPOCH: i32 = 1;
+impl Epoch {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Work, Self::Verification];
+
+    /// The pod's number among the attempt's pods.
+    #[must_use]
+    pub const fn number(self) -> i32 {
+        match self {
+            Self::Work => 1,
+            Self::Verification => 2,
+        }
+    }
+}
+
+/// Attempts of one task, at most: the schema's bound.
+const MAX_ATTEMPTS: i32 = 4;
 
 /// Which task a pass is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,16 +63,16 @@ impl TaskId {
         })
     }
 
-    /// Name of the task's AgentAttempt.
+    /// Name of one of the task's AgentAttempts, by its number.
     #[must_use]
-    pub fn attempt_name(&self) -> String {
-        names::attempt(&self.name, &self.uid, INDEX)
+    pub fn attempt_name(&self, index: i32) -> String {
+        names::attempt(&self.name, &self.uid, index)
     }
 
-    /// Name of its pod, and of the pod's ServiceAccount, Role and RoleBinding.
+    /// Name of one of its pods, and of the pod's ServiceAccount, Role and RoleBinding.
     #[must_use]
-    pub fn pod_name(&self) -> String {
-        names::pod(&self.name, &self.uid, INDEX, EPOCH)
+    pub fn pod_name(&self, index: i32, epoch: Epoch) -> String {
+        names::pod(&self.name, &self.uid, index, epoch.number())
     }
 }
 
@@ -61,20 +83,31 @@ pub struct Observed {
     pub id: TaskId,
     /// The task.
     pub task: Arc<AgentTask>,
-    /// Its AgentAttempt.
-    pub attempt: Option<Arc<AgentAttempt>>,
-    /// Somebody else's object under the name of the task's AgentAttempt.
-    pub foreign: Option<Foreign>,
-    /// The attempt's pod.
-    pub pod: Option<Arc<Pod>>,
+    /// Its attempts, by number: one for each that the spec asks for.
+    pub attempts: Vec<SeenAttempt>,
     /// What was said to the task, in no order.
     pub messages: Vec<Arc<AgentMessage>>,
-    /// What the task's spec names. Read only while there is no pod.
+    /// What the task's spec names. Read only while an attempt has had no pod.
     pub references: Option<References>,
-    /// Whether the patch is what the attempt's status says of it. Read only together with everything else, live.
-    pub patch: Option<ArtifactCheck>,
     /// Whether all this was read from the API server in this pass, and not from a watch that may lag.
     pub live: bool,
+}
+
+/// The world around one attempt.
+#[derive(Clone, Debug, Default)]
+pub struct SeenAttempt {
+    /// Its number, from 1.
+    pub index: i32,
+    /// What the task's status says of it: what was decided before, and the record of the pods that were made.
+    pub summary: Option<AttemptSummary>,
+    /// The AgentAttempt.
+    pub attempt: Option<Arc<AgentAttempt>>,
+    /// Somebody else's object under its name.
+    pub foreign: Option<Foreign>,
+    /// Its newest pod.
+    pub pod: Option<Arc<Pod>>,
+    /// Whether the patch is what the attempt's status says of it. Read only together with everything else, live.
+    pub patch: Option<ArtifactCheck>,
 }
 
 /// What a task's spec names.
@@ -108,18 +141,62 @@ pub enum ArtifactCheck {
     Wrong(String),
 }
 
-impl Observed {
-    /// What the newest pod's agent has reported. A report of another epoch is not believed.
+impl SeenAttempt {
+    /// The attempt of a task as far as the task's own status tells of it.
     #[must_use]
-    pub fn report(&self) -> Option<&AgentAttemptStatus> {
-        self.attempt.as_ref()?.status.as_ref().filter(|status| status.epoch == EPOCH)
+    pub fn recorded(task: &AgentTask, index: i32) -> Self {
+        let status = task.status.as_ref();
+        let mut attempts = status.iter().flat_map(|status| &status.attempts);
+        Self { index, summary: attempts.find(|summary| summary.index == index).cloned(), ..Self::default() }
     }
 
-    /// Whether the attempt has had its pod: then there is never another one in this epoch.
+    /// Which pod is the newest: the one that verifies, once its making is on record or the agent has asked for it.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        let recorded = self.summary.as_ref().is_some_and(|summary| summary.epoch > Epoch::Work.number());
+        let has_commands =
+            self.attempt.as_ref().is_some_and(|attempt| attempt.spec.job.verification.is_some());
+        let status = self.attempt.as_ref().and_then(|attempt| attempt.status.as_ref());
+        let asks = has_commands && status.is_some_and(|status| status.phase == Some(Phase::Verifying));
+        if recorded || asks { Epoch::Verification } else { Epoch::Work }
+    }
+
+    /// What the newest pod's agent has reported, or before it has spoken the last words of the one before it. A report
+    /// of any other epoch is not believed.
+    #[must_use]
+    pub fn report(&self) -> Option<&AgentAttemptStatus> {
+        let status = self.attempt.as_ref()?.status.as_ref()?;
+        let work = Epoch::Work.number();
+        let is_believed = status.epoch == self.epoch().number() || status.epoch == work;
+        is_believed.then_some(status)
+    }
+
+    /// Whether the newest pod's agent has spoken.
+    #[must_use]
+    pub fn has_spoken(&self) -> bool {
+        self.report().is_some_and(|report| report.epoch == self.epoch().number())
+    }
+
+    /// Whether the newest pod was made: then there is never another one in this epoch.
     #[must_use]
     pub fn pod_was_made(&self) -> bool {
-        let recorded = self.task.status.as_ref().is_some_and(|status| status.resolved.is_some());
-        recorded || self.report().is_some()
+        let recorded = self.summary.as_ref().is_some_and(|summary| summary.epoch >= self.epoch().number());
+        recorded || self.has_spoken()
+    }
+
+    /// Why the attempt has ended, when the task's status says so. It is for good.
+    #[must_use]
+    pub fn ended(&self) -> Option<Reason> {
+        let summary = self.summary.as_ref()?;
+        summary.reason.filter(|reason| reason.verdict() != Verdict::Working)
+    }
+}
+
+impl Observed {
+    /// An attempt, by its number.
+    #[must_use]
+    pub fn attempt(&self, index: i32) -> Option<&SeenAttempt> {
+        self.attempts.iter().find(|attempt| attempt.index == index)
     }
 
     /// The task's end, when its status says so. It is for good.
@@ -127,6 +204,11 @@ impl Observed {
     pub fn ended(&self) -> Option<Verdict> {
         ended(&self.task)
     }
+}
+
+/// The numbers of a task's attempts.
+pub fn indices(task: &AgentTask) -> impl Iterator<Item = i32> + use<> {
+    1..=task.spec.attempts.count.clamp(1, MAX_ATTEMPTS)
 }
 
 /// The end of a task, when its status says so.

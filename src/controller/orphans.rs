@@ -56,3 +56,40 @@ fn no_such_task(message: &AgentMessage) -> Answer {
         text: "there is no AgentTask of that name in this namespace",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::caches::Caches;
+    use super::super::tests::World;
+    use super::super::tests::fixtures::{self, read};
+    use super::*;
+
+    #[tokio::test]
+    async fn who_speaks_to_a_task_that_never_comes_is_told_so_after_a_while() {
+        let stray = |name: &str, task: &str| {
+            let mut message = serde_json::to_value(fixtures::message(name, "Prompt", 1_000)).unwrap();
+            message["spec"]["taskName"] = json!(task);
+            message
+        };
+        let mut world = World::new();
+        let messages = [stray("lost", "nowhere"), stray("fine", "fix")];
+        for message in &messages {
+            world.server.put("agentmessages", message.clone());
+        }
+        let tasks = vec![fixtures::task(|_| {})];
+        let messages = messages.into_iter().map(read).collect();
+        world.context.caches = Caches::showing(tasks, Vec::new(), Vec::new(), messages);
+        let condition = |world: &World, name: &str| {
+            let message = world.server.get("agentmessages", name).unwrap();
+            message["status"]["conditions"][0]["reason"].as_str().map(str::to_owned)
+        };
+        answer(&world.context).await;
+        assert_eq!(condition(&world, "lost"), None, "its task may still come");
+        world.later(61);
+        answer(&world.context).await;
+        assert_eq!(condition(&world, "lost").as_deref(), Some("NoSuchTask"));
+        assert_eq!(condition(&world, "fine"), None, "that one has a task");
+    }
+}

@@ -19,12 +19,12 @@ use super::cleanup;
 use super::context::{Context, lock};
 use super::error::{Error, ObserveError, RequestError, StatusError};
 use super::observe::{observe, observe_live};
-use super::observed::{Observed, TaskId};
-use super::plan::{Plan, PodOutcome, Situation, plan};
+use super::observed::{Epoch, Observed, SeenAttempt, TaskId};
+use super::plan::{Plan, PodOutcome, Situation, overall, plan};
 use super::request::bounded;
 use super::status::{self, Change};
 use super::{answers, events, unreadable};
-use crate::api::{AgentAttempt, AgentTask, AgentTaskStatus};
+use crate::api::{AgentTask, AgentTaskStatus};
 use crate::names;
 use crate::telemetry::metrics::{Outcome, Running};
 
@@ -49,7 +49,11 @@ pub(super) async fn reconcile(task: Arc<Guarded<AgentTask>>, context: Arc<Contex
                 error = invalid.error,
                 "a task cannot be read"
             );
-            unreadable::show(&context.client, metadata, &invalid.error, context.now()).await?;
+            let sentence = format!(
+                "this version of Podwright can't read the task: {}; upgrade Podwright, or delete the task and create it anew",
+                invalid.error
+            );
+            unreadable::show(&context.client, metadata, &sentence, context.now()).await?;
             return Ok(Action::requeue(unreadable::AGAIN));
         }
     };
@@ -75,6 +79,13 @@ pub(super) async fn reconcile(task: Arc<Guarded<AgentTask>>, context: Arc<Contex
         Err(error) if error.request().is_some_and(RequestError::is_namespace_ending) => {
             running.end(Outcome::Unchanged, "");
             Ok(Action::requeue(Duration::from_secs(30)))
+        }
+        Err(Error::Observe(error @ ObserveError::Unreadable { .. })) => {
+            running.end(Outcome::Failed, "Undecodable");
+            tracing::warn!(namespace = id.namespace, task = id.name, %error, "a task is left as it is");
+            let sentence = format!("{error}; upgrade Podwright, or delete that object and create it anew");
+            unreadable::show(&context.client, &task.metadata, &sentence, context.now()).await?;
+            Ok(Action::requeue(unreadable::AGAIN))
         }
         Err(error) => {
             running.end(Outcome::Failed, error.category());
@@ -132,32 +143,48 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
     let now = context.now();
     let (observed, plan) = certain(client, observed, now).await?;
     if plan.situation == Situation::Finished {
-        return finished(context, &observed, &plan.answers, now).await;
+        return finished(context, &observed, &plan, now).await;
     }
     let applied = apply(client, &context.agent, &observed, &plan).await?;
-    let situation = plan.situation.after(&applied.pod);
+    let situations: Vec<Situation> = applied.iter().map(|applied| applied.situation.clone()).collect();
+    let situation = match plan.situation {
+        Situation::Deleted => Situation::Deleted,
+        Situation::Finished
+        | Situation::Waiting { .. }
+        | Situation::Start
+        | Situation::Working { .. }
+        | Situation::Ended(_) => overall(&observed, &situations),
+    };
     answers::give(client, &observed.id, &plan.answers, now).await?;
-    if let Situation::Ended(ending) = &situation {
-        cleanup::end(client, &observed, applied.attempt.as_deref(), ending).await?;
+    for (seen, applied) in observed.attempts.iter().zip(&applied) {
+        if let Situation::Ended(ending) = &applied.situation {
+            cleanup::end(client, &observed, seen, applied.attempt.as_deref(), ending).await?;
+        }
+        if applied.pod == PodOutcome::Made && seen.epoch() == Epoch::Work {
+            context.metrics.pod_made(&observed.task, now);
+        }
     }
-    if applied.pod == PodOutcome::Made {
-        context.metrics.pod_made(&observed.task, now);
-    }
-    let next = status::next(&observed, &situation, applied.attempt.as_deref(), now);
+    // From here on the attempts are as they are after the pass.
+    let wrote = applied.iter().any(|applied| applied.wrote) || !plan.answers.is_empty();
+    let attempts = observed.attempts.iter().cloned().zip(applied);
+    let attempts = attempts.map(|(seen, applied)| SeenAttempt { attempt: applied.attempt, ..seen }).collect();
+    let observed = Observed { attempts, ..observed };
+    let next = status::next(&observed, &situation, &situations, None, now);
     if let Some(event) = events::called_for(&situation, observed.task.status.as_ref(), &next) {
         events::publish(client, &context.reporter, &observed.task, event, now).await;
     }
-    let (wrote, held) = write_if_due(context, &observed, &next, now).await?;
+    let (written, held) = write_if_due(context, &observed, &next, now).await?;
+    let spread = spread(&observed.id.uid);
     let due = match &situation {
-        Situation::Ended(_) => after_end(&observed, applied.attempt, next, now),
+        Situation::Ended(_) => after_end(&observed, next, now),
         Situation::Deleted
         | Situation::Finished
         | Situation::Waiting { .. }
         | Situation::Start
-        | Situation::Working { .. } => situation.again(now, spread(&observed.id.uid)),
+        | Situation::Working { .. } => situations.iter().filter_map(|one| one.again(now, spread)).min(),
     };
     let again = [due, held].into_iter().flatten().min();
-    Ok(Done { again, wrote: wrote || applied.wrote || !plan.answers.is_empty() })
+    Ok(Done { again, wrote: wrote || written })
 }
 
 /// The plan, on fresh reads if it does what can't be taken back.
@@ -179,29 +206,26 @@ async fn certain(
 async fn finished(
     context: &Context,
     observed: &Observed,
-    open: &[super::inbox::Answer],
+    plan: &Plan,
     now: Timestamp,
 ) -> Result<Done, Error> {
-    answers::give(&context.client, &observed.id, open, now).await?;
+    let Plan { selected, answers, .. } = plan;
+    // A person is told of a choice when it is in the status.
+    let next = status::next(observed, &Situation::Finished, &[], *selected, now);
+    let (written, _) = write_if_due(context, observed, &next, now).await?;
+    answers::give(&context.client, &observed.id, answers, now).await?;
     let due = cleanup::due(observed, now);
     let collected = cleanup::collect(&context.client, observed, due).await?;
     if due.task {
         return Ok(Done { again: None, wrote: true });
     }
-    let next = status::next(observed, &Situation::Finished, observed.attempt.as_deref(), now);
-    let (wrote, _) = write_if_due(context, observed, &next, now).await?;
-    Ok(Done { again: due.again, wrote: wrote || collected || !open.is_empty() })
+    Ok(Done { again: due.again, wrote: written || collected || !answers.is_empty() })
 }
 
 /// When the first thing of a task that has just ended is due to go.
-fn after_end(
-    observed: &Observed,
-    attempt: Option<Arc<AgentAttempt>>,
-    status: AgentTaskStatus,
-    now: Timestamp,
-) -> Option<Duration> {
+fn after_end(observed: &Observed, status: AgentTaskStatus, now: Timestamp) -> Option<Duration> {
     let task = AgentTask { status: Some(status), ..AgentTask::clone(&observed.task) };
-    let ended = Observed { task: Arc::new(task), attempt, ..observed.clone() };
+    let ended = Observed { task: Arc::new(task), ..observed.clone() };
     // Zero is not "now": what is due now went with the end itself, or goes with the pass after its watch event.
     cleanup::due(&ended, now).again
 }

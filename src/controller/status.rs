@@ -1,22 +1,20 @@
 //! The status of a task: the whole of it, computed afresh from what was seen.
 
+mod attempts;
 mod bound;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::build::attempt::generations;
-use super::observed::{ArtifactCheck, INDEX, Observed};
-use super::plan::{Ending, Situation};
-use super::pod_state;
+use super::observed::Observed;
+use super::plan::Situation;
+use super::{pod_state, selection};
+use crate::api::AgentTaskStatus;
 use crate::api::attempt::Phase;
-use crate::api::conditions::{self, ConditionStatus, MAX_MESSAGE, Wanted, plain};
+use crate::api::conditions::{self, ConditionStatus, Wanted, plain};
 use crate::api::reasons::{Reason, Verdict};
-use crate::api::task::{AttemptSummary, Resolved, TaskResult};
-use crate::api::{AgentAttempt, AgentAttemptStatus, AgentTaskStatus};
-
-/// The longest text of the agent's newest words in the task's status; the AgentAttempt has more of it.
-const MAX_LAST_MESSAGE: usize = 80;
+use crate::api::task::{AttemptSummary, Resolved};
 
 /// Why the condition ModelAvailable is True again.
 const MODEL_ANSWERS: &str = "ModelAnswers";
@@ -32,19 +30,21 @@ pub enum Change {
     Milestone,
 }
 
-/// The status of a task in a situation. `attempt` is the AgentAttempt as it is after the pass.
+/// The status of a task in a situation, with its attempts as they are after the pass and in these situations, in their
+/// order. `selected` is the attempt that a person has selected after the end.
 #[must_use]
 pub fn next(
     observed: &Observed,
     situation: &Situation,
-    attempt: Option<&AgentAttempt>,
+    attempts: &[Situation],
+    selected: Option<i32>,
     now: Timestamp,
 ) -> AgentTaskStatus {
     let stored = observed.task.status.clone().unwrap_or_default();
     let generation = observed.task.metadata.generation;
     let (reason, message) = match situation {
         Situation::Deleted => return stored,
-        Situation::Finished => return seen(stored, generation),
+        Situation::Finished => return select(seen(stored, generation), observed, selected),
         Situation::Waiting { reason, message, .. } | Situation::Working { reason, message, .. } => {
             (*reason, message.as_str())
         }
@@ -53,28 +53,38 @@ pub fn next(
     };
     let wanted =
         conditions(reason, message).into_iter().chain(model_available(reason, message, &stored.conditions));
-    let report = observed.report();
-    let ending = match situation {
-        Situation::Ended(ending) => Some(ending),
-        Situation::Deleted
-        | Situation::Finished
-        | Situation::Waiting { .. }
-        | Situation::Start
-        | Situation::Working { .. } => None,
-    };
-    let had_pod = matches!(situation, Situation::Working { .. }) || observed.pod_was_made();
-    let mut status = AgentTaskStatus {
+    let has_ended = matches!(situation, Situation::Ended(_));
+    let summaries = attempts::summaries(observed, attempts);
+    let spent = attempts::spent(observed);
+    let status = AgentTaskStatus {
         observed_generation: generation.unwrap_or(stored.observed_generation),
         conditions: wanted.map(|wanted| wanted.merge(&stored.conditions, generation, now)).collect(),
-        resolved: resolved(observed, stored.resolved, attempt, had_pod),
-        attempts: attempt.and_then(|attempt| summary(attempt, report, ending)).into_iter().collect(),
-        usage: report.and_then(|report| report.usage.clone()),
-        cost: report.and_then(|report| report.cost),
-        active_seconds: report.map(|report| report.active_seconds),
+        resolved: resolved(observed, stored.resolved, &summaries),
+        attempts: summaries,
+        selected_attempt: None,
+        usage: spent.usage,
+        cost: spent.cost,
+        active_seconds: spent.active_seconds,
         start_time: stored.start_time.or(Some(Time(now))),
-        completion_time: ending.map(|_| Time(now)),
-        result: ending.and_then(|ending| result(observed, ending, report)),
+        completion_time: has_ended.then_some(Time(now)),
+        result: None,
     };
+    let selected = if has_ended { selection::at_the_end(observed, attempts) } else { None };
+    let mut status = select(status, observed, selected);
+    bound::shrink(&mut status);
+    status
+}
+
+/// The status with the result of a selected attempt, if it left one.
+fn select(status: AgentTaskStatus, observed: &Observed, selected: Option<i32>) -> AgentTaskStatus {
+    let result = selected.and_then(|index| {
+        let summary = status.attempts.iter().find(|summary| summary.index == index);
+        let reason = summary.and_then(|summary| summary.reason)?;
+        attempts::result(observed.attempt(index)?, reason, summary.and_then(|summary| summary.verified))
+    });
+    let Some(result) = result else { return status };
+    let mut status =
+        AgentTaskStatus { selected_attempt: Some(result.attempt), result: Some(result), ..status };
     bound::shrink(&mut status);
     status
 }
@@ -128,7 +138,7 @@ fn model_available(reason: Reason, message: &str, stored: &[Condition]) -> Optio
         return Some(Wanted { type_, status: ConditionStatus::False, reason, message });
     }
     let before = conditions::find(stored, type_)?;
-    let answers = matches!(reason, Reason::Running | Reason::Idle | Reason::Completed);
+    let answers = matches!(reason, Reason::Running | Reason::Idle | Reason::Verifying | Reason::Completed);
     let is_out = before.status == ConditionStatus::False.as_str() && !answers;
     Some(if is_out {
         let (reason, message) = (Reason::ModelUnavailable.as_str(), before.message.clone());
@@ -138,67 +148,25 @@ fn model_available(reason: Reason, message: &str, stored: &[Condition]) -> Optio
     })
 }
 
-/// Filled once the task has its pod, and from then on never emptied: that it is there is also the record that
-/// the pod was made.
-fn resolved(
-    observed: &Observed,
-    stored: Option<Resolved>,
-    attempt: Option<&AgentAttempt>,
-    had_pod: bool,
-) -> Option<Resolved> {
-    if stored.is_none() && !had_pod {
+/// Filled once an attempt has its pod, and from then on never emptied.
+fn resolved(observed: &Observed, stored: Option<Resolved>, summaries: &[AttemptSummary]) -> Option<Resolved> {
+    if stored.is_none() && summaries.iter().all(|summary| summary.epoch == 0) {
         return None;
     }
     let mut resolved = stored.unwrap_or_default();
-    let (environment, provider) = attempt.map(generations).unwrap_or_default();
-    let workspace = observed.report().and_then(|report| report.workspace.as_ref());
-    let base =
-        workspace.map(|workspace| bound::hex(&workspace.base_commit)).filter(|commit| !commit.is_empty());
-    resolved.environment_generation = resolved.environment_generation.or(environment);
-    resolved.provider_generation = resolved.provider_generation.or(provider);
-    resolved.base_commit = resolved.base_commit.or(base);
-    let image = observed.pod.as_deref().and_then(pod_state::sandbox_image);
-    resolved.image_digest = resolved.image_digest.or(image.map(|image| plain(&image, bound::MAX_IMAGE)));
+    // The first attempt that says something: all are made from the same references.
+    for seen in &observed.attempts {
+        let (environment, provider) = seen.attempt.as_deref().map(generations).unwrap_or_default();
+        let workspace = seen.report().and_then(|report| report.workspace.as_ref());
+        let base =
+            workspace.map(|workspace| bound::hex(&workspace.base_commit)).filter(|commit| !commit.is_empty());
+        resolved.environment_generation = resolved.environment_generation.or(environment);
+        resolved.provider_generation = resolved.provider_generation.or(provider);
+        resolved.base_commit = resolved.base_commit.or(base);
+        let image = seen.pod.as_deref().and_then(pod_state::sandbox_image);
+        resolved.image_digest = resolved.image_digest.or(image.map(|image| plain(&image, bound::MAX_IMAGE)));
+    }
     Some(resolved)
-}
-
-fn summary(
-    attempt: &AgentAttempt,
-    report: Option<&AgentAttemptStatus>,
-    ending: Option<&Ending>,
-) -> Option<AttemptSummary> {
-    // An attempt that has not spoken yet is on its way in: its first word alone is worth no write.
-    let reported = report.and_then(|report| report.phase).unwrap_or(Phase::Preparing);
-    let state = if ending.is_some() { Phase::Ended } else { reported };
-    Some(AttemptSummary {
-        index: INDEX,
-        name: attempt.metadata.name.clone()?,
-        state: Some(state),
-        turn: report.map_or(0, |report| report.turn),
-        step: report.map_or(0, |report| report.step),
-        last_message: report.map(|report| newest(report, ending.is_some())).unwrap_or_default(),
-        reason: ending.map(|ending| ending.reason),
-    })
-}
-
-/// What an attempt does, or at its end what it said last.
-fn newest(report: &AgentAttemptStatus, has_ended: bool) -> String {
-    let text = if has_ended || report.doing.is_empty() { &report.last_message } else { &report.doing };
-    plain(text.lines().next().unwrap_or_default(), MAX_LAST_MESSAGE)
-}
-
-fn result(observed: &Observed, ending: &Ending, report: Option<&AgentAttemptStatus>) -> Option<TaskResult> {
-    let report = report?;
-    // A patch that is not what it says is not passed on, and neither is one that nobody has checked.
-    let is_good = observed.patch == Some(ArtifactCheck::Good);
-    let patch = report.patch.as_ref().filter(|_| is_good).map(bound::patch);
-    // Without an answer and without a patch, the newest words are only about what was going on.
-    let has_result = ending.reason.verdict() == Verdict::Succeeded || patch.is_some();
-    has_result.then(|| TaskResult {
-        attempt: INDEX,
-        message: plain(&report.last_message, MAX_MESSAGE),
-        patch,
-    })
 }
 
 /// What people and programs act on.
@@ -206,7 +174,8 @@ fn result(observed: &Observed, ending: &Ending, report: Option<&AgentAttemptStat
 struct Milestones<'a> {
     observed_generation: i64,
     conditions: Vec<[&'a str; 3]>,
-    state: Option<Phase>,
+    attempts: Vec<(i32, Option<Phase>, i32, Option<Reason>)>,
+    selected: Option<i32>,
     has_pod: bool,
     has_begun: bool,
     has_ended: bool,
@@ -219,7 +188,12 @@ fn milestones(status: &AgentTaskStatus) -> Milestones<'_> {
         conditions: conditions
             .map(|condition| [&condition.type_, &condition.status, &condition.reason].map(String::as_str))
             .collect(),
-        state: status.attempts.first().and_then(|attempt| attempt.state),
+        attempts: status
+            .attempts
+            .iter()
+            .map(|attempt| (attempt.index, attempt.state, attempt.epoch, attempt.reason))
+            .collect(),
+        selected: status.selected_attempt,
         has_pod: status.resolved.is_some(),
         has_begun: status.start_time.is_some(),
         has_ended: status.completion_time.is_some(),

@@ -1,5 +1,5 @@
-//! Tasks that do not fit this controller's types: most likely stored with a newer version's definitions. Nothing
-//! about them can be decided, so they and their pods are left as they are, and say so.
+//! Tasks that do not fit this controller's types, or need an object that does not: most likely stored with a newer
+//! version's definitions. Nothing about them can be decided, so they and their pods are left as they are, and say so.
 
 use std::time::Duration;
 
@@ -20,18 +20,18 @@ use crate::names;
 /// pass by itself.
 pub(super) const AGAIN: Duration = Duration::from_secs(600);
 
-/// Says in the task's conditions that it can't be read, unless they say so already or the task has ended.
+/// Says `sentence` in the task's conditions, unless they say so already or the task has ended.
 pub(super) async fn show(
     client: &Client,
     metadata: &ObjectMeta,
-    fault: &str,
+    sentence: &str,
     now: Timestamp,
 ) -> Result<(), StatusError> {
     let (Some(namespace), Some(name)) = (&metadata.namespace, &metadata.name) else { return Ok(()) };
     let api: Api<DynamicObject> =
         Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<AgentTask>(&()));
     let Some(task) = bounded(api.get_opt(name)).await.map_err(StatusError)? else { return Ok(()) };
-    let Some(patch) = patch(&task, fault, now) else { return Ok(()) };
+    let Some(patch) = patch(&task, sentence, now) else { return Ok(()) };
     let params = PatchParams {
         field_manager: Some(names::CONTROLLER_STATUS_MANAGER.into()),
         ..PatchParams::default()
@@ -44,7 +44,7 @@ pub(super) async fn show(
 }
 
 /// A merge patch, which leaves alone what it does not name: the rest of the status is the record of what was done.
-fn patch(task: &DynamicObject, fault: &str, now: Timestamp) -> Option<Value> {
+fn patch(task: &DynamicObject, sentence: &str, now: Timestamp) -> Option<Value> {
     let generation = task.metadata.generation;
     let stored: Vec<Condition> = match task.data.pointer("/status/conditions") {
         // Whoever can't read the conditions can't know whether the task has ended.
@@ -55,10 +55,7 @@ fn patch(task: &DynamicObject, fault: &str, now: Timestamp) -> Option<Value> {
     if succeeded.is_some_and(|condition| condition.status != ConditionStatus::Unknown.as_str()) {
         return None;
     }
-    let message = format!(
-        "this version of Podwright can't read the task: {fault}; upgrade Podwright, or delete the task and create it anew"
-    );
-    let wanted = status::conditions(Reason::WaitingForReference, &message);
+    let wanted = status::conditions(Reason::WaitingForReference, sentence);
     let next: Vec<_> = wanted.into_iter().map(|wanted| wanted.merge(&stored, generation, now)).collect();
     (next != stored).then(|| {
         json!({

@@ -11,39 +11,38 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use self::job::resolve;
 use self::repository::check_repository;
 use super::observed::{References, SecretFacts, TaskId};
-use crate::api::attempt::Job;
-use crate::api::environment::{LocalReference, PodSettings, ResourceRequirements};
+use crate::api::attempt::{Job, JobPod};
 use crate::api::mcp::McpServer;
 use crate::api::provider::{Capabilities, Model, Surface};
 use crate::api::task::ConfigMapKeyRef;
 use crate::api::{AgentEnvironment, AgentTask, ModelProvider, ModelProviderSpec};
+use crate::names;
 
 /// A task that can be run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidTask {
-    /// The work, every reference resolved.
-    pub job: Job,
+    /// The work, every reference resolved, but for the names of the attempt's own objects.
+    job: Job,
     /// What the pod is made of besides.
-    pub pod: PodParts,
+    pub pod: JobPod,
     /// metadata.generation of the AgentEnvironment.
     pub environment_generation: i64,
     /// metadata.generation of the ModelProvider.
     pub provider_generation: i64,
 }
 
-/// What an AgentEnvironment says about the pod.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PodParts {
-    /// Image of the sandbox.
-    pub image: String,
-    /// Secrets for pulling it.
-    pub image_pull_secrets: Vec<LocalReference>,
-    /// Resources of the sandbox.
-    pub resources: ResourceRequirements,
-    /// Size of the workspace volume.
-    pub workspace_size: Quantity,
-    /// Labels, placement and the like.
-    pub settings: PodSettings,
+impl ValidTask {
+    /// The work of one attempt.
+    #[must_use]
+    pub fn job(&self, id: &TaskId, index: i32) -> Job {
+        let attempt = id.attempt_name(index);
+        let transcript = self.job.transcript_artifact_name.is_some();
+        Job {
+            patch_artifact_name: names::patch_artifact(&attempt),
+            transcript_artifact_name: transcript.then(|| names::transcript_artifact(&attempt)),
+            ..self.job.clone()
+        }
+    }
 }
 
 /// Whether a task can be run.
@@ -143,7 +142,7 @@ pub fn validate(task: &AgentTask, id: &TaskId, references: &References) -> Valid
     }
     match (environment, provider, model) {
         (Some(environment), Some(provider), Some(model)) => {
-            Validity::Ready(Box::new(resolve(task, id, repository, environment, provider, model)))
+            Validity::Ready(Box::new(resolve(task, repository, environment, provider, model)))
         }
         // Each of them missing has put a problem on the list.
         _ => Validity::Waiting("something that the task names does not exist yet".into()),
@@ -273,6 +272,7 @@ fn choose_model(
         }
         (Some(name), None) => Some(Model {
             name: name.clone(),
+            context_window: None,
             capabilities: Capabilities::default(),
             prices: None,
             surface: Surface::default(),

@@ -192,6 +192,9 @@ impl Unsent {
         if request.wire == Wire::Messages {
             sent = sent.header("anthropic-version", MESSAGES_VERSION);
         }
+        if let Some((name, value)) = request.feature {
+            sent = sent.header(name, value);
+        }
         if let Some(key) = key {
             sent = match request.wire {
                 Wire::Responses | Wire::Chat => sent.header(AUTHORIZATION, credential("Bearer ", &key)?),

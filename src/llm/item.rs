@@ -181,6 +181,15 @@ impl Item {
     pub fn is_call(&self) -> bool {
         self.call_id().is_some()
     }
+
+    /// Whether it is of a kind that only models make.
+    pub fn is_the_models(&self) -> bool {
+        match self {
+            Self::Message(message) => message.role == Role::Assistant,
+            Self::Reasoning(_) | Self::FunctionCall(_) | Self::CustomCall(_) | Self::Opaque(_) => true,
+            Self::FunctionCallOutput(_) | Self::CustomCallOutput(_) => false,
+        }
+    }
 }
 
 impl Message {

@@ -21,6 +21,8 @@ pub struct Request {
     pub thread_id: String,
     /// How hard the model should think; the provider's default without it.
     pub reasoning_effort: Option<String>,
+    /// Whether the answer shall be what [`super::wire::NativeCompaction::Parameter`] says.
+    pub compacts: bool,
 }
 
 /// A history as a request holds it. Made by [`super::wire::Assembly`].
@@ -51,6 +53,8 @@ pub struct PreparedRequest {
     pub custom_as_function: Vec<String>,
     /// Whether the model called anything before this request.
     pub has_calls: bool,
+    /// A header that a feature in use needs: its name and value.
+    pub feature: Option<(&'static str, &'static str)>,
 }
 
 /// What one response cost in tokens.

@@ -35,6 +35,8 @@ pub struct Condition {
     pub headers: BTreeMap<String, TextMatch>,
     /// The number of this request in its thread, counted from 1.
     pub request: Option<u32>,
+    /// Whether the provider itself is asked to compact the thread.
+    pub compaction: Option<bool>,
 }
 
 impl Condition {
@@ -49,6 +51,12 @@ impl Condition {
             && request != seen.request
         {
             return Some(format!("this is request {}, not {request}", seen.request));
+        }
+        if let Some(compaction) = self.compaction
+            && compaction != seen.compaction
+        {
+            let asked = if seen.compaction { "is" } else { "is not" };
+            return Some(format!("the provider {asked} asked to compact the thread"));
         }
         if let Some(missing) = self.tools.iter().find(|tool| !seen.tools.contains(tool)) {
             return Some(format!("tool {missing:?} is not offered, only {:?}", seen.tools));

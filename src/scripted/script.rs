@@ -120,6 +120,10 @@ pub struct Reply {
     /// Values to take out of the request; later texts write them as `{{name}}`.
     #[serde(default)]
     pub capture: BTreeMap<String, Capture>,
+    /// The request asks for a compaction: the input of the next one begins anew, after the same instructions and with
+    /// the same tools.
+    #[serde(default)]
+    pub compaction: bool,
     /// How many requests in a row get this reply.
     #[serde(default = "one")]
     pub repeat: u32,

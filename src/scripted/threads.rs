@@ -55,6 +55,8 @@ struct Thread {
     requests: u32,
     values: BTreeMap<String, String>,
     input: Option<InputDigest>,
+    /// What a compaction must leave as it was, until the request after it came.
+    opening: Option<[u8; 32]>,
     body_bytes: u64,
     used: u64,
 }
@@ -80,6 +82,7 @@ impl Threads {
         let scenario = &script.scenarios[thread.scenario];
         received.seen.request = thread.requests;
         if script.checks.prefix {
+            thread.check_opening(received)?;
             thread.check_prefix(&received.input)?;
         }
         let index = thread.choose(scenario, received)?;
@@ -97,6 +100,11 @@ impl Threads {
         thread.values.extend(captured);
         thread.repeats = if thread.repeats > 0 { thread.repeats - 1 } else { reply.repeat - 1 };
         thread.next = index + 1;
+        thread.opening = None;
+        if reply.compaction {
+            thread.input = None;
+            thread.opening = Some(opening(received));
+        }
         let previous_body_bytes = std::mem::replace(&mut thread.body_bytes, received.seen.body_bytes);
         Ok(Turn {
             reply,
@@ -141,6 +149,7 @@ impl Thread {
             requests: 0,
             values: BTreeMap::new(),
             input: None,
+            opening: None,
             body_bytes: 0,
             used: 0,
         }
@@ -167,6 +176,20 @@ impl Thread {
         })
     }
 
+    /// After a compaction the instructions and the tools are still those from before.
+    fn check_opening(&self, received: &Received) -> Result<(), Refused> {
+        if self.opening.is_none_or(|before| before == opening(received)) {
+            return Ok(());
+        }
+        Err(Refused {
+            code: "prefix_changed",
+            message: format!(
+                "request {} comes after a compaction and has other instructions or tools than before",
+                self.requests
+            ),
+        })
+    }
+
     fn check_prefix(&mut self, input: &str) -> Result<(), Refused> {
         let now = InputDigest { bytes: input.len(), sha256: Sha256::digest(input).into() };
         if let Some(before) = &self.input {
@@ -186,6 +209,17 @@ impl Thread {
         self.input = Some(now);
         Ok(())
     }
+}
+
+/// What every request of a thread begins with, compacted or not.
+fn opening(received: &Received) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update(&received.seen.instructions);
+    for tool in &received.seen.tools {
+        digest.update([0]);
+        digest.update(tool);
+    }
+    digest.finalize().into()
 }
 
 fn refused(code: &'static str, scenario: &Scenario, index: usize, problem: &str) -> Refused {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::Layout;
 use super::fetch::{ATTRIBUTES, Fetched, Found, quoted};
-use super::git::{Git, GitError};
+use super::git::{Git, GitError, last_line};
 use super::path::shown;
 use super::record::{self, Stage};
 
@@ -34,6 +34,9 @@ pub enum CheckoutError {
     /// The volume cannot be written.
     #[error("cannot write the workspace: {0}")]
     Volume(#[source] io::Error),
+    /// The patch does not apply to the commit.
+    #[error("the patch does not apply to the base commit: {0}")]
+    Patch(String),
     /// Anything else.
     #[error(transparent)]
     Git(GitError),
@@ -47,6 +50,20 @@ pub enum CheckoutError {
 /// # Errors
 /// [`CheckoutError`]; with [`CheckoutError::Foreign`] nothing was touched.
 pub async fn checkout(fetched: &Fetched, layout: &Layout, git: &Git) -> Result<(), CheckoutError> {
+    checkout_patched(fetched, layout, git, &[]).await
+}
+
+/// As [`checkout`], and applies a patch to the files and to the index. A crash in the middle leaves no half: all of it
+/// is done again.
+///
+/// # Errors
+/// [`CheckoutError`]; [`CheckoutError::Patch`] when it does not apply.
+pub async fn checkout_patched(
+    fetched: &Fetched,
+    layout: &Layout,
+    git: &Git,
+    patch: &[u8],
+) -> Result<(), CheckoutError> {
     let mut record = record::read(&layout.private())?
         .filter(|record| record.fetched == *fetched)
         .ok_or(CheckoutError::NotFetched)?;
@@ -70,10 +87,20 @@ pub async fn checkout(fetched: &Fetched, layout: &Layout, git: &Git) -> Result<(
         .output(0)
         .await
         .map_err(failed)?;
-    // What was for this one run only; the sandbox's git makes its own decisions.
-    fs::write(git_dir.join("config"), config(fetched, ""))?;
-    // Now or never: from the next line on the sandbox may write it.
+    // Now or never: when this is done the sandbox may write it.
     fs::copy(git_dir.join("index"), layout.base_index())?;
+    // git takes an empty patch for a mistake.
+    if !patch.is_empty() {
+        git.run_in(&worktree, ["apply", "--index", "--whitespace=nowarn", "-"])
+            .env("GIT_DIR", &git_dir)
+            .env("GIT_WORK_TREE", &worktree)
+            .input(patch.to_vec())
+            .output(0)
+            .await
+            .map_err(unapplied)?;
+    }
+    // What was for these runs only; the sandbox's git makes its own decisions.
+    fs::write(git_dir.join("config"), config(fetched, ""))?;
 
     record.stage = Stage::CheckedOut;
     record::write(&layout.private(), &record)?;
@@ -147,6 +174,15 @@ fn branch(fetched: &Fetched) -> Option<&str> {
     match fetched.found {
         Found::Branch => fetched.reference.short(),
         Found::Tag | Found::Commit => None,
+    }
+}
+
+fn unapplied(error: GitError) -> CheckoutError {
+    match failed(error) {
+        CheckoutError::Git(GitError::Failed { stderr, .. }) => {
+            CheckoutError::Patch(shown(last_line(&stderr)))
+        }
+        other => other,
     }
 }
 

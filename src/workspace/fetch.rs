@@ -20,7 +20,7 @@ use super::git::{Git, GitError};
 use super::object::ObjectId;
 use super::record::{self, Record, Stage};
 
-pub use error::{FetchError, Unreachable};
+pub use error::{FetchError, Unreachable, how_to_authenticate};
 pub use refs::{ParseReferenceError, Reference};
 
 pub(crate) use config::{ATTRIBUTES, quoted};

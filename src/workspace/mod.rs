@@ -34,8 +34,10 @@ mod stat_cache;
 
 use std::path::{Path, PathBuf};
 
-pub use checkout::{CheckoutError, checkout};
-pub use fetch::{Bounds, Credential, Depth, FetchError, FetchSpec, Fetched, Reference, fetch, fetched};
+pub use checkout::{CheckoutError, checkout, checkout_patched};
+pub use fetch::{
+    Bounds, Credential, Depth, FetchError, FetchSpec, Fetched, Reference, fetch, fetched, how_to_authenticate,
+};
 pub use git::{Git, GitError};
 pub use object::ObjectId;
 pub use patch::{Change, ChangedFile, Patch, PatchBody, PatchError, PatchStats, Worktree};

@@ -6,6 +6,7 @@
 // In an integration test Clippy takes everything outside the test functions for shipped code.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod compaction;
 mod limits;
 mod mcp;
 mod outages;
@@ -16,4 +17,5 @@ mod steering;
 mod supervisor;
 mod tasks;
 mod tools;
+mod verification;
 mod wires;

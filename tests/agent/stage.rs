@@ -12,7 +12,9 @@ use std::time::Duration;
 use axum::routing::post;
 use axum::{Json, Router};
 use podwright::agent::driver::cluster::ClusterError;
-use podwright::agent::driver::{Assignment, Cluster, Directories, Drive, DriveError, Orders, Stopped, drive};
+use podwright::agent::driver::{
+    Assignment, Cluster, Directories, Drive, DriveError, Orders, Stopped, drive, verify,
+};
 use podwright::api::AgentAttemptStatus;
 use podwright::api::attempt::{ArtifactRef, InboxMessage, Job};
 use podwright::api::message::MessageKind;
@@ -141,16 +143,44 @@ impl Stage {
     /// An agent's process.
     pub(crate) fn agent(&self) -> Agent {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let task = runtime.spawn(drive(self.parts(1)));
+        Agent { task, runtime: Some(runtime) }
+    }
+
+    /// A process of the pod that verifies.
+    pub(crate) fn verifier(&self) -> Agent {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let task = runtime.spawn(verify(self.parts(2)));
+        Agent { task, runtime: Some(runtime) }
+    }
+
+    /// The next pod: its volumes are empty, and its sandbox is another one.
+    pub(crate) fn next_pod(&mut self) {
+        for name in ["state", "repo"] {
+            let volume = self.volumes.path().join(name);
+            fs::remove_dir_all(&volume).unwrap();
+            fs::create_dir(&volume).unwrap();
+        }
+        fs::remove_dir_all(self.workspace.join("app")).unwrap();
+        self.sandbox.restart();
+    }
+
+    /// The repository that is served.
+    pub(crate) fn served(&self) -> PathBuf {
+        self.volumes.path().join("served/app")
+    }
+
+    fn parts(&self, epoch: u32) -> Drive<FakeCluster, ChildDial> {
         let volume = |name: &str| self.volumes.path().join(name);
         let job: Job = serde_json::from_value(self.job.clone()).unwrap();
-        let task = runtime.spawn(drive(Drive {
+        Drive {
             assignment: Assignment {
                 namespace: "default".into(),
                 attempt: "fix-1".into(),
                 attempt_uid: "6f1b2c3d-0000-4000-8000-000000000001".into(),
                 task_uid: "6f1b2c3d-0000-4000-8000-000000000000".into(),
-                epoch: 1,
-                pod_uid: "pod".into(),
+                epoch,
+                pod_uid: format!("pod-{epoch}"),
                 job,
             },
             cluster: self.cluster.clone(),
@@ -164,8 +194,7 @@ impl Stage {
             status: self.status(),
             orders: self.orders.subscribe(),
             log: Box::new(self.log.clone()),
-        }));
-        Agent { task, runtime: Some(runtime) }
+        }
     }
 
     /// Runs an agent to its end, and gives the last status.
@@ -206,6 +235,11 @@ impl Stage {
     /// A file of the work tree.
     pub(crate) fn file(&self, path: &str) -> String {
         fs::read_to_string(self.workspace.join("app").join(path)).unwrap_or_default()
+    }
+
+    /// Where a file of the work tree is.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.workspace.join("app").join(path)
     }
 
     /// Makes an empty file in the work tree, as a command could.
@@ -273,6 +307,10 @@ impl Cluster for FakeCluster {
 
     async fn config_map_value(&self, _: &str, _: &str) -> Result<Option<String>, ClusterError> {
         Ok(None)
+    }
+
+    async fn artifact(&self, name: &str, _: &str) -> Result<Option<Vec<u8>>, ClusterError> {
+        Ok(self.artifacts.lock().unwrap().get(name).map(|encoded| encoded.data.clone()))
     }
 
     async fn write_status(&self, status: &AgentAttemptStatus) -> Result<(), ClusterError> {

@@ -26,6 +26,16 @@ async fn a_message_is_said_once() {
         "needs text",
         "a prompt without text",
     );
+    let nobody = message("nobody", &json!({"taskName": "fix", "kind": "SelectAttempt"}));
+    assert_refused(api.create(&PostParams::default(), &nobody).await, "needs attempt", "a choice of nobody");
+    let fifth = message("fifth", &json!({"taskName": "fix", "kind": "SelectAttempt", "attempt": 5}));
+    assert_refused(
+        api.create(&PostParams::default(), &fifth).await,
+        "less than or equal to 4",
+        "a choice of the fifth",
+    );
+    let choice = message("choice", &json!({"taskName": "fix", "kind": "SelectAttempt", "attempt": 2}));
+    api.create(&PostParams::default(), &choice).await.expect("taken");
     let said = message("said", &json!({"taskName": "fix", "kind": "Cancel"}));
     api.create(&PostParams::default(), &said).await.expect("taken");
     for change in [

@@ -117,3 +117,17 @@ async fn providers_need_an_address_without_a_key_in_it() {
     }
     namespace.delete().await;
 }
+
+/// The chart's own check comes before the API server's, so it must not refuse what that would take.
+#[test]
+fn the_chart_takes_every_api_that_a_provider_may_speak() {
+    let file = |path: &str| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR")));
+    let chart = file("charts/podwright/values.schema.json").expect("the chart's schema");
+    let chart: Value = serde_json::from_str(&chart).expect("JSON");
+    let definition = file("crds/modelproviders.podwright.dev.yaml").expect("the definition");
+    let definition: Value = serde_saphyr::from_str(&definition).expect("YAML");
+    let api = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+        ["api"]["enum"];
+    assert!(api.is_array(), "{api}");
+    assert_eq!(&chart["properties"]["provider"]["properties"]["api"]["enum"], api);
+}

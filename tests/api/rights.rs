@@ -3,6 +3,7 @@
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use podwright::api::attempt::Job;
 use podwright::controller::build::{StoredAttempt, role};
+use podwright::controller::observed::Epoch;
 use serde_json::json;
 
 fn job() -> Job {
@@ -11,6 +12,7 @@ fn job() -> Job {
         "promptFrom": key("prompt"), "limits": {}, "patchArtifactName": "a-patch", "transcriptArtifactName": "a-transcript",
         "environment": {"caBundle": key("ca"), "setup": {"script": "true", "secretNames": ["setup"]},
             "mcpServers": [{"name": "m", "http": {"url": "https://m.example.com", "credentialsSecretName": "mcp"}}]},
+        "verification": {"commands": [{"name": "test", "command": "true"}], "pod": {"image": "i", "workspaceSize": "1Gi"}},
         "repository": {"url": "https://git.example.com/app.git", "credentialsSecretName": "git"},
         "model": {"providerName": "default", "name": "m", "api": "Responses", "baseURL": "https://api.example.com/v1",
             "credentialsSecretName": "model", "caBundle": key("model-ca")},
@@ -38,6 +40,13 @@ fn permissions(rule: &PolicyRule) -> Vec<[String; 3]> {
 #[test]
 fn the_charts_rules_cover_what_an_agent_is_granted() {
     let job = job();
+    let held: Vec<_> = chart_rules().iter().flat_map(permissions).collect();
+    for (epoch, least) in [(Epoch::Work, 7), (Epoch::Verification, 6)] {
+        covers(&held, &job, epoch, least);
+    }
+}
+
+fn covers(held: &[[String; 3]], job: &Job, epoch: Epoch, least: usize) {
     let attempt = StoredAttempt {
         namespace: "agents",
         name: "fix-1-abcdef",
@@ -45,11 +54,11 @@ fn the_charts_rules_cover_what_an_agent_is_granted() {
         task_name: "fix",
         task_uid: "u2",
         index: 1,
-        job: &job,
+        epoch,
+        job,
     };
-    let held: Vec<_> = chart_rules().iter().flat_map(permissions).collect();
     let granted = role::role(&attempt).rules.expect("rules");
-    assert!(granted.len() >= 7, "every rule is tried: {granted:#?}");
+    assert!(granted.len() >= least, "every rule is tried: {granted:#?}");
     for rule in &granted {
         assert!(
             rule.resource_names.as_ref().is_some_and(|names| !names.is_empty()),

@@ -40,6 +40,11 @@ pub(crate) fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>, words
     }
 }
 
+/// So many commands of a verification.
+fn commands(count: usize) -> Vec<Value> {
+    (0..count).map(|number| json!({"name": format!("c{number}"), "command": "true"})).collect()
+}
+
 /// What is sent as it is, without passing through our types.
 async fn create(client: &Client, namespace: &str, name: &str, spec: &Value) -> Result<Value, Error> {
     let resource = kube::api::ApiResource::erase::<AgentTask>(&());
@@ -62,6 +67,11 @@ async fn defaults_are_in_the_stored_object() {
     assert_eq!(made["spec"]["model"], json!({"providerName": "default", "outageSeconds": 1800}));
     assert_eq!(made["spec"]["limits"]["steps"], 200);
     assert_eq!(made["spec"]["limits"]["activeSeconds"], 7200);
+    assert_eq!(made["spec"]["attempts"], json!({"count": 1, "selection": {"policy": "Manual"}}));
+    let verified =
+        spec(&json!({"attempts": {"selection": {"policy": "FirstVerified"}}, "verification": commands(8)}));
+    let verified = create(&client, &namespace.name, "verified", &verified).await.expect("taken");
+    assert_eq!(verified["spec"]["verification"][7]["timeoutSeconds"], 600);
     let repository = json!({"name": "main", "url": "https://git.example.com/team/app.git", "ref": "main",
         "fetch": "Shallow", "depth": 50});
     assert_eq!(made["spec"]["repositories"], json!([repository]));
@@ -105,17 +115,40 @@ async fn a_spec_that_cannot_work_is_refused_with_a_sentence() {
         ("steps", json!({"limits": {"steps": 0}}), "greater than or equal to 1"),
         ("money", json!({"limits": {"cost": "5 dollars"}}), "should match"),
         ("patience", json!({"model": {"outageSeconds": -1}}), "greater than or equal to 0"),
-        ("attempts are not built yet", json!({"attempts": {"count": 2}}), ""),
+        ("no attempt", json!({"attempts": {"count": 0}}), "greater than or equal to 1"),
+        ("five attempts", json!({"attempts": {"count": 5}}), "less than or equal to 4"),
+        ("policy", json!({"attempts": {"selection": {"policy": "Best"}}}), "supported values"),
+        (
+            "nothing to select by",
+            json!({"attempts": {"count": 2, "selection": {"policy": "FirstVerified"}}}),
+            "FirstVerified needs verification",
+        ),
+        (
+            "an empty list to select by",
+            json!({"attempts": {"selection": {"policy": "FirstVerified"}}, "verification": []}),
+            "FirstVerified needs verification",
+        ),
+        ("no command", json!({"verification": [{"name": "test", "command": ""}]}), "at least 1 chars long"),
+        ("nine commands", json!({"verification": commands(9)}), "must have at most 8 items"),
+        (
+            "a command's name",
+            json!({"verification": [{"name": "Test 1", "command": "true"}]}),
+            "should match",
+        ),
+        (
+            "a name twice",
+            json!({"verification": [{"name": "a", "command": "true"}, {"name": "a", "command": "false"}]}),
+            "Duplicate value",
+        ),
+        (
+            "no time",
+            json!({"verification": [{"name": "a", "command": "true", "timeoutSeconds": 0}]}),
+            "greater than or equal to 1",
+        ),
     ];
     for (case, more, words) in cases {
         let result = create(&client, &namespace.name, "refused", &spec(&more)).await;
-        if words.is_empty() {
-            // Unknown fields are dropped for a client that does not ask for strict validation.
-            let made = result.expect("taken");
-            assert!(made["spec"].get("attempts").is_none(), "{case}");
-        } else {
-            assert_refused(result, words, case);
-        }
+        assert_refused(result, words, case);
     }
     let long = "t".repeat(41);
     assert_refused(
@@ -184,6 +217,25 @@ async fn nothing_of_the_work_can_change() {
         ("a limit raised", json!({}), json!({"limits": {"steps": 201}}), "limits"),
         ("other tools", json!({}), json!({"tools": {"mcpServers": []}}), "tools can't be changed"),
         ("longer idle", json!({}), json!({"idle": {"keepSeconds": 60}}), "idle"),
+        ("more attempts", json!({}), json!({"attempts": {"count": 2}}), "attempts can't be changed"),
+        (
+            "a verification added",
+            json!({}),
+            json!({"verification": commands(1)}),
+            "verification can't be changed",
+        ),
+        (
+            "a verification dropped",
+            json!({"verification": commands(1)}),
+            json!({"verification": null}),
+            "verification can't be changed",
+        ),
+        (
+            "a verification replaced",
+            json!({"verification": commands(2)}),
+            json!({"verification": [{"name": "c0", "command": "true"}, {"name": "c9", "command": "true"}]}),
+            "verification can't be changed",
+        ),
     ];
     for (index, (case, before, change, words)) in cases.into_iter().enumerate() {
         let name = format!("case-{index}");

@@ -17,5 +17,8 @@ mod model;
 mod person;
 mod references;
 mod retention;
+mod roles;
+mod selection;
 mod stream;
+mod verification;
 mod work;

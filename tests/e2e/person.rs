@@ -86,6 +86,19 @@ impl World {
         found.remove(0)
     }
 
+    /// The name of a task's pod that has this in it, as soon as there is one.
+    pub(crate) async fn pod_named(&self, task: &str, part: &str) -> String {
+        let params = ListParams::default().labels(&format!("podwright.dev/task={task}"));
+        for _ in 0..1200 {
+            let pods = self.api::<Pod>().list(&params).await.expect("pods can be listed").items;
+            if let Some(name) = pods.iter().map(ResourceExt::name_any).find(|name| name.contains(part)) {
+                return name;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{task} has no pod {part}:\n{}", self.description(task).await);
+    }
+
     /// A fresh clone of a repository with a patch applied to it.
     pub(crate) fn patched(&self, repository: &str, patch: &[u8]) -> TempDir {
         let clone = tempfile::tempdir().expect("a folder");

@@ -58,7 +58,7 @@ async fn a_repository_that_cannot_be_fetched() {
                 "private/app",
                 json!({}),
                 Reason::CloneFailed,
-                &["kubectl create secret", "annotate"],
+                &["kubectl create secret", "annotate", "-n "],
             ),
         ],
     )

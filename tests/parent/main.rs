@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Some(PROCESS_SUBCOMMAND) => process(),
         Some("parent") => {
             let runtime = tokio::runtime::Runtime::new().unwrap();
-            ExitCode::from(runtime.block_on(run()).unwrap())
+            ExitCode::from(runtime.block_on(run(PROCESS_SUBCOMMAND)).unwrap())
         }
         // Whatever else a test runner asks for.
         _ => {

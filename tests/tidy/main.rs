@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 const PURE: &[&str] = &[
     "agent/agents_md",
     "agent/budget",
+    "agent/compaction",
+    "agent/driver/verify/verdict",
     "agent/history",
     "agent/machine",
     "agent/prompt",
@@ -25,6 +27,7 @@ const PURE: &[&str] = &[
     "controller/plan",
     "controller/pod_state",
     "controller/refusal",
+    "controller/selection",
     "controller/status",
     "controller/validate",
     "llm/error",

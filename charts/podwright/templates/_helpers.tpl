@@ -1,5 +1,5 @@
 {{- define "podwright.image" -}}
-{{- $repository := required "image.repository is not set: build and push the image (make image PUSH=registry.example.com/team), then install with --set image.repository=registry.example.com/team/podwright --set image.tag=TAG" .Values.image.repository -}}
+{{- $repository := required "image.repository is not set: build and push the image (make image PUSH=registry.example.com/team), then install with --set image.repository=registry.example.com/team/podwright --set-string image.tag=TAG" .Values.image.repository -}}
 {{- printf "%s:%s" $repository (.Values.image.tag | default .Chart.AppVersion) -}}
 {{- end -}}
 
@@ -8,6 +8,17 @@ app.kubernetes.io/name: podwright
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{/* Nothing is found where there is no cluster to ask (helm template), and that is no reason to stop. */}}
+{{- define "podwright.checkNamespaces" -}}
+{{- if lookup "v1" "Namespace" "" "kube-system" -}}
+{{- range $namespace := include "podwright.taskNamespaces" . | fromJsonArray -}}
+{{- if not (or (eq $namespace $.Release.Namespace) (lookup "v1" "Namespace" "" $namespace)) -}}
+{{- fail (printf "the namespace %s of taskNamespaces does not exist: create it (kubectl create namespace %s), or take it out" $namespace $namespace) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "podwright.taskNamespaces" -}}

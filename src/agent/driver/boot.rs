@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use super::cluster::{ClusterError, KubeCluster};
 use super::orders::{self, Orders};
-use super::{Assignment, Directories, Drive, DriveError, Stopped, drive};
-use crate::api::attempt::AgentAttempt;
+use super::{Assignment, Directories, Drive, DriveError, Stopped, drive, verify};
+use crate::api::attempt::{AgentAttempt, AgentAttemptStatus, Phase};
 use crate::sandbox::PodDial;
 use crate::workspace::{Git, GitError};
 use crate::{apiserver, names};
@@ -40,11 +40,20 @@ pub enum BootError {
     Drive(#[from] DriveError),
 }
 
+/// What the pod is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// The agent's own work.
+    Agent,
+    /// The verification of its patch.
+    Verification,
+}
+
 /// Works on the attempt that the own pod is assigned to.
 ///
 /// # Errors
 /// [`BootError`]; another try may help.
-pub async fn run(directories: Directories) -> Result<Stopped, BootError> {
+pub async fn run(directories: Directories, work: Work) -> Result<Stopped, BootError> {
     let pod = variable("PODWRIGHT_POD_NAME")?;
     let namespace = variable("PODWRIGHT_POD_NAMESPACE")?;
     let pod_uid = variable("PODWRIGHT_POD_UID")?;
@@ -53,7 +62,7 @@ pub async fn run(directories: Directories) -> Result<Stopped, BootError> {
     let finder = KubeCluster::new(client, namespace.clone(), pod.clone());
     let Claim { attempt, attempt_uid, epoch } = claim(&finder, &pod, &pod_uid).await?;
     let object = claimed(&finder, &attempt, &attempt_uid).await?;
-    if object.status.as_ref().is_some_and(|status| status.outcome.is_some()) {
+    if object.status.as_ref().is_some_and(|status| is_over(work, status)) {
         return Ok(Stopped::Published);
     }
     let cluster = finder.of_attempt(attempt.clone(), attempt_uid.clone());
@@ -73,7 +82,16 @@ pub async fn run(directories: Directories) -> Result<Stopped, BootError> {
     };
     let git = Git::new()?;
     let log = Box::new(io::stdout());
-    Ok(drive(Drive { assignment, cluster, dial, git, directories, status, orders, log }).await?)
+    let parts = Drive { assignment, cluster, dial, git, directories, status, orders, log };
+    Ok(match work {
+        Work::Agent => drive(parts).await?,
+        Work::Verification => verify(parts).await?,
+    })
+}
+
+/// Whether nothing is left to do. The agent's own work is over as well when it has asked for the verification.
+fn is_over(work: Work, status: &AgentAttemptStatus) -> bool {
+    status.outcome.is_some() || (work == Work::Agent && status.phase == Some(Phase::Verifying))
 }
 
 /// What the own pod says about its attempt.

@@ -70,6 +70,13 @@ pub trait Cluster: Clone + Send + Sync + 'static {
         key: &str,
     ) -> impl Future<Output = Result<Option<String>, ClusterError>> + Send;
 
+    /// What an artifact holds, as it is kept; nothing when it has no such key.
+    fn artifact(
+        &self,
+        name: &str,
+        key: &str,
+    ) -> impl Future<Output = Result<Option<Vec<u8>>, ClusterError>> + Send;
+
     /// Writes the whole status of the attempt.
     fn write_status(
         &self,
@@ -161,6 +168,12 @@ impl Cluster for KubeCluster {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
         let map = self.insist(&format!("cannot read the ConfigMap {name}"), || api.get(name)).await?;
         Ok(map.data.unwrap_or_default().remove(key))
+    }
+
+    async fn artifact(&self, name: &str, key: &str) -> Result<Option<Vec<u8>>, ClusterError> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let map = self.insist(&format!("cannot read the ConfigMap {name}"), || api.get(name)).await?;
+        Ok(map.binary_data.unwrap_or_default().remove(key).map(|value| value.0))
     }
 
     async fn write_status(&self, status: &AgentAttemptStatus) -> Result<(), ClusterError> {

@@ -118,7 +118,15 @@ pub(super) async fn keep_transcript<C: Cluster>(
         provider: &thread.opened.provider,
         model: &thread.opened.model,
     }];
-    records.extend(thread.history.items().map(|item| TranscriptRecord::Item { item: &item.item }));
+    let windows = thread.history.windows();
+    for (ordinal, item) in thread.history.items().enumerate() {
+        // The first window begins with the thread.
+        if let Some(before) = windows.iter().position(|start| *start == ordinal).filter(|before| *before > 0)
+        {
+            records.push(TranscriptRecord::Compaction { window: before + 1 });
+        }
+        records.push(TranscriptRecord::Item { item: &item.item });
+    }
     let kept = match transcript(&records) {
         Ok(transcript) => cluster.put_artifact(name, names::TRANSCRIPT_KEY, &transcript.encoded).await,
         Err(error) => {
@@ -132,8 +140,19 @@ pub(super) async fn keep_transcript<C: Cluster>(
 #[derive(Serialize)]
 #[serde(tag = "record", rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum TranscriptRecord<'a> {
-    Thread { thread_id: &'a str, base_commit: &'a str, provider: &'a str, model: &'a str },
-    Item { item: &'a Item },
+    Thread {
+        thread_id: &'a str,
+        base_commit: &'a str,
+        provider: &'a str,
+        model: &'a str,
+    },
+    Item {
+        item: &'a Item,
+    },
+    /// From here on the model had only what the thread began with and what follows.
+    Compaction {
+        window: usize,
+    },
 }
 
 fn summary(patch: &Patch) -> PatchSummary {

@@ -11,6 +11,7 @@
 //! | `prepare`, `setup`, `opening` | the way in: repository, setup script, first messages |
 //! | `disk`, `survey`, `finish` | the way back after a restart, and the way out |
 //! | `model`, `commands`, `patches`, `images`, `mcp` | what the machine's effects come to |
+//! | `verify` | the attempt's next pod: no machine and no model, only the patch and the commands that verify it |
 
 pub mod boot;
 pub mod cluster;
@@ -31,6 +32,7 @@ mod status;
 mod survey;
 #[cfg(test)]
 mod told;
+mod verify;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -46,6 +48,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use self::cluster::Cluster;
 pub use self::orders::Orders;
+pub use self::verify::verify;
 
 use self::cluster::ClusterError;
 use self::commands::Commands;
@@ -280,7 +283,7 @@ pub async fn drive<C: Cluster, D: Dial + Clone>(drive: Drive<C, D>) -> Result<St
                 match now {
                     Orders::Gone(why) => return Ok(Stopped::Gone(why)),
                     Orders::Work { inbox, suspend } => {
-                        let messages = inbox.into_iter().map(|message| Signal::Message(orders::accepted(message)));
+                        let messages = inbox.into_iter().filter_map(orders::accepted).map(Signal::Message);
                         let signals = std::iter::once(Signal::Suspend(suspend)).chain(messages).collect();
                         driver.step(signals).await?;
                     }
@@ -408,5 +411,6 @@ fn config(job: &Job) -> Config {
         },
         prices: job.model.prices,
         outage: Duration::from_secs(job.model.outage_seconds.max(0).unsigned_abs()),
+        context_window: job.model.context_window.and_then(|tokens| u64::try_from(tokens).ok()),
     }
 }

@@ -12,7 +12,7 @@ use podwright_sandboxd::protocol::{BootId, FileState};
 use self::reading::Reading;
 use super::Assignment;
 use super::cluster::Cluster;
-use super::mcp::Started;
+use super::mcp::{Servers, Started};
 use super::prepare::{Preparation, Workspace, command_limit, internal, lost};
 use crate::agent::journal::record::ThreadOpened;
 use crate::agent::prompt::{self, EnvironmentContext, Permissions, PromptInput};
@@ -112,14 +112,19 @@ impl<C: Cluster> Preparation<C> {
     ///
     /// # Errors
     /// How the attempt ends whose environment requires one that does not start.
-    pub(super) async fn start_servers(&self, sandbox: &Sandbox, boot: &BootId) -> Result<Offered, Outcome> {
-        self.servers.reach(sandbox.clone());
-        if self.servers.is_empty() {
+    pub(super) async fn start_servers(
+        &self,
+        servers: &Servers<C>,
+        sandbox: &Sandbox,
+        boot: &BootId,
+    ) -> Result<Offered, Outcome> {
+        servers.reach(sandbox.clone());
+        if servers.is_empty() {
             return Ok(Offered::default());
         }
         self.announce.phase("starting MCP servers").await;
         let (mut listings, mut missing) = (Vec::new(), Vec::new());
-        for Started { server, tools } in self.servers.start().await {
+        for Started { server, tools } in servers.start().await {
             match tools {
                 Ok(tools) => listings.push(Listing { server, tools }),
                 Err(why) if server.required => {

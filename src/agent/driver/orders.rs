@@ -39,6 +39,8 @@ impl Orders {
             return Self::Gone("the attempt is being deleted".to_owned());
         }
         let mut inbox = attempt.spec.inbox.clone();
+        // Which attempt counts is the controller's affair; it hands no such message over.
+        inbox.retain(|message| message.kind != MessageKind::SelectAttempt);
         // What is acknowledged is a number up to which everything was taken in.
         inbox.sort_by_key(|message| message.seq);
         Self::Work { inbox, suspend: attempt.spec.suspend }
@@ -79,13 +81,14 @@ pub(super) async fn follow(cluster: KubeCluster, name: String, uid: String, orde
     }
 }
 
-/// A message as the machine takes it in.
-pub(super) fn accepted(message: InboxMessage) -> InputAccepted {
+/// A message as the machine takes it in; none for one that is not the agent's.
+pub(super) fn accepted(message: InboxMessage) -> Option<InputAccepted> {
     let kind = match message.kind {
         MessageKind::Prompt => InputKind::Prompt,
         MessageKind::Cancel => InputKind::Cancel,
+        MessageKind::SelectAttempt => return None,
     };
-    InputAccepted { uid: message.uid, seq: message.seq, kind, text: message.text }
+    Some(InputAccepted { uid: message.uid, seq: message.seq, kind, text: message.text })
 }
 
 fn is_refusal(error: &watcher::Error) -> bool {

@@ -121,15 +121,15 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             assignment: self.assignment.clone(),
             git: self.git.clone(),
             layout: self.layout.clone(),
-            servers: self.servers.clone(),
             announce: Announce(self.messages.clone()),
         }
     }
 
     fn prepare(&mut self) {
         let (preparation, connect, messages) = (self.preparation(), self.connector(), self.messages.clone());
+        let servers = self.servers.clone();
         let arrival = tokio::spawn(async move {
-            let message = match preparation.run(connect).await {
+            let message = match preparation.run(connect, &servers).await {
                 Ok(ready) => Message::Ready(Box::new(ready)),
                 Err(outcome) => Message::Signal(Signal::Failed(outcome)),
             };
@@ -312,8 +312,14 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             finish::stop_commands(sandbox, &self.assignment).await;
         }
         let outcome = self.gather(outcome).await;
-        self.emit(&Event::ThreadEnded { outcome: outcome.clone() });
-        self.facts.outcome = Some(outcome);
+        if outcome.reason == Reason::Completed && self.assignment.job.verification.is_some() {
+            let message = "the work is done; its patch is verified in the next pod".to_owned();
+            self.emit(&Event::PhaseChanged { phase: Phase::Verifying, message });
+            self.facts.awaits_verification = true;
+        } else {
+            self.emit(&Event::ThreadEnded { outcome: outcome.clone() });
+            self.facts.outcome = Some(outcome);
+        }
         self.reporter.say(&status::build(&self.machine, &self.facts), Timestamp::now());
         if self.reporter.flush(LAST_WORD).await {
             Ok(Signal::Published)

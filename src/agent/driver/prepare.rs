@@ -21,7 +21,7 @@ use crate::api::task::{ConfigMapKeyRef, FetchMode, Repository};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::workspace::{
     Bounds, CheckoutError, Credential, Depth, FetchError, FetchSpec, Fetched, Git, Layout, Reference,
-    Worktree, checkout, fetch, fetched,
+    Worktree, checkout, fetch, fetched, how_to_authenticate,
 };
 
 /// The repository as the agent has it.
@@ -66,7 +66,6 @@ pub(super) struct Preparation<C> {
     pub(super) assignment: Assignment,
     pub(super) git: Git,
     pub(super) layout: Layout,
-    pub(super) servers: Servers<C>,
     pub(super) announce: Announce,
 }
 
@@ -75,7 +74,11 @@ impl<C: Cluster> Preparation<C> {
     ///
     /// # Errors
     /// How the attempt ends.
-    pub(super) async fn run(&self, connect: impl FnOnce() -> Sandbox) -> Result<(Sandbox, Ready), Outcome> {
+    pub(super) async fn run(
+        &self,
+        connect: impl FnOnce() -> Sandbox,
+        servers: &Servers<C>,
+    ) -> Result<(Sandbox, Ready), Outcome> {
         // While the repository is fetched, the sandbox's container starts.
         let sandbox = connect();
         let prompt = self.prompt().await?;
@@ -87,7 +90,7 @@ impl<C: Cluster> Preparation<C> {
         let snapshot = workspace.worktree.snapshot().await.map_err(|error| internal(&error))?;
         let shell = opening::shell(&sandbox).await?;
         // After the snapshot: what they write into the repository is a change like any other.
-        let offered = self.start_servers(&sandbox, &boot).await?;
+        let offered = self.start_servers(servers, &sandbox, &boot).await?;
         let (opened, warnings) = self.open(&workspace, snapshot.tree.to_string(), shell, &prompt, offered)?;
         for warning in warnings {
             self.announce.warning(warning).await;
@@ -113,14 +116,7 @@ impl<C: Cluster> Preparation<C> {
             Some(fetched) => fetched,
             None => self.fetch(url, reference).await?,
         };
-        checkout(&fetched, &self.layout, &self.git).await.map_err(|error| match error {
-            CheckoutError::Foreign => outcome(Reason::SandboxLost, &error),
-            CheckoutError::NotFetched
-            | CheckoutError::NoSpace
-            | CheckoutError::HarmfulPath(_)
-            | CheckoutError::Volume(_)
-            | CheckoutError::Git(_) => clone_failed(&error),
-        })?;
+        checkout(&fetched, &self.layout, &self.git).await.map_err(|error| not_checked_out(&error))?;
         let excludes = &job.environment.patch_excludes;
         let worktree = Worktree::open(&self.layout, &self.git, &fetched, excludes).await;
         let worktree = worktree.map_err(|error| internal(&error))?;
@@ -128,7 +124,11 @@ impl<C: Cluster> Preparation<C> {
         Ok(Workspace { fetched, worktree })
     }
 
-    async fn fetch(&self, url: Url, reference: Reference) -> Result<Fetched, Outcome> {
+    /// Fetches the repository.
+    ///
+    /// # Errors
+    /// How the attempt ends.
+    pub(super) async fn fetch(&self, url: Url, reference: Reference) -> Result<Fetched, Outcome> {
         let job = &self.assignment.job;
         let repository = &job.repository;
         let spec = FetchSpec {
@@ -142,7 +142,10 @@ impl<C: Cluster> Preparation<C> {
             ca_bundle: self.bundle(job.environment.ca_bundle.as_ref()).await?,
             bounds: Bounds::default(),
         };
-        fetch(&spec, &self.layout, &self.git).await.map_err(|error| fetch_failed(&error, repository))
+        let namespace = &self.assignment.namespace;
+        fetch(&spec, &self.layout, &self.git)
+            .await
+            .map_err(|error| fetch_failed(&error, repository, namespace))
     }
 
     async fn prompt(&self) -> Result<String, Outcome> {
@@ -254,19 +257,35 @@ pub(super) fn unreadable(error: ClusterError) -> Outcome {
     }
 }
 
-/// A Secret that was refused is named, with the command that replaces what is in it.
-fn fetch_failed(error: &FetchError, repository: &Repository) -> Outcome {
+/// A Secret that is missing or was refused is named, with the command that makes it, or replaces what is in it.
+fn fetch_failed(error: &FetchError, repository: &Repository, namespace: &str) -> Outcome {
     match (error, &repository.credentials_secret_name) {
+        (FetchError::AuthenticationRequired { host }, _) => clone_failed(&format!(
+            "{host} wants a user name and password for this repository: {}",
+            how_to_authenticate(host, namespace)
+        )),
         (FetchError::AuthenticationFailed { host }, Some(name)) => clone_failed(&format!(
             "{host} refused the user name and password of Secret {name}; put the right ones into it: kubectl create \
-             secret generic {name} --from-literal=username=USER --from-literal=password=TOKEN --dry-run=client -o \
-             yaml | kubectl apply -f -, and create a new task"
+             secret generic {name} -n {namespace} --from-literal=username=USER --from-literal=password=TOKEN \
+             --dry-run=client -o yaml | kubectl apply -f -, and create a new task"
         )),
         _ => clone_failed(error),
     }
 }
 
-fn clone_failed(error: &dyn std::fmt::Display) -> Outcome {
+pub(super) fn not_checked_out(error: &CheckoutError) -> Outcome {
+    match error {
+        CheckoutError::Foreign => outcome(Reason::SandboxLost, error),
+        CheckoutError::Patch(_) => internal(error),
+        CheckoutError::NotFetched
+        | CheckoutError::NoSpace
+        | CheckoutError::HarmfulPath(_)
+        | CheckoutError::Volume(_)
+        | CheckoutError::Git(_) => clone_failed(error),
+    }
+}
+
+pub(super) fn clone_failed(error: &dyn std::fmt::Display) -> Outcome {
     outcome(Reason::CloneFailed, error)
 }
 
@@ -275,7 +294,7 @@ pub(super) fn invalid(what: &str) -> Outcome {
 }
 
 /// An outcome whose message is an error, as a sentence.
-fn outcome(reason: Reason, error: &dyn std::fmt::Display) -> Outcome {
+pub(super) fn outcome(reason: Reason, error: &dyn std::fmt::Display) -> Outcome {
     let mut text = error.to_string();
     // A first word that is a host's name or a path stays as it is.
     let word = text.split(' ').next().unwrap_or_default();

@@ -14,7 +14,7 @@ use crate::agent::machine::Machine;
 use crate::agent::tools::plan::{PlanStep as ToolPlanStep, StepStatus};
 use crate::api::attempt::{
     AgentAttemptStatus, ArtifactRef, Outcome, PatchSummary, Phase, PlanStep, PlanStepStatus, Usage,
-    WorkspaceStatus,
+    VerificationResult, VerificationState, WorkspaceStatus,
 };
 use crate::api::conditions::plain;
 
@@ -61,6 +61,8 @@ pub(super) struct Facts {
     pub(super) patch: Option<PatchSummary>,
     /// The transcript.
     pub(super) transcript: Option<ArtifactRef>,
+    /// Whether the work is done and the next pod shall verify it.
+    pub(super) awaits_verification: bool,
     /// How the attempt ended, once everything else is in place.
     pub(super) outcome: Option<Outcome>,
 }
@@ -77,6 +79,7 @@ impl Facts {
             log_tail: status.log_tail,
             patch: status.patch,
             transcript: status.transcript,
+            awaits_verification: false,
             outcome: None,
         }
     }
@@ -95,9 +98,13 @@ impl Facts {
 pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
     let state = machine.state();
     let thread = state.thread.as_ref();
-    let phase = if facts.outcome.is_some() { Phase::Ended } else { machine.phase() };
+    let phase = match (&facts.outcome, facts.awaits_verification) {
+        (Some(_), _) => Phase::Ended,
+        (None, true) => Phase::Verifying,
+        (None, false) => machine.phase(),
+    };
     let doing = match phase {
-        Phase::Ended => String::new(),
+        Phase::Ended | Phase::Verifying => String::new(),
         Phase::Preparing | Phase::Running | Phase::Parked | Phase::Idle => {
             plain(machine.doing().as_deref().unwrap_or(&facts.doing), DOING_MAX)
         }
@@ -141,6 +148,7 @@ pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
         }),
         patch: facts.patch.clone(),
         transcript: facts.transcript.clone(),
+        verification: Vec::new(),
         last_progress_time: None,
     }
 }
@@ -165,6 +173,11 @@ fn essential(status: &AgentAttemptStatus) -> AgentAttemptStatus {
             paths: Vec::new(),
             ..patch.clone()
         }),
+        verification: status
+            .verification
+            .iter()
+            .map(|result| VerificationResult { output: String::new(), ..result.clone() })
+            .collect(),
         ..status.clone()
     }
 }
@@ -315,6 +328,11 @@ fn is_urgent(old: &AgentAttemptStatus, new: &AgentAttemptStatus) -> bool {
         || old.inbox_seq != new.inbox_seq
         || old.suspended != new.suspended
         || old.patch != new.patch
+        || states(old).ne(states(new))
+}
+
+fn states(status: &AgentAttemptStatus) -> impl Iterator<Item = VerificationState> + '_ {
+    status.verification.iter().map(|result| result.state)
 }
 
 /// The passing of time alone is no news.
@@ -343,7 +361,7 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn keep_end(text: &mut String, max: usize) {
+pub(super) fn keep_end(text: &mut String, max: usize) {
     let start = text.ceil_char_boundary(text.len().saturating_sub(max));
     text.drain(..start);
 }

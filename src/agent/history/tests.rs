@@ -1,3 +1,4 @@
+mod windows;
 mod wires;
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     max_output_tokens: None,
     thinking: None,
     cache_markers: false,
+    compaction: None,
 };
 
 fn history() -> History {

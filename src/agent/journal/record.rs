@@ -3,6 +3,7 @@
 //! The shapes are a file format: a member, once written, keeps its name and its meaning.
 
 mod call;
+mod history;
 mod model;
 
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ pub use self::call::{
     CallEnded, CallIntent, CallOutcome, EffectClass, PatchIntent, PatchedFile, SessionClosed, SessionCursor,
     SessionMoved, SessionOpened,
 };
+pub use self::history::{CarriedSession, HistoryReplaced};
 pub use self::model::{BrokenBy, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries};
 use crate::agent::prompt::skills::Skill;
 use crate::agent::tools::mcp::McpTool;
@@ -281,6 +283,8 @@ records! {
     ModelIntent = "model.intent", critical: true;
     /// A model request is over.
     ModelEnded = "model.ended", critical: true;
+    /// History was compacted.
+    HistoryReplaced = "history.replaced", critical: true;
     /// A call goes out.
     CallIntent = "call.intent", critical: true;
     /// A call has its output.

@@ -2,6 +2,7 @@
 
 use super::calls::written;
 use super::{Machine, Stage};
+use crate::agent::journal::record::ModelEnd;
 use crate::agent::thread::{OpenCall, Thread};
 use crate::agent::tools::ToolCall;
 use crate::api::conditions::cut;
@@ -36,7 +37,14 @@ impl Machine {
             return stands("waiting until the model can be used again");
         }
         if self.retry_at.is_some() {
-            return stands("waiting before the model is asked again");
+            let why = match &thread.last_end {
+                Some(ModelEnd::Retry { message, .. }) => format!(": {message}"),
+                _ => String::new(),
+            };
+            return Some(format!("waiting before the model is asked again{why}"));
+        }
+        if thread.compaction.is_some() {
+            return stands("having the thread summed up, since it nears the end of the context window");
         }
         if thread.request.is_some() {
             return stands("waiting for the model");

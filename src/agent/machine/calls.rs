@@ -126,7 +126,7 @@ impl Machine {
 
     /// Pictures in history, and those of this step that are not there yet.
     fn images_held(&self, thread: &Thread) -> usize {
-        let shown: usize = thread.history.items().map(|item| images_in(&item.item)).sum();
+        let shown: usize = thread.history.window().map(|item| images_in(&item.item)).sum();
         let coming = thread.calls.iter().map(|call| {
             let (began, more) = match &call.ended {
                 Some(ended) => (ended.outcome == CallOutcome::Ok, ended.images.len()),

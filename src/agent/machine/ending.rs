@@ -58,6 +58,7 @@ impl Machine {
             effects.push(Effect::StopModel);
             self.break_request(BrokenBy::TurnEnd, effects);
         }
+        self.abandon_compaction(effects);
         self.abort_calls(effects);
         let in_turn = self.thread().is_some_and(|thread| thread.in_turn);
         if in_turn {

@@ -10,6 +10,7 @@
 //! | [`input`], [`effect`] | what it is told, what it wants done |
 //! | `model` | steps: requests, responses, retries |
 //! | `outage` | waiting for a model that cannot be used |
+//! | `compaction` | summing up a thread that grew too long |
 //! | `calls` | which calls run when, outputs in order, recovery |
 //! | `activity` | what goes on, in words |
 //! | `notes` | what the model is told of the sandbox |
@@ -18,6 +19,7 @@
 
 mod activity;
 mod calls;
+mod compaction;
 pub mod effect;
 mod ending;
 pub mod input;
@@ -44,6 +46,7 @@ use crate::api::attempt::{Outcome, Phase};
 use crate::api::money::{Money, Prices};
 use crate::api::reasons::Reason;
 use crate::api::task::Limits;
+use crate::llm::ThreadItem;
 use crate::llm::retry::RetryPolicy;
 
 /// Processes that may die one after the other without getting anything done. A fault that kills three of
@@ -66,6 +69,8 @@ pub struct Config {
     pub prices: Option<Prices>,
     /// How long a model that cannot be used is waited for.
     pub outage: Duration,
+    /// Tokens that the model's context window holds, if that is known.
+    pub context_window: Option<u64>,
 }
 
 /// The machine.
@@ -90,6 +95,9 @@ pub struct Machine {
     boot_over: bool,
     /// Calls that the driver has, by their place in history, and when they began.
     running: BTreeMap<u64, Duration>,
+    /// What came so far of the response to a compaction's request. It is whole or worth nothing, so the journal does
+    /// not have it.
+    draft: Vec<ThreadItem>,
     /// When the failed request is repeated.
     retry_at: Option<Duration>,
     /// Whether a finished turn waits for a message.
@@ -140,6 +148,7 @@ impl Machine {
             boot: None,
             boot_over: false,
             running: BTreeMap::new(),
+            draft: Vec::new(),
             retry_at: None,
             idle: false,
             recorded: Duration::ZERO,

@@ -6,6 +6,7 @@ use podwright_sandboxd::protocol::Digest;
 
 use super::{Effect, Machine, Progress};
 use crate::agent::budget;
+use crate::agent::compaction;
 use crate::agent::events::{Event, ItemDetails, ThreadEventItem};
 use crate::agent::journal::Barrier;
 use crate::agent::journal::record::{
@@ -16,21 +17,43 @@ use crate::agent::thread::Thread;
 use crate::api::attempt::Outcome;
 use crate::api::reasons::Reason;
 use crate::llm::retry::{self, Attempts, Decision};
+use crate::llm::wire::NativeCompaction;
 use crate::llm::{
-    Completed, Fatal, FatalKind, Item, ModelError, PreparedRequest, Request, RetryCause, Role, ThreadItem,
-    Usage,
+    Completed, Fatal, FatalKind, Item, ModelError, PreparedRequest, Request, RetryCause, ThreadItem, Usage,
 };
+
+/// What is asked of the model.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question {
+    pub(super) kind: RequestKind,
+    /// How many units of history stay away.
+    pub(super) left_out: u64,
+    pub(super) retries: Retries,
+    pub(super) reread_credential: bool,
+}
+
+impl Question {
+    /// For the next step of the turn.
+    pub(super) fn turn() -> Self {
+        Self { kind: RequestKind::Turn, left_out: 0, retries: Retries::default(), reread_credential: false }
+    }
+}
 
 impl Machine {
     /// An item of the response under way. Its call, if it is one, may start at once.
     pub(super) fn model_item(&mut self, request: u64, item: ThreadItem, effects: &mut Vec<Effect>) {
         let Some(thread) = self.asking(request) else { return };
-        if !can_come_from_a_model(&item.item) {
+        let kind = thread.request.as_ref().map(|intent| intent.kind);
+        if !item.item.is_the_models() {
             effects.push(Effect::Emit(Event::Error {
                 message: "The model's response held an item that no model may send; it was left out."
                     .to_owned(),
                 will_retry: false,
             }));
+            return;
+        }
+        if kind == Some(RequestKind::Compaction) {
+            self.draft(item);
             return;
         }
         let ordinal = thread.history.len() as u64;
@@ -43,14 +66,25 @@ impl Machine {
     }
 
     pub(super) fn model_completed(&mut self, request: u64, completed: Completed, effects: &mut Vec<Effect>) {
-        if self.asking(request).is_none() {
+        let Some(kind) =
+            self.asking(request).and_then(|thread| thread.request.as_ref()).map(|intent| intent.kind)
+        else {
             return;
-        }
+        };
         // A request that is answered was work, also when nobody knew yet that it would be.
         self.state.spent.active += std::mem::take(&mut self.probing);
         let Completed { response_id, usage, end_turn, items: _ } = completed;
-        let end = ModelEnd::Completed { response_id, end_turn };
+        let (end, summary) = match kind {
+            RequestKind::Turn => (ModelEnd::Completed { response_id, end_turn }, None),
+            RequestKind::Compaction => self.drafted(response_id),
+        };
+        if let ModelEnd::Unusable { message } = &end {
+            effects.push(Effect::Emit(Event::Error { message: message.clone(), will_retry: true }));
+        }
         self.append(ModelEnded { request, end, usage }, effects);
+        if let Some(summary) = summary {
+            self.replace_history(summary, effects);
+        }
     }
 
     pub(super) fn model_failed(
@@ -62,7 +96,13 @@ impl Machine {
     ) {
         let Some(thread) = self.asking(request) else { return };
         let Some(intent) = &thread.request else { return };
-        let usage = cost(&error, thread, intent);
+        let (kind, usage) = (intent.kind, cost(&error, thread, intent));
+        let is_native = kind == RequestKind::Compaction && compaction::native(thread).is_some();
+        // What a compaction can still do about a request that is too long.
+        let can_shrink = match kind {
+            RequestKind::Turn => thread.history.has_answers(),
+            RequestKind::Compaction => intent.left_out < thread.history.units() as u64,
+        };
         let Retries { request: again, stream, outage } = intent.retries;
         let attempts = Attempts { request: again, stream, outage };
         let message = error.to_string();
@@ -78,10 +118,30 @@ impl Machine {
                 reread_credential: retry.reread_credential,
             },
             Decision::Outage(outage) => self.wait_out(attempts, outage, jitter),
+            Decision::Fail(ModelError::Fatal(Fatal { kind: FatalKind::ContextWindowExceeded, .. })) => {
+                ModelEnd::TooLong { message }
+            }
+            // A summary that was cut off is none.
+            Decision::Fail(ModelError::Fatal(Fatal { kind: FatalKind::Incomplete, .. }))
+                if kind == RequestKind::Compaction =>
+            {
+                ModelEnd::Unusable { message }
+            }
+            // A server that does not know its own way to compact can still be asked in words.
+            Decision::Fail(ModelError::Fatal(Fatal { kind: FatalKind::InvalidRequest, .. })) if is_native => {
+                ModelEnd::Unusable { message }
+            }
             Decision::Fail(error) => ModelEnd::Failed { outcome: failure(&error) },
         };
-        if let ModelEnd::Retry { message, .. } | ModelEnd::Unavailable { message, .. } = &end {
-            effects.push(Effect::Emit(Event::Error { message: message.clone(), will_retry: true }));
+        match &end {
+            ModelEnd::TooLong { .. } if !can_shrink => {}
+            ModelEnd::Retry { message, .. }
+            | ModelEnd::Unavailable { message, .. }
+            | ModelEnd::TooLong { message }
+            | ModelEnd::Unusable { message } => {
+                effects.push(Effect::Emit(Event::Error { message: message.clone(), will_retry: true }));
+            }
+            ModelEnd::Completed { .. } | ModelEnd::Failed { .. } | ModelEnd::Broken { .. } => {}
         }
         self.append(ModelEnded { request, end, usage }, effects);
     }
@@ -89,15 +149,18 @@ impl Machine {
     /// Between two steps: all calls have their outputs in history and no request is under way.
     pub(super) fn next_step(&mut self, effects: &mut Vec<Effect>) -> Progress {
         let Some(thread) = self.thread() else { return Progress::Wait };
+        if let Some(compaction) = thread.compaction.clone() {
+            return self.go_on_compacting(compaction, effects);
+        }
         match &thread.last_end {
-            None | Some(ModelEnd::Broken { .. }) => self.ask(Retries::default(), false, effects),
+            None | Some(ModelEnd::Broken { .. }) => self.ask_step(effects),
             Some(ModelEnd::Completed { end_turn, .. }) => {
                 let goes_on = thread.step_calls > 0 || *end_turn == Some(false) || thread.steered;
                 if let Some(prompt) = self.state.prompts.front().cloned() {
                     self.steer(prompt, effects);
                     Progress::Again
                 } else if goes_on {
-                    self.ask(Retries::default(), false, effects)
+                    self.ask_step(effects)
                 } else {
                     self.end_turn(TurnStatus::Completed, effects);
                     Progress::Again
@@ -105,11 +168,16 @@ impl Machine {
             }
             Some(ModelEnd::Retry { after_ms, retries, reread_credential, message: _ }) => {
                 let after = Duration::from_millis(*after_ms);
-                self.ask_after(after, *retries, *reread_credential, effects)
+                let (retries, reread_credential) = (*retries, *reread_credential);
+                self.ask_after(after, Question { retries, reread_credential, ..Question::turn() }, effects)
             }
             Some(ModelEnd::Unavailable { after_ms, retries, message: _ }) => {
                 let after = Duration::from_millis(*after_ms).min(self.outage_left());
-                self.ask_after(after, *retries, false, effects)
+                self.ask_after(after, Question { retries: *retries, ..Question::turn() }, effects)
+            }
+            Some(ModelEnd::TooLong { message } | ModelEnd::Unusable { message }) => {
+                let message = message.clone();
+                self.too_long(&message, effects)
             }
             Some(ModelEnd::Failed { outcome }) => {
                 let outcome = outcome.clone();
@@ -119,11 +187,10 @@ impl Machine {
         }
     }
 
-    fn ask_after(
+    pub(super) fn ask_after(
         &mut self,
         after: Duration,
-        retries: Retries,
-        reread_credential: bool,
+        question: Question,
         effects: &mut Vec<Effect>,
     ) -> Progress {
         let now = self.at.monotonic;
@@ -131,14 +198,15 @@ impl Machine {
         if now < at {
             return Progress::Wait;
         }
-        self.ask(retries, reread_credential, effects)
+        self.ask(question, effects)
     }
 
-    fn ask(&mut self, retries: Retries, reread_credential: bool, effects: &mut Vec<Effect>) -> Progress {
+    pub(super) fn ask(&mut self, question: Question, effects: &mut Vec<Effect>) -> Progress {
         let Some(thread) = self.thread() else { return Progress::Wait };
-        // A repetition belongs to a step that was counted already.
-        let repeats = retries != Retries::default() || thread.repeats_broken_request();
-        if !repeats {
+        let Question { kind, left_out, retries, reread_credential } = question;
+        // A repetition belongs to a step that was counted already, and what follows a compaction is a step.
+        let repeats = retries != Retries::default() || thread.repeats_request();
+        if !repeats && kind == RequestKind::Turn {
             self.tell_of_new_life(effects);
         }
         let Some(thread) = self.thread() else { return Progress::Wait };
@@ -156,7 +224,7 @@ impl Machine {
             return Progress::Wait;
         }
         let Some(thread) = self.thread() else { return Progress::Wait };
-        let prepared = match prepare(thread) {
+        let prepared = match prepare(thread, &question) {
             Ok(prepared) => prepared,
             Err(fault) => {
                 self.fault = Some(fault);
@@ -164,15 +232,21 @@ impl Machine {
             }
         };
         let exited = thread.exited.clone();
+        let begins = kind == RequestKind::Compaction && thread.compaction.is_none();
         let intent = ModelIntent {
             request: self.state.spent.requests + 1,
-            kind: RequestKind::Turn,
+            kind,
             items: thread.history.len() as u64,
             body: Digest::of(&prepared.body),
             estimated_input_tokens: (prepared.body.len() as u64).div_ceil(4),
             retries,
+            left_out,
         };
         let request = intent.request;
+        self.draft.clear();
+        if begins {
+            self.compaction_begins(effects);
+        }
         self.append(intent, effects);
         effects.push(Effect::Barrier(Barrier::Request));
         if !exited.is_empty() {
@@ -195,14 +269,31 @@ pub(super) fn estimate(thread: &Thread, intent: &ModelIntent) -> Usage {
     Usage::estimate(intent.estimated_input_tokens * 4, kept)
 }
 
-fn prepare(thread: &Thread) -> Result<PreparedRequest, String> {
-    let input = thread.history.input().map_err(|error| error.to_string())?;
+fn prepare(thread: &Thread, question: &Question) -> Result<PreparedRequest, String> {
+    let native = match question.kind {
+        RequestKind::Turn => None,
+        RequestKind::Compaction => compaction::native(thread),
+    };
+    let input = match question.kind {
+        RequestKind::Turn => thread.history.input(),
+        RequestKind::Compaction => {
+            let left_out = usize::try_from(question.left_out).unwrap_or(usize::MAX);
+            let last = match &native {
+                Some(NativeCompaction::Item(item)) => Some(item.clone()),
+                Some(NativeCompaction::Parameter) => None,
+                None => Some(compaction::instruction(thread)),
+            };
+            thread.history.input_with(last.as_ref(), left_out)
+        }
+    };
+    let input = input.map_err(|error| error.to_string())?;
     let request = Request {
         model: thread.opened.model.clone(),
         input,
         tools: thread.tools.clone(),
         thread_id: thread.opened.thread_id.clone(),
         reasoning_effort: thread.opened.reasoning_effort.clone(),
+        compacts: native == Some(NativeCompaction::Parameter),
     };
     Ok(thread.opened.wire.prepare(&request, &thread.opened.capabilities))
 }
@@ -239,14 +330,6 @@ fn failure(error: &ModelError) -> Outcome {
         },
     };
     Outcome { reason, message: error.to_string() }
-}
-
-fn can_come_from_a_model(item: &Item) -> bool {
-    match item {
-        Item::Message(message) => message.role == Role::Assistant,
-        Item::Reasoning(_) | Item::FunctionCall(_) | Item::CustomCall(_) | Item::Opaque(_) => true,
-        Item::FunctionCallOutput(_) | Item::CustomCallOutput(_) => false,
-    }
 }
 
 /// What surfaces show of an item. Calls are shown when they run.

@@ -54,7 +54,7 @@ pub fn tokens(bytes: u64) -> u64 {
 }
 
 /// The first and the last half of what `max_tokens` allow and a marker between them; `None` when the text fits.
-fn shorten(text: &str, max_tokens: usize) -> Option<String> {
+pub fn shorten(text: &str, max_tokens: usize) -> Option<String> {
     let budget = max_tokens.saturating_mul(BYTES_PER_TOKEN);
     if text.len() <= budget {
         return None;

@@ -18,7 +18,8 @@ pub struct AgentAttemptStatus {
     /// Number of the pod that writes this, from 1.
     #[serde(default)]
     pub epoch: i32,
-    /// How the attempt ended. Set together with phase Ended.
+    /// How the attempt ended. Set together with phase Ended; of an attempt whose patch is verified, by the pod that
+    /// verifies it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     /// The highest seq of the inbox that the agent has taken in.
@@ -72,6 +73,11 @@ pub struct AgentAttemptStatus {
     /// The transcript, when one is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transcript: Option<ArtifactRef>,
+    /// What the commands of the verification came to, in their order.
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verification: Vec<VerificationResult>,
     /// When this status last said something new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_progress_time: Option<Time>,
@@ -88,6 +94,8 @@ pub enum Phase {
     Parked,
     /// The agent has answered and waits for a further message.
     Idle,
+    /// The agent is done; its patch is verified in a pod of its own, or is about to be.
+    Verifying,
     /// The agent is done; outcome says how.
     Ended,
 }
@@ -101,6 +109,44 @@ pub struct Outcome {
     /// A sentence for people, which says what to do when something is to be done. At most 4 KiB.
     #[schemars(length(max = 4096))]
     pub message: String,
+}
+
+/// What a command of the verification came to.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationResult {
+    /// Name of the command.
+    #[schemars(length(max = 40))]
+    pub name: String,
+    /// What became of it.
+    pub state: VerificationState,
+    /// Its exit code; 128 + n when signal n ended it. Missing when it has not ended, or when its time was over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Seconds that it ran.
+    #[serde(default)]
+    pub seconds: i64,
+    /// The end of its output, at most 2 KiB.
+    #[schemars(length(max = 2048))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub output: String,
+}
+
+/// What became of a command of the verification.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub enum VerificationState {
+    /// It has not begun.
+    Pending,
+    /// It runs.
+    Running,
+    /// It ended with exit code 0.
+    Passed,
+    /// It ended otherwise.
+    Failed,
+    /// It was killed after its timeoutSeconds.
+    TimedOut,
+    /// It was cut off with the sandbox, or was never begun, because the verification itself broke off.
+    Interrupted,
 }
 
 /// The message of an attempt whose model ended its turn without an answer. The controller makes a Warning event

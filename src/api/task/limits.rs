@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::money::Money;
 
-/// Bounds on one task. Waiting (for a quota, a reference, a suspended task) is not active time.
+/// Bounds on one attempt. Verification counts towards none of them. Waiting (for a quota, a reference, a suspended task) is not active time.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {

@@ -34,6 +34,10 @@ pub struct AgentTaskStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<AttemptSummary>,
 
+    /// The attempt whose result is the task's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected_attempt: Option<i32>,
+
     /// Tokens and requests so far, over all attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
@@ -43,7 +47,7 @@ pub struct AgentTaskStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Money>,
 
-    /// Active seconds so far: waiting of every kind left out.
+    /// Active seconds so far, over all attempts: waiting of every kind and verification left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_seconds: Option<i64>,
 
@@ -55,7 +59,8 @@ pub struct AgentTaskStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Time>,
 
-    /// What came out of it.
+    /// What came out of it: the result of the selected attempt. Empty when several attempts were made and none is
+    /// selected yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<TaskResult>,
 }
@@ -90,6 +95,9 @@ pub struct AttemptSummary {
     /// Name of the AgentAttempt.
     #[schemars(length(max = 63))]
     pub name: String,
+    /// Number of its newest pod: 0 before it has one, 2 for the pod in which its patch is verified.
+    #[serde(default)]
+    pub epoch: i32,
     /// What the attempt is doing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Phase>,
@@ -99,13 +107,20 @@ pub struct AttemptSummary {
     /// Model requests made.
     #[serde(default)]
     pub step: i64,
-    /// The newest words of the agent, shortened.
+    /// What the attempt does, or why it waits or has failed, or at a good end what the agent said last; shortened.
     #[schemars(length(max = 1024))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub last_message: String,
     /// Why the attempt ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<reasons::Reason>,
+    /// How it ended, in a sentence, shortened to 256 bytes.
+    #[schemars(length(max = 256))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Whether the commands of spec.verification passed. Missing when they did not run to their end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
 }
 
 /// What came out of a task.
@@ -118,6 +133,10 @@ pub struct TaskResult {
     #[schemars(length(max = 4096))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// Whether the commands of spec.verification passed on a clean checkout with the patch. Missing when there are
+    /// none, or when they did not run to their end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
     /// The change to the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<PatchSummary>,

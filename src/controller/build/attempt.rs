@@ -3,20 +3,20 @@
 use kube::Resource;
 use kube::api::ObjectMeta;
 
-use super::super::observed::{INDEX, TaskId};
+use super::super::observed::TaskId;
 use super::super::validate::ValidTask;
 use crate::api::attempt::InboxMessage;
 use crate::api::{AgentAttempt, AgentAttemptSpec, AgentTask};
 use crate::names;
 
-/// The AgentAttempt of a task that can be run.
+/// One of the AgentAttempts of a task that can be run.
 #[must_use]
-pub fn attempt(id: &TaskId, valid: &ValidTask) -> AgentAttempt {
+pub fn attempt(id: &TaskId, index: i32, valid: &ValidTask) -> AgentAttempt {
     let spec = AgentAttemptSpec {
         task_name: id.name.clone(),
         task_uid: id.uid.clone(),
-        index: INDEX,
-        job: valid.job.clone(),
+        index,
+        job: valid.job(id, index),
         suspend: false,
         inbox: Vec::new(),
     };
@@ -26,7 +26,7 @@ pub fn attempt(id: &TaskId, valid: &ValidTask) -> AgentAttempt {
     ];
     AgentAttempt {
         metadata: ObjectMeta {
-            name: Some(id.attempt_name()),
+            name: Some(id.attempt_name(index)),
             namespace: Some(id.namespace.clone()),
             labels: Some(super::labels(&id.name, &id.uid)),
             annotations: Some(generations.map(|(key, value)| (key.to_owned(), value.to_string())).into()),

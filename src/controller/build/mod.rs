@@ -15,10 +15,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 use kube::api::ObjectMeta;
 
-use super::observed::EPOCH;
-use super::validate::PodParts;
+use super::observed::Epoch;
 use crate::api::AgentAttempt;
-use crate::api::attempt::Job;
+use crate::api::attempt::{Job, JobPod};
 use crate::names;
 
 /// The image in which the agent runs: the controller's own.
@@ -45,6 +44,8 @@ pub struct StoredAttempt<'a> {
     pub task_uid: &'a str,
     /// Its number.
     pub index: i32,
+    /// Which of its pods is built.
+    pub epoch: Epoch,
     /// Its job.
     pub job: &'a Job,
 }
@@ -75,9 +76,9 @@ pub struct Rights {
 }
 
 impl<'a> StoredAttempt<'a> {
-    /// Reads an AgentAttempt; none when it lacks what every stored object has.
+    /// Reads an AgentAttempt, to build one of its pods; none when it lacks what every stored object has.
     #[must_use]
-    pub fn of(attempt: &'a AgentAttempt) -> Option<Self> {
+    pub fn of(attempt: &'a AgentAttempt, epoch: Epoch) -> Option<Self> {
         Some(Self {
             namespace: attempt.metadata.namespace.as_deref()?,
             name: attempt.metadata.name.as_deref()?,
@@ -85,6 +86,7 @@ impl<'a> StoredAttempt<'a> {
             task_name: &attempt.spec.task_name,
             task_uid: &attempt.spec.task_uid,
             index: attempt.spec.index,
+            epoch,
             job: &attempt.spec.job,
         })
     }
@@ -92,13 +94,13 @@ impl<'a> StoredAttempt<'a> {
     /// Name of its pod, and of the pod's ServiceAccount, Role and RoleBinding.
     #[must_use]
     pub fn pod_name(&self) -> String {
-        names::pod(self.task_name, self.task_uid, self.index, EPOCH)
+        names::pod(self.task_name, self.task_uid, self.index, self.epoch.number())
     }
 }
 
 /// Builds everything that an attempt owns.
 #[must_use]
-pub fn children(attempt: &StoredAttempt<'_>, parts: &PodParts, agent: &AgentImage) -> Children {
+pub fn children(attempt: &StoredAttempt<'_>, parts: &JobPod, agent: &AgentImage) -> Children {
     Children {
         patch: artifacts::patch(attempt),
         transcript: artifacts::transcript(attempt),

@@ -11,9 +11,10 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::super::observed::EPOCH;
-use super::super::validate::{PodParts, quantities};
+use super::super::observed::Epoch;
+use super::super::validate::quantities;
 use super::{AgentImage, StoredAttempt, metadata};
+use crate::api::attempt::JobPod;
 use crate::names;
 
 /// How long the pod has to end when it is deleted. Nothing of a deleted task is saved, and the supervisor ends
@@ -28,7 +29,7 @@ const ACCOUNT_DIRECTORY: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// The pod.
 #[must_use]
-pub fn pod(attempt: &StoredAttempt<'_>, parts: &PodParts, agent: &AgentImage) -> Pod {
+pub fn pod(attempt: &StoredAttempt<'_>, parts: &JobPod, agent: &AgentImage) -> Pod {
     let mut metadata = metadata(attempt, attempt.pod_name());
     // Ours come last: what an environment says can't take their place.
     let mut labels = parts.settings.labels.clone();
@@ -43,7 +44,7 @@ pub fn pod(attempt: &StoredAttempt<'_>, parts: &PodParts, agent: &AgentImage) ->
 }
 
 fn own_annotations(attempt: &StoredAttempt<'_>) -> BTreeMap<String, String> {
-    let epoch = EPOCH.to_string();
+    let epoch = attempt.epoch.number().to_string();
     [
         (names::ATTEMPT_ANNOTATION, attempt.name),
         (names::ATTEMPT_UID_ANNOTATION, attempt.uid),
@@ -56,7 +57,7 @@ fn own_annotations(attempt: &StoredAttempt<'_>) -> BTreeMap<String, String> {
     .into()
 }
 
-fn spec(attempt: &StoredAttempt<'_>, parts: &PodParts, agent: &AgentImage) -> PodSpec {
+fn spec(attempt: &StoredAttempt<'_>, parts: &JobPod, agent: &AgentImage) -> PodSpec {
     let user = names::user_id(attempt.uid);
     let settings = &parts.settings;
     PodSpec {
@@ -74,7 +75,7 @@ fn spec(attempt: &StoredAttempt<'_>, parts: &PodParts, agent: &AgentImage) -> Po
             ..PodSecurityContext::default()
         }),
         // The order matters: the kubelet starts the sandbox when the agent's hook has put the supervisor in place.
-        containers: vec![agent_container(agent), sandbox_container(parts)],
+        containers: vec![agent_container(attempt.epoch, agent), sandbox_container(parts)],
         volumes: Some(volumes(parts)),
         image_pull_secrets: pull_secrets(parts),
         node_selector: (!settings.node_selector.is_empty()).then(|| settings.node_selector.clone()),
@@ -85,13 +86,17 @@ fn spec(attempt: &StoredAttempt<'_>, parts: &PodParts, agent: &AgentImage) -> Po
     }
 }
 
-fn agent_container(agent: &AgentImage) -> Container {
+fn agent_container(epoch: Epoch, agent: &AgentImage) -> Container {
+    let work = match epoch {
+        Epoch::Work => "agent",
+        Epoch::Verification => "verify",
+    };
     let install = ["podwright", "install"].map(str::to_owned).to_vec();
     Container {
         name: names::AGENT_CONTAINER.into(),
         image: Some(agent.reference.clone()),
         image_pull_policy: Some(agent.pull_policy.clone()),
-        command: Some(vec!["podwright".into(), "agent".into()]),
+        command: Some(vec!["podwright".into(), work.into()]),
         working_dir: Some("/".into()),
         env: Some(vec![
             from_field("PODWRIGHT_POD_NAME", "metadata.name"),
@@ -126,7 +131,7 @@ fn agent_container(agent: &AgentImage) -> Container {
     }
 }
 
-fn sandbox_container(parts: &PodParts) -> Container {
+fn sandbox_container(parts: &JobPod) -> Container {
     let file = |name: &str, path: &str| VolumeMount {
         sub_path: Some(name.to_owned()),
         read_only: Some(true),
@@ -155,12 +160,12 @@ fn sandbox_container(parts: &PodParts) -> Container {
     }
 }
 
-fn volumes(parts: &PodParts) -> Vec<Volume> {
+fn volumes(parts: &JobPod) -> Vec<Volume> {
     let size = |text: &str| Quantity(text.to_owned());
     vec![
-        directory("workspace", parts.workspace_size.clone()),
+        directory("workspace", parts.workspace_size.to_quantity()),
         // The bare repository is no larger than what is checked out of it, but for its history.
-        directory("repo", parts.workspace_size.clone()),
+        directory("repo", parts.workspace_size.to_quantity()),
         // The journal: bounded by the agent itself, far below.
         directory("state", size("2Gi")),
         directory("tools", size("64Mi")),
@@ -215,7 +220,7 @@ fn account_sources() -> Vec<VolumeProjection> {
     vec![token("token", None), authority, namespace, token("gateway", Some(names::GATEWAY_AUDIENCE))]
 }
 
-fn pull_secrets(parts: &PodParts) -> Option<Vec<LocalObjectReference>> {
+fn pull_secrets(parts: &JobPod) -> Option<Vec<LocalObjectReference>> {
     let secrets: Vec<_> = parts
         .image_pull_secrets
         .iter()

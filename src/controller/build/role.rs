@@ -4,12 +4,13 @@
 
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 
+use super::super::observed::Epoch;
 use super::{StoredAttempt, metadata};
 use crate::api::GROUP;
 use crate::api::attempt::Job;
 use crate::api::mcp::McpServer;
 
-/// What the agent may do.
+/// What the agent may do. One that verifies has no way to the model, and can't change the patch that it verifies.
 #[must_use]
 pub fn role(attempt: &StoredAttempt<'_>) -> Role {
     let pod = vec![attempt.pod_name()];
@@ -21,15 +22,19 @@ pub fn role(attempt: &StoredAttempt<'_>) -> Role {
         rule("", "pods", &["get", "list", "watch"], pod),
         rule(GROUP, "agentattempts", &["get", "list", "watch"], own.clone()),
         rule(GROUP, "agentattempts/status", &["patch"], own),
-        rule("", "configmaps", &["patch"], artifacts(attempt.job)),
     ];
-    let inputs = inputs(attempt.job);
-    if !inputs.is_empty() {
-        rules.push(rule("", "configmaps", &["get"], inputs));
-    }
-    let secrets = secrets(attempt.job);
-    if !secrets.is_empty() {
-        rules.push(rule("", "secrets", &["get"], secrets));
+    let (artifacts, inputs, secrets) = match attempt.epoch {
+        Epoch::Work => (artifacts(attempt.job), inputs(attempt.job), secrets(attempt.job)),
+        Epoch::Verification => {
+            (Vec::new(), inputs_of_verification(attempt.job), secrets_of_setup(attempt.job))
+        }
+    };
+    for (resource, verb, names) in
+        [("configmaps", "patch", artifacts), ("configmaps", "get", inputs), ("secrets", "get", secrets)]
+    {
+        if !names.is_empty() {
+            rules.push(rule("", resource, &[verb], names));
+        }
     }
     Role { metadata: metadata(attempt, attempt.pod_name()), rules: Some(rules) }
 }
@@ -43,12 +48,21 @@ fn inputs(job: &Job) -> Vec<String> {
     each_once(sources.into_iter().flatten().map(|source| source.name.clone()))
 }
 
+fn inputs_of_verification(job: &Job) -> Vec<String> {
+    let bundle = job.environment.ca_bundle.iter().map(|source| source.name.clone());
+    each_once(bundle.chain([job.patch_artifact_name.clone()]))
+}
+
 fn secrets(job: &Job) -> Vec<String> {
-    let setup = job.environment.setup.iter().flat_map(|setup| setup.secret_names.clone());
-    let git = job.repository.credentials_secret_name.clone();
     let model = job.model.credentials_secret_name.clone();
     let servers = job.environment.mcp_servers.iter().filter_map(McpServer::secret_name).map(str::to_owned);
-    each_once(git.into_iter().chain(model).chain(setup).chain(servers))
+    each_once(secrets_of_setup(job).into_iter().chain(model).chain(servers))
+}
+
+/// What the repository and the setup script need.
+fn secrets_of_setup(job: &Job) -> Vec<String> {
+    let setup = job.environment.setup.iter().flat_map(|setup| setup.secret_names.clone());
+    each_once(job.repository.credentials_secret_name.clone().into_iter().chain(setup))
 }
 
 fn each_once(names: impl Iterator<Item = String>) -> Vec<String> {

@@ -9,11 +9,15 @@ use crate::controller::tests::fixtures::{
 
 fn built() -> Children {
     let parts = valid(&task(|_| {}), &references()).pod;
-    children(&StoredAttempt::of(&stored_attempt()).unwrap(), &parts, &image())
+    children(&StoredAttempt::of(&stored_attempt(), Epoch::Work).unwrap(), &parts, &image())
 }
 
 /// Everything an environment and a task can ask for.
 fn built_in_full() -> Children {
+    built_in_full_for(Epoch::Work)
+}
+
+fn built_in_full_for(epoch: Epoch) -> Children {
     let task = task(|task| task["spec"]["repositories"][0]["credentialsSecretName"] = json!("git"));
     let mut references = references();
     references.environment = Some(environment(|environment| {
@@ -49,9 +53,9 @@ fn built_in_full() -> Children {
         ("mcp".into(), secret(None, &["token"])),
     ]);
     let valid = valid(&task, &references);
-    let mut stored = attempt::attempt(&id(), &valid);
+    let mut stored = attempt::attempt(&id(), 1, &valid);
     stored.metadata.uid = Some("5d1f7a52-5e8b-4f0a-8a35-3f1f0f6d9c11".into());
-    children(&StoredAttempt::of(&stored).unwrap(), &valid.pod, &image())
+    children(&StoredAttempt::of(&stored, epoch).unwrap(), &valid.pod, &image())
 }
 
 fn yaml(object: &impl serde::Serialize) -> String {
@@ -71,6 +75,30 @@ fn the_rights() {
     insta::assert_snapshot!("role_binding", yaml(&built().rights.role_binding));
 }
 
+/// It reaches neither the model nor the prompt, and can't change the patch that it verifies.
+#[test]
+fn the_rights_of_a_pod_that_verifies() {
+    insta::assert_snapshot!(
+        "role_of_verification",
+        yaml(&built_in_full_for(Epoch::Verification).rights.role)
+    );
+}
+
+#[test]
+fn a_pod_that_verifies_differs_in_its_name_and_its_program_alone() {
+    let of = |epoch| serde_json::to_value(built_in_full_for(epoch).pod).unwrap();
+    let (work, mut verification) = (of(Epoch::Work), of(Epoch::Verification));
+    assert_eq!(verification["spec"]["containers"][0]["command"], json!(["podwright", "verify"]));
+    assert_eq!(verification["metadata"]["annotations"][names::EPOCH_ANNOTATION], "2");
+    assert_ne!(verification["metadata"]["name"], work["metadata"]["name"]);
+    assert_eq!(verification["spec"]["serviceAccountName"], verification["metadata"]["name"]);
+    for field in ["/metadata/name", "/spec/serviceAccountName", "/spec/containers/0/command"] {
+        *verification.pointer_mut(field).unwrap() = work.pointer(field).unwrap().clone();
+    }
+    verification["metadata"]["annotations"] = work["metadata"]["annotations"].clone();
+    assert_eq!(verification, work);
+}
+
 #[test]
 fn every_rule_names_its_objects() {
     for rule in built_in_full().rights.role.rules.unwrap() {
@@ -84,7 +112,7 @@ fn what_an_environment_says_never_takes_the_place_of_ours() {
     let mut parts = valid(&task(|_| {}), &references()).pod;
     parts.settings.labels.insert(names::TASK_LABEL.into(), "another".into());
     parts.settings.annotations.insert(names::ATTEMPT_UID_ANNOTATION.into(), "another".into());
-    let pod = children(&StoredAttempt::of(&stored).unwrap(), &parts, &image()).pod;
+    let pod = children(&StoredAttempt::of(&stored, Epoch::Work).unwrap(), &parts, &image()).pod;
     assert_eq!(pod.metadata.labels.unwrap()[names::TASK_LABEL], "fix");
     assert_eq!(
         pod.metadata.annotations.unwrap()[names::ATTEMPT_UID_ANNOTATION],

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{LOOK_AGAIN, POD_STARTS, ended};
+use super::{LOOK_AGAIN, POD_STARTS, VERIFICATION_STARTS, ended};
 use crate::api::reasons::Reason;
 use crate::controller::error::Foreign;
+use crate::controller::observed::Epoch;
 use crate::controller::refusal::Refusal;
 
 /// How soon a pod that the quota refused is tried again.
@@ -18,7 +19,7 @@ pub(super) const SAFETY: Duration = Duration::from_secs(300);
 /// The longest text taken from elsewhere into a sentence of ours.
 const MAX_QUOTE: usize = 2048;
 
-/// Where a task stands.
+/// Where a task stands, or one of its attempts.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Situation {
     /// It is being deleted: the garbage collector does the rest.
@@ -87,11 +88,15 @@ pub enum PodOutcome {
 impl Situation {
     /// The situation once the pod was asked for.
     #[must_use]
-    pub fn after(self, pod: &PodOutcome) -> Self {
+    pub fn after(self, pod: &PodOutcome, epoch: Epoch) -> Self {
         match pod {
             PodOutcome::Unasked => self,
             PodOutcome::Made | PodOutcome::There => {
-                Self::Working { reason: Reason::Preparing, message: POD_STARTS.into(), until: None }
+                let (reason, message) = match epoch {
+                    Epoch::Work => (Reason::Preparing, POD_STARTS),
+                    Epoch::Verification => (Reason::Verifying, VERIFICATION_STARTS),
+                };
+                Self::Working { reason, message: message.into(), until: None }
             }
             PodOutcome::InTheWay(foreign) => in_the_way(foreign),
             PodOutcome::Refused(Refusal::Quota(text)) => Self::Waiting {

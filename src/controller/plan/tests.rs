@@ -2,12 +2,12 @@ use serde_json::{Value, json};
 
 use super::situation::SAFETY;
 use super::*;
-use crate::api::AgentMessage;
-use crate::api::attempt::InboxMessage;
+use crate::api::attempt::{InboxMessage, Phase};
 use crate::api::conditions::ConditionStatus;
 use crate::api::message::MessageKind;
+use crate::api::{AgentAttempt, AgentAttemptStatus, AgentMessage};
 use crate::controller::tests::fixtures::{
-    TASK_UID, accepted, at, at_work, fresh, message, pod, running, stored_attempt, task,
+    TASK_UID, accepted, at, at_work, fresh, message, pod, running, seeing, stored_attempt, task,
 };
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ fn report(phase: &str) -> Value {
 fn a_task_that_can_be_run_gets_its_pod() {
     let plan = decided(&fresh());
     assert_eq!(plan.situation, Situation::Start);
-    assert!(plan.attempt.is_some() && plan.pod.is_some());
+    assert!(plan.attempts[0].attempt.is_some() && plan.attempts[0].pod.is_some());
 }
 
 #[test]
@@ -111,11 +111,12 @@ fn a_suspended_task_gets_no_pod_and_a_running_one_keeps_it() {
     let before = Observed { task: suspended.clone(), ..fresh() };
     let plan = decided(&before);
     assert!(matches!(plan.situation, Situation::Waiting { reason: Reason::Suspended, .. }));
-    assert!(plan.attempt.is_none() && plan.pod.is_none());
+    assert!(plan.attempts[0].attempt.is_none() && plan.attempts[0].pod.is_none());
 
     let asked = Observed { task: suspended.clone(), ..at_work(report("Running")) };
     let plan = decided(&asked);
-    assert!(plan.attempt.is_some_and(|attempt| attempt.spec.suspend), "the agent is told");
+    let amended = plan.attempts[0].attempt.as_ref();
+    assert!(amended.is_some_and(|attempt| attempt.spec.suspend), "the agent is told");
     assert_eq!(working(&asked, NOW).0, Reason::Running, "until it has stopped");
     let mut stopped = report("Running");
     stopped["suspended"] = json!(true);
@@ -159,14 +160,14 @@ fn a_cancellation_that_was_just_taken_in_is_not_cut_short() {
     let mut status = report("Running");
     status["inboxSeq"] = json!(1);
     let mut observed = Observed { messages: vec![cancel], ..at_work(status) };
-    observed.attempt = Some(with_inbox(&observed, "stop", MessageKind::Cancel));
+    observed.attempts[0].attempt = Some(with_inbox(&observed, "stop", MessageKind::Cancel));
     assert_eq!(working(&observed, NOW).0, Reason::Running);
     assert_eq!(told(&observed), ["HandedOver"]);
 }
 
 /// The attempt with one entry in its inbox.
 fn with_inbox(observed: &Observed, name: &str, kind: MessageKind) -> Arc<AgentAttempt> {
-    let mut attempt = AgentAttempt::clone(observed.attempt.as_ref().unwrap());
+    let mut attempt = AgentAttempt::clone(observed.attempts[0].attempt.as_ref().unwrap());
     let uid = format!("uid-{name}");
     attempt.spec.inbox = vec![InboxMessage { uid, seq: 1, kind, text: "x".into() }];
     Arc::new(attempt)
@@ -183,12 +184,13 @@ fn a_sender_is_told_yes_only_when_the_agent_has_the_message() {
     let said = Observed { messages, ..at_work(report("Running")) };
     assert_eq!(told(&said), ["Delivered"]);
     assert_eq!(decided(&said).answers[0].status, ConditionStatus::Unknown);
-    let lies = Observed { attempt: Some(with_inbox(&said, "more", MessageKind::Prompt)), ..said };
+    let inbox = with_inbox(&said, "more", MessageKind::Prompt);
+    let lies = seeing(said, |seen| seen.attempt = Some(inbox));
     assert_eq!(told(&lies), ["Delivered"], "it was not told yet");
     let with = |change: fn(&mut AgentAttemptStatus)| {
-        let mut attempt = AgentAttempt::clone(lies.attempt.as_ref().unwrap());
+        let mut attempt = AgentAttempt::clone(lies.attempts[0].attempt.as_ref().unwrap());
         change(attempt.status.as_mut().unwrap());
-        Observed { attempt: Some(Arc::new(attempt)), ..lies.clone() }
+        seeing(lies.clone(), |seen| seen.attempt = Some(Arc::new(attempt)))
     };
     let taken = with(|status| status.inbox_seq = 1);
     assert_eq!(told(&taken), ["HandedOver"]);
@@ -224,10 +226,10 @@ fn a_cancellation_older_than_the_task_was_meant_for_another() {
     let running = Observed { task: observed.task.clone(), ..at_work(report("Running")) };
     let running = Observed { messages: vec![old("Cancel")], ..running };
     assert_eq!(told(&running), ["EarlierTask"]);
-    assert!(decided(&running).attempt.is_none(), "the agent is not told");
+    assert!(decided(&running).attempts[0].attempt.is_none(), "the agent is not told");
     // A prompt may be applied before its task, and a cancellation in the same second counts.
     let prompted = Observed { messages: vec![old("Prompt")], ..running };
-    assert!(decided(&prompted).attempt.is_some());
+    assert!(decided(&prompted).attempts[0].attempt.is_some());
     let messages = vec![Arc::new(message("now", "Cancel", 60))];
     let cancelled = Observed { messages, ..observed };
     assert_eq!(ending(&cancelled, NOW).reason, Reason::Cancelled);
@@ -248,7 +250,7 @@ fn messages_of_one_second_keep_the_order_in_which_they_were_stored() {
     // The one that was seen before has been written to since.
     let messages = vec![said("a", "100", false), said("b", "99", false), said("c", "101", true)];
     let observed = Observed { messages, ..at_work(report("Running")) };
-    let inbox = decided(&observed).attempt.unwrap().spec.inbox;
+    let inbox = decided(&observed).attempts.remove(0).attempt.unwrap().spec.inbox;
     let order: Vec<_> = inbox.iter().map(|entry| entry.uid.as_str()).collect();
     assert_eq!(order, ["uid-c", "uid-b", "uid-a"]);
 }
@@ -257,16 +259,13 @@ fn messages_of_one_second_keep_the_order_in_which_they_were_stored() {
 fn a_task_whose_agent_never_began_is_cancelled_at_once() {
     let messages = vec![Arc::new(message("stop", "Cancel", 10))];
     let pending = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False"}]});
-    let observed = Observed {
-        attempt: Some(Arc::new(stored_attempt())),
-        pod: Some(Arc::new(pod(pending))),
-        messages,
-        references: None,
-        ..fresh()
-    };
+    let observed = seeing(Observed { messages, references: None, ..fresh() }, |seen| {
+        seen.attempt = Some(Arc::new(stored_attempt()));
+        seen.pod = Some(Arc::new(pod(pending)));
+    });
     assert_eq!(ending(&observed, NOW).reason, Reason::Cancelled);
     // One that runs may have begun, whatever it has not said yet.
-    let observed = Observed { pod: Some(Arc::new(pod(running()))), ..observed };
+    let observed = seeing(observed, |seen| seen.pod = Some(Arc::new(pod(running()))));
     assert_eq!(working(&observed, NOW).0, Reason::Preparing);
 }
 
@@ -300,8 +299,8 @@ fn an_agent_has_sixteen_messages_at_most_and_prompts_leave_a_place_for_a_cancell
     let mut messages: Vec<_> = (0..20).map(|n| Arc::new(message(&format!("m{n:02}"), "Prompt", n))).collect();
     let seqs = |messages: &[Arc<AgentMessage>]| {
         let observed = Observed { messages: messages.to_vec(), ..at_work(report("Running")) };
-        let plan = decided(&observed);
-        let inbox = plan.attempt.unwrap().spec.inbox;
+        let mut plan = decided(&observed);
+        let inbox = plan.attempts.remove(0).attempt.unwrap().spec.inbox;
         assert_eq!(plan.answers.len(), inbox.len());
         inbox.iter().map(|entry| (entry.seq, entry.kind)).collect::<Vec<_>>()
     };
@@ -323,7 +322,7 @@ fn a_cancellation_of_an_earlier_task_of_the_name_is_left_alone() {
 #[test]
 fn a_missing_message_is_believed_only_on_fresh_reads() {
     let mut observed = at_work(json!({"phase": "Running", "epoch": 1, "inboxSeq": 1}));
-    observed.attempt = Some(with_inbox(&observed, "gone", MessageKind::Prompt));
+    observed.attempts[0].attempt = Some(with_inbox(&observed, "gone", MessageKind::Prompt));
     assert!(decided(&observed).is_irrevocable());
     observed.messages = vec![Arc::new(message("gone", "Prompt", 1))];
     assert!(!decided(&observed).is_irrevocable());

@@ -4,8 +4,10 @@ use serde_json::{Value, json};
 
 use super::bound::{MAX_BYTES, encoded_bytes};
 use super::*;
-use crate::controller::plan::EndedBy;
-use crate::controller::tests::fixtures::{at, at_work, fresh, task};
+use crate::api::AgentTask;
+use crate::controller::observed::{ArtifactCheck, SeenAttempt};
+use crate::controller::plan::{EndedBy, Ending};
+use crate::controller::tests::fixtures::{at, at_work, fresh, knowing, seeing, task};
 use std::sync::Arc;
 
 fn working(reason: Reason) -> Situation {
@@ -16,6 +18,11 @@ fn ended(reason: Reason) -> Situation {
     Situation::Ended(Ending { reason, message: "why".into(), by: EndedBy::Agent })
 }
 
+/// The status of a task with one attempt, in whose situation it is as well.
+fn next_of(observed: &Observed, situation: &Situation, second: i64) -> AgentTaskStatus {
+    next(observed, situation, std::slice::from_ref(situation), None, at(second))
+}
+
 fn of<'a>(status: &'a AgentTaskStatus, type_: &str) -> &'a Condition {
     conditions::find(&status.conditions, type_).unwrap()
 }
@@ -23,7 +30,7 @@ fn of<'a>(status: &'a AgentTaskStatus, type_: &str) -> &'a Condition {
 #[test]
 fn the_first_status_says_what_generic_tools_look_for() {
     let situation = Situation::Waiting { reason: Reason::Queued, message: "why".into(), again: None };
-    let status = next(&fresh(), &situation, None, at(50));
+    let status = next_of(&fresh(), &situation, 50);
     assert_eq!(status.observed_generation, 1);
     assert_eq!(status.start_time, Some(Time(at(50))));
     assert_eq!(of(&status, "Succeeded").status, "Unknown");
@@ -35,7 +42,7 @@ fn the_first_status_says_what_generic_tools_look_for() {
 #[test]
 fn every_reason_has_its_conditions() {
     for reason in Reason::ALL {
-        let status = next(&fresh(), &working(reason), None, at(50));
+        let status = next_of(&fresh(), &working(reason), 50);
         let (succeeded, reconciling, stalled) = match reason.verdict() {
             Verdict::Working => ("Unknown", "True", "False"),
             Verdict::Succeeded => ("True", "False", "False"),
@@ -51,26 +58,24 @@ fn every_reason_has_its_conditions() {
 #[test]
 fn the_same_world_gives_the_same_status_at_any_time() {
     let observed = at_work(json!({"phase": "Running", "epoch": 1, "step": 3}));
-    let attempt = observed.attempt.clone();
-    let first = next(&observed, &working(Reason::Running), attempt.as_deref(), at(50));
+    let first = next_of(&observed, &working(Reason::Running), 50);
     let seen = task(|task| task["status"] = serde_json::to_value(&first).unwrap());
-    let observed = Observed { task: Arc::new(seen), ..observed };
-    let second = next(&observed, &working(Reason::Running), attempt.as_deref(), at(90));
+    let observed = knowing(observed, seen);
+    let second = next_of(&observed, &working(Reason::Running), 90);
     assert_eq!(change(observed.task.status.as_ref(), &second), Change::None);
 }
 
 #[test]
 fn figures_are_progress_and_reasons_are_milestones() {
     let observed = at_work(json!({"phase": "Running", "epoch": 1, "step": 3}));
-    let attempt = observed.attempt.clone();
-    let first = next(&observed, &working(Reason::Running), attempt.as_deref(), at(50));
+    let first = next_of(&observed, &working(Reason::Running), 50);
     let mut step = first.clone();
     step.attempts[0].step = 4;
     assert_eq!(change(Some(&first), &step), Change::Progress);
     let mut words = first.clone();
     words.conditions[0].message = "others".into();
     assert_eq!(change(Some(&first), &words), Change::Progress);
-    let idle = next(&observed, &working(Reason::Idle), attempt.as_deref(), at(50));
+    let idle = next_of(&observed, &working(Reason::Idle), 50);
     assert_eq!(change(Some(&first), &idle), Change::Milestone);
     assert_eq!(change(None, &first), Change::Milestone);
 }
@@ -78,13 +83,12 @@ fn figures_are_progress_and_reasons_are_milestones() {
 #[test]
 fn whether_the_model_can_be_used_is_said_once_it_could_not() {
     let observed = at_work(json!({"phase": "Running", "epoch": 1}));
-    let attempt = observed.attempt.clone();
     let available = |stored: &AgentTaskStatus, situation: &Situation| {
         let seen = task(|task| task["status"] = serde_json::to_value(stored).unwrap());
-        let observed = Observed { task: Arc::new(seen), ..observed.clone() };
-        next(&observed, situation, attempt.as_deref(), at(50))
+        let observed = knowing(observed.clone(), seen);
+        next_of(&observed, situation, 50)
     };
-    let before = next(&observed, &working(Reason::Running), attempt.as_deref(), at(50));
+    let before = next_of(&observed, &working(Reason::Running), 50);
     assert_eq!(conditions::find(&before.conditions, "ModelAvailable"), None);
     let out = available(&before, &working(Reason::ModelUnavailable));
     assert_eq!(change(Some(&before), &out), Change::Milestone);
@@ -113,25 +117,23 @@ fn an_unchecked_patch_is_not_passed_on() {
     let report =
         json!({"phase": "Ended", "epoch": 1, "lastMessage": "done", "patch": {"files": 1, "bytes": 3}});
     let observed = at_work(report);
-    let attempt = observed.attempt.clone();
-    let status = next(&observed, &ended(Reason::Completed), attempt.as_deref(), at(50));
+    let status = next_of(&observed, &ended(Reason::Completed), 50);
     let result = status.result.unwrap();
     assert_eq!((result.message.as_str(), result.patch), ("done", None));
-    let checked = Observed { patch: Some(ArtifactCheck::Good), ..observed };
-    let status = next(&checked, &ended(Reason::Completed), attempt.as_deref(), at(50));
+    let checked = seeing(observed, |seen| seen.patch = Some(ArtifactCheck::Good));
+    let status = next_of(&checked, &ended(Reason::Completed), 50);
     assert!(status.result.unwrap().patch.is_some());
 }
 
 #[test]
 fn what_is_known_of_the_pod_is_kept_when_the_pod_is_gone() {
     let observed = at_work(json!({"phase": "Running", "epoch": 1, "workspace": {"baseCommit": "abc"}}));
-    let attempt = observed.attempt.clone();
-    let first = next(&observed, &working(Reason::Running), attempt.as_deref(), at(50));
+    let first = next_of(&observed, &working(Reason::Running), 50);
     let seen = task(|task| task["status"] = serde_json::to_value(&first).unwrap());
-    let gone = Observed { task: Arc::new(seen), pod: None, attempt: None, ..observed };
-    let last = next(&gone, &ended(Reason::SandboxLost), None, at(60));
+    let gone = seeing(knowing(observed, seen), |seen| (seen.pod, seen.attempt) = (None, None));
+    let last = next_of(&gone, &ended(Reason::SandboxLost), 60);
     assert_eq!(last.resolved, first.resolved);
-    assert!(gone.pod_was_made());
+    assert!(gone.attempts[0].pod_was_made());
 }
 
 /// A text at the schema's bound, which counts characters, of those that take the most room or do the most harm.
@@ -190,29 +192,48 @@ fn report() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Whatever an agent reports within the schema of its AgentAttempt.
+    /// Whatever the agents report within the schema of their AgentAttempts.
     #[test]
     fn a_status_stays_below_its_bound_and_steers_no_terminal(
-        report in report(),
+        reports in prop::collection::vec(report(), 1..=4),
         message in text(4096),
         image in text(2000),
         has_ended: bool,
     ) {
-        let observed = Observed { patch: Some(ArtifactCheck::Good), ..at_work(report) };
-        let mut pod = observed.pod.as_deref().unwrap().clone();
-        for status in pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap() {
-            status.image_id.clone_from(&image);
+        let count = reports.len();
+        let mut attempts: Vec<SeenAttempt> = Vec::new();
+        for (index, report) in (1..).zip(reports) {
+            let mut seen = at_work(report).attempts.remove(0);
+            let mut pod = seen.pod.as_deref().unwrap().clone();
+            for status in pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap() {
+                status.image_id.clone_from(&image);
+            }
+            seen.pod = Some(Arc::new(pod));
+            attempts.push(SeenAttempt { index, patch: Some(ArtifactCheck::Good), ..seen });
         }
-        let observed = Observed { pod: Some(Arc::new(pod)), ..observed };
-        let attempt = observed.attempt.clone();
+        let task = task(|task| task["spec"]["attempts"] = json!({"count": count}));
+        let observed = Observed { task: Arc::new(task), attempts, ..fresh() };
         let situation = if has_ended {
             Situation::Ended(Ending { reason: Reason::Completed, message, by: EndedBy::Agent })
         } else {
             Situation::Working { reason: Reason::Running, message, until: None }
         };
-        let mut status = next(&observed, &situation, attempt.as_deref(), at(50));
+        let mut status = next(&observed, &situation, &vec![situation.clone(); count], None, at(50));
         prop_assert!(encoded_bytes(&status) <= MAX_BYTES, "{}", encoded_bytes(&status));
-        prop_assert_eq!(status.result.is_some(), has_ended);
+        prop_assert_eq!(status.result.is_some(), has_ended && count == 1);
+        if has_ended && count > 1 {
+            // Whichever a person selects.
+            let seen = SeenAttempt::clone(&observed.attempts[0]);
+            let summary = status.attempts.first().cloned();
+            let mut attempts = observed.attempts.clone();
+            attempts[0] = SeenAttempt { summary, ..seen };
+            let mut stored = AgentTask::clone(&observed.task);
+            stored.status = Some(status);
+            let observed = Observed { task: Arc::new(stored), attempts, ..observed };
+            status = next(&observed, &Situation::Finished, &[], Some(1), at(60));
+            prop_assert!(encoded_bytes(&status) <= MAX_BYTES, "{}", encoded_bytes(&status));
+            prop_assert_eq!(status.selected_attempt, Some(1));
+        }
         if let Some(result) = &mut status.result {
             // The patch itself is shown as it is: it has to fit its digest.
             result.patch.as_mut().unwrap().inline = None;

@@ -13,8 +13,11 @@ use super::server::Fault;
 use super::{ATTEMPT, TASK, World, agent_ends_well, is_write, life};
 use crate::api::AgentTask;
 use crate::controller::caches::{Caches, Guarded};
+use crate::controller::observed::Epoch;
 use crate::controller::reconcile::{pass_again_if_stale, reconcile};
 use crate::controller::unreadable;
+
+const ATTEMPT_KIND: &str = "AgentAttempt";
 
 #[tokio::test]
 async fn whatever_request_fails_the_end_is_the_same() {
@@ -104,7 +107,7 @@ async fn a_patch_that_is_not_what_it_says_is_not_passed_on() {
     let world = World::new();
     world.settle().await;
     agent_ends_well(&world);
-    world.server.change("configmaps", &format!("{}-patch", id().attempt_name()), |config_map| {
+    world.server.change("configmaps", &format!("{}-patch", id().attempt_name(1)), |config_map| {
         let other = zstd::encode_all(&b"another patch\n"[..], 3).unwrap();
         config_map["binaryData"] = json!({"patch.zst": STANDARD.encode(other)});
     });
@@ -121,9 +124,9 @@ async fn objects_of_others_with_our_names_are_left_alone() {
     for resource in ["pods", "roles", "configmaps", ATTEMPT] {
         let world = World::new();
         let name = match resource {
-            "configmaps" => format!("{}-patch", id().attempt_name()),
-            ATTEMPT => id().attempt_name(),
-            _ => id().pod_name(),
+            "configmaps" => format!("{}-patch", id().attempt_name(1)),
+            ATTEMPT => id().attempt_name(1),
+            _ => id().pod_name(1, Epoch::Work),
         };
         let foreign = if resource == ATTEMPT {
             let mut foreign = serde_json::to_value(fixtures::stored_attempt()).unwrap();
@@ -153,7 +156,7 @@ async fn objects_of_others_with_our_names_are_left_alone() {
 async fn an_attempt_that_was_replaced_by_somebody_is_a_lost_one() {
     let world = World::new();
     world.settle().await;
-    world.server.remove(ATTEMPT, &id().attempt_name());
+    world.server.remove(ATTEMPT, &id().attempt_name(1));
     let mut foreign = serde_json::to_value(fixtures::stored_attempt()).unwrap();
     foreign["metadata"]["ownerReferences"][0]["uid"] = json!("somebody");
     world.server.put(ATTEMPT, foreign);
@@ -195,4 +198,40 @@ async fn a_task_of_a_newer_version_is_left_alone_and_says_so() {
     let end = server.masked();
     reconcile(read(&world), context).await.unwrap();
     assert_eq!(server.masked(), end, "an end is for good");
+}
+
+#[tokio::test]
+async fn what_a_task_needs_and_a_newer_version_has_stored_is_shown_on_the_task() {
+    let attempt = id().attempt_name(1);
+    let cases = [
+        ("AgentEnvironment", "agentenvironments", "default", "network", json!({"mode": "Dreams"})),
+        ("ModelProvider", "modelproviders", "default", "api", json!("Telepathy")),
+        (ATTEMPT_KIND, ATTEMPT, attempt.as_str(), "index", json!("first")),
+    ];
+    for (kind, resource, name, field, value) in cases {
+        let world = World::new();
+        if kind == ATTEMPT_KIND {
+            world.settle().await;
+        }
+        let sound = world.server.get(resource, name).unwrap();
+        world.server.change(resource, name, |object| {
+            object["spec"][field] = value.clone();
+        });
+        let task = world.server.get(TASK, "fix").unwrap();
+        let task = Arc::new(serde_json::from_value::<Guarded<AgentTask>>(task).unwrap());
+        let World { server, context, .. } = world;
+        let context = Arc::new(context);
+        let world = World { server: server.clone(), ..World::new() };
+        let pods = server.names("pods");
+        let action = reconcile(task.clone(), context.clone()).await.unwrap();
+        assert_eq!(action, Action::requeue(unreadable::AGAIN), "{kind}");
+        let (status, reason, message) = world.succeeded();
+        assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "WaitingForReference"), "{kind}");
+        assert!(message.contains(kind) && message.contains("upgrade Podwright"), "{kind}: {message}");
+        assert_eq!(server.names("pods"), pods, "{kind}: its pod is left as it is");
+        // Whoever mends the object brings a pass, and the task goes on.
+        server.change(resource, name, |object| *object = sound.clone());
+        reconcile(task, context).await.unwrap();
+        assert_eq!(world.succeeded().1, "Preparing", "{kind}");
+    }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, ModelProvider};
 use crate::controller::build::{AgentImage, StoredAttempt, attempt, children};
-use crate::controller::observed::{Observed, References, SecretFacts, TaskId};
+use crate::controller::observed::{Epoch, Observed, References, SecretFacts, SeenAttempt, TaskId};
 use crate::controller::validate::{ValidTask, Validity, validate};
 
 pub(crate) const NAMESPACE: &str = "team";
@@ -104,7 +104,7 @@ pub(crate) fn valid(task: &AgentTask, references: &References) -> ValidTask {
 
 /// The stored AgentAttempt of the smallest task.
 pub(crate) fn stored_attempt() -> AgentAttempt {
-    let mut stored = attempt::attempt(&id(), &valid(&task(|_| {}), &references()));
+    let mut stored = attempt::attempt(&id(), 1, &valid(&task(|_| {}), &references()));
     stored.metadata.uid = Some(ATTEMPT_UID.into());
     stored.metadata.resource_version = Some("7".into());
     stored
@@ -123,7 +123,7 @@ pub(crate) fn image() -> AgentImage {
 pub(crate) fn pod(status: Value) -> Pod {
     let stored = stored_attempt();
     let parts = valid(&task(|_| {}), &references()).pod;
-    let built = children(&StoredAttempt::of(&stored).unwrap(), &parts, &image());
+    let built = children(&StoredAttempt::of(&stored, Epoch::Work).unwrap(), &parts, &image());
     Pod { status: Some(read(status)), ..built.pod }
 }
 
@@ -168,22 +168,33 @@ pub(crate) fn fresh() -> Observed {
     Observed {
         id: id(),
         task: Arc::new(task(|_| {})),
-        attempt: None,
-        foreign: None,
-        pod: None,
+        attempts: vec![SeenAttempt { index: 1, ..SeenAttempt::default() }],
         messages: Vec::new(),
         references: Some(references()),
-        patch: None,
         live: true,
     }
 }
 
+/// The same world but for its first attempt.
+pub(crate) fn seeing(mut observed: Observed, change: impl FnOnce(&mut SeenAttempt)) -> Observed {
+    change(&mut observed.attempts[0]);
+    observed
+}
+
+/// The same world around a task as it is stored now: what its status says of the attempts is known.
+pub(crate) fn knowing(observed: Observed, task: AgentTask) -> Observed {
+    let attempts = observed.attempts.into_iter().map(|seen| {
+        let SeenAttempt { summary, .. } = SeenAttempt::recorded(&task, seen.index);
+        SeenAttempt { summary, ..seen }
+    });
+    Observed { attempts: attempts.collect(), task: Arc::new(task), ..observed }
+}
+
 /// A task whose pod runs and whose agent has reported `status`.
 pub(crate) fn at_work(status: Value) -> Observed {
-    Observed {
-        attempt: Some(Arc::new(reporting(status))),
-        pod: Some(Arc::new(pod(running()))),
-        references: None,
-        ..fresh()
-    }
+    let observed = seeing(fresh(), |seen| {
+        seen.attempt = Some(Arc::new(reporting(status)));
+        seen.pod = Some(Arc::new(pod(running())));
+    });
+    Observed { references: None, ..observed }
 }

@@ -6,6 +6,7 @@ use super::fixtures::{self, id};
 use super::server::failure;
 use super::{ATTEMPT, PATCH, TASK, World, agent_ends_well, is_write, life};
 use crate::controller::error::{Error, ObserveError};
+use crate::controller::observed::Epoch;
 use crate::controller::reconcile::Done;
 
 #[tokio::test]
@@ -14,7 +15,7 @@ async fn a_task_gets_its_pod_works_and_ends() {
     world.settle().await;
     assert_eq!(world.succeeded().1, "Preparing");
     assert!(world.has_rights());
-    assert_eq!(world.server.names("pods"), [id().pod_name()]);
+    assert_eq!(world.server.names("pods"), [id().pod_name(1, Epoch::Work)]);
     assert_eq!(world.server.names("configmaps").len(), 2);
 
     world.kubelet_reports(fixtures::running());
@@ -122,7 +123,7 @@ async fn an_end_is_for_good() {
 async fn a_lost_pod_is_never_made_again() {
     let world = World::new();
     world.settle().await;
-    world.server.remove("pods", &id().pod_name());
+    world.server.remove("pods", &id().pod_name(1, Epoch::Work));
     world.settle().await;
     assert_eq!(world.succeeded().1, "SandboxLost");
     assert!(world.server.names("pods").is_empty());
@@ -162,7 +163,7 @@ async fn a_job_that_no_agent_has_seen_follows_what_it_names() {
     });
     world.server.refuse_pods(None);
     world.settle().await;
-    let attempt = world.server.get(ATTEMPT, &id().attempt_name()).unwrap();
+    let attempt = world.server.get(ATTEMPT, &id().attempt_name(1)).unwrap();
     assert_eq!(attempt["spec"]["job"]["environment"]["env"][0]["value"], "b");
     assert_eq!(world.succeeded().1, "Preparing");
     // From now on the job is what it is.
@@ -170,7 +171,7 @@ async fn a_job_that_no_agent_has_seen_follows_what_it_names() {
         environment["spec"]["env"] = json!([]);
     });
     world.settle().await;
-    let attempt = world.server.get(ATTEMPT, &id().attempt_name()).unwrap();
+    let attempt = world.server.get(ATTEMPT, &id().attempt_name(1)).unwrap();
     assert_eq!(attempt["spec"]["job"]["environment"]["env"][0]["value"], "b");
 }
 

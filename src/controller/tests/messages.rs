@@ -19,7 +19,7 @@ async fn messages_reach_the_agent_once_and_in_order() {
         format!("{}/{}", condition["status"].as_str().unwrap(), condition["reason"].as_str().unwrap())
     };
     let inbox = || {
-        let attempt = world.server.get(ATTEMPT, &id().attempt_name()).unwrap();
+        let attempt = world.server.get(ATTEMPT, &id().attempt_name(1)).unwrap();
         let entries = attempt["spec"]["inbox"].as_array().cloned().unwrap_or_default();
         entries
             .iter()

@@ -1,10 +1,12 @@
 //! Whole passes against an API server in memory.
 
+mod attempts;
 mod faults;
 pub(super) mod fixtures;
 mod life;
 mod messages;
 mod server;
+mod verification;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,6 +25,7 @@ use super::caches::Caches;
 use super::context::Context;
 use super::error::Error;
 use super::observe::observe_live;
+use super::observed::Epoch;
 use super::reconcile::{Done, pass};
 use crate::api::AgentTask;
 use crate::clock::Clock;
@@ -40,15 +43,15 @@ impl Clock for SetClock {
     }
 }
 
-struct World {
-    server: Server,
+pub(super) struct World {
+    pub(super) server: Server,
     clock: Arc<SetClock>,
-    context: Context,
+    pub(super) context: Context,
 }
 
 impl World {
     /// A task that can be run, and what it names.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let server = Server::default();
         server.put(TASK, task_json());
         server.put("agentenvironments", environment_json());
@@ -70,13 +73,14 @@ impl World {
         Self { server, clock, context }
     }
 
-    fn later(&self, seconds: i64) {
+    pub(super) fn later(&self, seconds: i64) {
         self.clock.0.fetch_add(seconds, Ordering::Relaxed);
     }
 
     async fn once(&self) -> Result<Done, Error> {
         // As after a restart: nothing is known but that there is a task.
-        let known = fixtures::task(|_| {});
+        let mut known = self.server.all::<AgentTask>(TASK).pop().unwrap_or_else(|| fixtures::task(|_| {}));
+        known.status = None;
         let observed = observe_live(&self.context.client, &id(), &known).await?;
         pass(&self.context, observed).await
     }
@@ -100,11 +104,50 @@ impl World {
     }
 
     fn agent_reports(&self, status: Value) {
-        self.server.change(ATTEMPT, &id().attempt_name(), |attempt| attempt["status"] = status);
+        self.agent_of_reports(1, status);
+    }
+
+    fn agent_of_reports(&self, index: i32, status: Value) {
+        self.server.change(ATTEMPT, &id().attempt_name(index), |attempt| attempt["status"] = status);
+    }
+
+    /// Changes the spec of the task before anything is made of it.
+    fn with_spec(self, spec: &Value) -> Self {
+        self.server.change(TASK, "fix", |task| {
+            for (field, value) in spec.as_object().unwrap() {
+                task["spec"][field] = value.clone();
+            }
+        });
+        self
+    }
+
+    /// The task as it is stored.
+    fn task(&self) -> Value {
+        self.server.get(TASK, "fix").unwrap()
+    }
+
+    fn say(&self, name: &str, spec: &Value, second: i64) {
+        let mut message = serde_json::to_value(fixtures::message(name, "Prompt", second)).unwrap();
+        message["spec"] = json!({"taskName": "fix"});
+        for (field, value) in spec.as_object().unwrap() {
+            message["spec"][field] = value.clone();
+        }
+        self.server.put("agentmessages", message);
+    }
+
+    /// What the sender of a message was told.
+    fn accepted(&self, name: &str) -> String {
+        let message = self.server.get("agentmessages", name).unwrap();
+        let condition = &message["status"]["conditions"][0];
+        format!(
+            "{}/{}",
+            condition["status"].as_str().unwrap_or("-"),
+            condition["reason"].as_str().unwrap_or("-")
+        )
     }
 
     fn kubelet_reports(&self, status: Value) {
-        self.server.change("pods", &id().pod_name(), |pod| pod["status"] = status);
+        self.server.change("pods", &id().pod_name(1, Epoch::Work), |pod| pod["status"] = status);
     }
 
     fn succeeded(&self) -> (String, String, String) {
@@ -141,15 +184,22 @@ const PATCH: &str = "diff --git a/x b/x\n";
 
 /// The agent fills the patch artifact and reports a good end.
 fn agent_ends_well(world: &World) {
+    let mut report = work_of(world, 1);
+    report["phase"] = json!("Ended");
+    report["outcome"] = json!({"reason": "Completed", "message": "the work is done"});
+    world.agent_reports(report);
+}
+
+/// The agent of an attempt fills the patch artifact. What it reports then, but for phase and outcome.
+fn work_of(world: &World, index: i32) -> Value {
     let sha256: String = Sha256::digest(PATCH).iter().map(|byte| format!("{byte:02x}")).collect();
-    let name = format!("{}-patch", id().attempt_name());
+    let name = format!("{}-patch", id().attempt_name(index));
     let packed = zstd::encode_all(PATCH.as_bytes(), 3).unwrap();
     world.server.change("configmaps", &name, |config_map| {
         config_map["binaryData"] = json!({"patch.zst": STANDARD.encode(packed)});
     });
-    world.agent_reports(json!({
-        "phase": "Ended", "epoch": 1, "step": 4, "turn": 1, "activeSeconds": 30,
-        "outcome": {"reason": "Completed", "message": "the work is done"},
+    json!({
+        "epoch": 1, "step": 4, "turn": 1, "activeSeconds": 30,
         "lastMessage": "I mended it.",
         "workspace": {"baseCommit": "abc"},
         "usage": {"requests": 4, "inputTokens": 100, "outputTokens": 10},
@@ -157,7 +207,7 @@ fn agent_ends_well(world: &World) {
             "inline": PATCH, "files": 1, "bytes": PATCH.len(), "sha256": sha256, "baseCommit": "abc",
             "artifact": {"configMapName": name, "key": "patch.zst", "sha256": sha256, "bytes": PATCH.len()},
         },
-    }));
+    })
 }
 
 /// A task from its creation to its end.

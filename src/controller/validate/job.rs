@@ -1,23 +1,21 @@
 //! The job and the pod of a task that can be run: everything that it names, resolved.
 
-use super::{PodParts, ValidTask, mcp};
-use crate::api::attempt::{Job, JobEnvironment, JobModel};
+use super::{ValidTask, mcp};
+use crate::api::attempt::{Job, JobEnvironment, JobModel, JobPod, JobVerification};
 use crate::api::environment::TranscriptPolicy;
 use crate::api::provider::Model;
 use crate::api::task::Repository;
 use crate::api::{AgentEnvironment, AgentEnvironmentSpec, AgentTask, ModelProvider, ModelProviderSpec};
-use crate::controller::observed::TaskId;
-use crate::names;
 
 pub(super) fn resolve(
     task: &AgentTask,
-    id: &TaskId,
     repository: &Repository,
     environment: &AgentEnvironment,
     provider: &ModelProvider,
     model: Model,
 ) -> ValidTask {
-    let attempt = id.attempt_name();
+    let pod = job_pod(&environment.spec);
+    let commands = &task.spec.verification;
     let keep_transcript = environment.spec.transcript == TranscriptPolicy::Keep;
     let job = Job {
         prompt: task.spec.prompt.clone(),
@@ -28,12 +26,15 @@ pub(super) fn resolve(
         model: job_model(task, &provider.spec, model),
         limits: task.spec.limits.clone(),
         idle: task.spec.idle.clone(),
-        patch_artifact_name: names::patch_artifact(&attempt),
-        transcript_artifact_name: keep_transcript.then(|| names::transcript_artifact(&attempt)),
+        // Each attempt has artifacts of its own: `ValidTask::job` names them.
+        patch_artifact_name: String::new(),
+        transcript_artifact_name: keep_transcript.then(String::new),
+        verification: (!commands.is_empty())
+            .then(|| JobVerification { commands: commands.clone(), pod: pod.clone() }),
     };
     ValidTask {
         job,
-        pod: pod_parts(&environment.spec),
+        pod,
         environment_generation: environment.metadata.generation.unwrap_or_default(),
         provider_generation: provider.metadata.generation.unwrap_or_default(),
     }
@@ -52,7 +53,7 @@ fn job_environment(task: &AgentTask, spec: &AgentEnvironmentSpec) -> JobEnvironm
 }
 
 fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> JobModel {
-    let Model { name, capabilities, prices, surface } = model;
+    let Model { name, context_window, capabilities, prices, surface } = model;
     JobModel {
         provider_name: task.spec.model.provider_name.clone(),
         name,
@@ -64,18 +65,19 @@ fn job_model(task: &AgentTask, provider: &ModelProviderSpec, model: Model) -> Jo
         retry: provider.retry.clone(),
         outage_seconds: task.spec.model.outage_seconds,
         reasoning_effort: task.spec.model.reasoning_effort,
+        context_window,
         capabilities,
         prices,
         surface,
     }
 }
 
-fn pod_parts(spec: &AgentEnvironmentSpec) -> PodParts {
-    PodParts {
+fn job_pod(spec: &AgentEnvironmentSpec) -> JobPod {
+    JobPod {
         image: spec.image.clone(),
         image_pull_secrets: spec.image_pull_secrets.clone(),
         resources: spec.resources.clone(),
-        workspace_size: spec.workspace.size.to_quantity(),
+        workspace_size: spec.workspace.size.clone(),
         settings: spec.pod.clone(),
     }
 }

@@ -37,7 +37,7 @@ fn a_job_has_everything_resolved() {
     assert_eq!(valid.job.model.name, "first");
     assert_eq!(valid.job.model.base_url, "https://api.example.com/v1");
     assert_eq!(valid.job.repository.reference, "main");
-    assert_eq!(valid.job.patch_artifact_name, format!("{}-patch", id().attempt_name()));
+    assert_eq!(valid.job(&id(), 1).patch_artifact_name, format!("{}-patch", id().attempt_name(1)));
     assert_eq!((valid.environment_generation, valid.provider_generation), (3, 5));
     assert_eq!(valid.pod.image, "sandbox:1");
 }
@@ -64,7 +64,7 @@ fn money_is_limited_only_where_there_are_prices() {
 fn no_transcript_is_kept_where_none_is_wanted() {
     let environment = environment(|environment| environment["spec"]["transcript"] = json!("None"));
     let references = References { environment: Some(environment), ..references() };
-    assert_eq!(valid(&task(|_| {}), &references).job.transcript_artifact_name, None);
+    assert_eq!(valid(&task(|_| {}), &references).job(&id(), 1).transcript_artifact_name, None);
 }
 
 #[test]

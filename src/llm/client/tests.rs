@@ -32,6 +32,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     max_output_tokens: None,
     thinking: None,
     cache_markers: false,
+    compaction: None,
 };
 
 /// Serves a script on a port of its own for as long as the test runs.
@@ -74,8 +75,14 @@ fn prepared(input: &[ThreadItem]) -> PreparedRequest {
         assembly.push(Wire::Responses.fragment(item, Place::default(), &CAPABILITIES).unwrap());
     }
     let input = assembly.input();
-    let request =
-        Request { model: "gpt-x".into(), input, tools, thread_id: "thread-1".into(), reasoning_effort: None };
+    let request = Request {
+        model: "gpt-x".into(),
+        input,
+        tools,
+        thread_id: "thread-1".into(),
+        reasoning_effort: None,
+        compacts: false,
+    };
     Wire::Responses.prepare(&request, &CAPABILITIES)
 }
 
@@ -354,6 +361,7 @@ async fn each_api_is_asked_at_its_path_with_its_own_headers() {
             tools: wire.tools(&[], &capabilities),
             thread_id: "t".into(),
             reasoning_effort: None,
+            compacts: false,
         };
         let prepared = wire.prepare(&request, &capabilities);
         let key = Some(SecretString::from("secret\n"));

@@ -68,8 +68,10 @@ pub(super) fn of_words(wire: Wire, words: &str) -> Option<Meaning> {
     let words = words.to_ascii_lowercase();
     let has = |needle: &str| words.contains(needle);
     match wire {
+        Wire::Responses | Wire::Chat | Wire::Messages if is_context_window(&has) => {
+            Some(Meaning::ContextWindow)
+        }
         Wire::Responses => None,
-        Wire::Chat | Wire::Messages if is_context_window(&has) => Some(Meaning::ContextWindow),
         Wire::Messages if has("credit balance is too low") => Some(Meaning::Quota),
         Wire::Messages if has("max_tokens") && has("maximum allowed number of output tokens") => {
             Some(Meaning::Setting("Lower maxOutputTokens of the model in the ModelProvider"))

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::provider::{self, ReasoningField, Thinking};
+use crate::api::provider::{self, CompactionMode, ReasoningField, Thinking};
 
 /// What a model and its server can take, frozen when the thread opens.
 ///
@@ -42,6 +42,8 @@ pub struct Capabilities {
     pub thinking: Option<Thinking>,
     /// Markers for the provider's cache with Messages.
     pub cache_markers: bool,
+    /// How the provider itself compacts a thread, see [`super::Wire::compaction`].
+    pub compaction: Option<CompactionMode>,
 }
 
 impl From<&provider::Capabilities> for Capabilities {
@@ -62,6 +64,7 @@ impl From<&provider::Capabilities> for Capabilities {
             thinking,
             cache_markers,
             image_input,
+            compaction,
         } = *declared;
         Self {
             custom_tools,
@@ -79,6 +82,7 @@ impl From<&provider::Capabilities> for Capabilities {
             max_output_tokens,
             thinking,
             cache_markers,
+            compaction,
         }
     }
 }

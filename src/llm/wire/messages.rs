@@ -32,6 +32,9 @@ const MIN_THINKING_TOKENS: i32 = 1024;
 /// Marks the end of what the provider shall keep.
 pub const CACHE_MARKER: &str = r#","cache_control":{"type":"ephemeral"}"#;
 
+/// The header that compaction on demand needs, in every request that asks for one or holds its payload.
+pub const COMPACTION_FEATURE: (&str, &str) = ("anthropic-beta", "compact-2026-09-04");
+
 /// What stands in the place of nothing: the API refuses empty text.
 const NO_OUTPUT: &str = "(no output)";
 const NO_TEXT: &str = "(no text)";
@@ -139,7 +142,7 @@ pub fn tools(tools: &[ToolDefinition]) -> RenderedTools {
     RenderedTools { bytes: WireJson::render(&Value::Array(rendered)).into_bytes(), custom_as_function }
 }
 
-/// Assembles a body: `model, max_tokens, stream, thinking, output_config, system, tools, messages`.
+/// Assembles a body: `model, max_tokens, stream, thinking, output_config, system, tools, messages, compaction`.
 pub fn body(request: &Request, capabilities: &Capabilities) -> Bytes {
     let input = &request.input;
     let payload: usize = input.messages.iter().chain(&input.system).map(|part| part.len() + 1).sum();
@@ -176,6 +179,9 @@ pub fn body(request: &Request, capabilities: &Capabilities) -> Bytes {
         body.array("messages", &marked_messages(&input.messages, input.previous));
     } else {
         body.array("messages", &input.messages);
+    }
+    if request.compacts {
+        body.raw("compaction", r#"{"type":"summarize"}"#);
     }
     body.finish()
 }

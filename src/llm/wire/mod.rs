@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 pub use self::assembly::Assembly;
 pub use self::capabilities::Capabilities;
 use super::{
-    item::{CallKind, CallOutput, Message, ThreadItem},
+    item::{CallKind, CallOutput, Item, Message, Opaque, ThreadItem, WireJson},
     request::{PreparedRequest, Request},
     tool::{RenderedTools, ToolDefinition},
 };
-use crate::api::provider::ModelApi;
+use crate::api::provider::{CompactionMode, ModelApi};
 
 /// Stands in the place of an image for a model that takes none.
 const IMAGE_NOTE: &str = "[image left out: this model takes no images]";
@@ -34,6 +34,19 @@ pub enum Wire {
     /// The Messages API, streaming.
     Messages,
 }
+
+/// How a provider is asked to compact a thread by itself. Its answer is one opaque item of the kind [`COMPACTION`], which
+/// is sent back as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NativeCompaction {
+    /// By an item at the end of the request. The payload comes after the words of people that are kept.
+    Item(ThreadItem),
+    /// By [`Request::compacts`]. The payload is the first message of all.
+    Parameter,
+}
+
+/// The kind of the item that a provider's own compaction gives.
+pub const COMPACTION: &str = "compaction";
 
 /// Where an item stands in its thread, as far as its rendering depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,6 +178,27 @@ impl Wire {
             thread_id: request.thread_id.clone(),
             custom_as_function: request.tools.custom_as_function.clone(),
             has_calls: request.input.has_calls,
+            feature: match self.compaction(capabilities) {
+                Some(NativeCompaction::Parameter) => Some(messages::COMPACTION_FEATURE),
+                Some(NativeCompaction::Item(_)) | None => None,
+            },
+        }
+    }
+
+    /// How the provider compacts a thread by itself, if it does.
+    pub fn compaction(self, capabilities: &Capabilities) -> Option<NativeCompaction> {
+        match (self, capabilities.compaction?) {
+            (Self::Responses, CompactionMode::TriggerItem) => {
+                let kind = "compaction_trigger";
+                let item = Item::Opaque(Opaque { kind: kind.to_owned() });
+                let wire = WireJson::render(&serde_json::json!({"type": kind}));
+                Some(NativeCompaction::Item(ThreadItem { item, wire }))
+            }
+            (Self::Messages, CompactionMode::OnDemand) => Some(NativeCompaction::Parameter),
+            (
+                Self::Responses | Self::Chat | Self::Messages,
+                CompactionMode::TriggerItem | CompactionMode::OnDemand,
+            ) => None,
         }
     }
 

@@ -26,6 +26,7 @@ struct Body<'a> {
     #[serde(borrow)]
     tools: Option<&'a RawValue>,
     thinking: Option<Thinking>,
+    compaction: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -83,6 +84,13 @@ pub(super) fn parse(body: &[u8], mut seen: Seen) -> Result<Received, String> {
     for message in &checked {
         message.read(&mut seen);
     }
+    seen.compaction = request.compaction.is_some();
+    if !asks_rightly(request.compaction.as_ref(), &messages, &seen) {
+        return Err(
+            "compaction: needs {\"type\": \"summarize\"} and the header anthropic-beta: compact-2026-09-04"
+                .to_owned(),
+        );
+    }
     let tools = read_tools(request.tools, &mut seen)?;
     let system = read_system(request.system, &mut seen)?;
     seen.model = request.model;
@@ -106,8 +114,21 @@ pub(super) fn parse(body: &[u8], mut seen: Seen) -> Result<Received, String> {
     Ok(Received { seen, thread, input, faults: faults(&checked) })
 }
 
+/// Whether everything about compaction is as the API wants it: the parameter, and the header with it and with every
+/// payload.
+fn asks_rightly(parameter: Option<&Value>, messages: &[Message], seen: &Seen) -> bool {
+    let summarizes =
+        parameter.is_none_or(|parameter| parameter.get("type").is_some_and(|kind| kind == "summarize"));
+    let named = |(name, value): &(String, String)| {
+        name.eq_ignore_ascii_case("anthropic-beta")
+            && value.split(',').any(|beta| beta.trim() == "compact-2026-09-04")
+    };
+    let needed = parameter.is_some() || messages.iter().any(Message::is_payload);
+    summarizes && (!needed || seen.headers.iter().any(named))
+}
+
 fn checked(messages: &[Message]) -> Result<Vec<Checked<'_>>, String> {
-    if messages.first().is_none_or(|message| message.role == Role::Assistant) {
+    if messages.first().is_none_or(|message| message.role == Role::Assistant && !message.is_payload()) {
         return Err("messages: first message must use the \"user\" role".to_owned());
     }
     let checked: Vec<Checked<'_>> = messages
@@ -166,6 +187,12 @@ fn markers(content: &Value) -> usize {
 }
 
 impl Message {
+    /// Whether it begins with what a compaction gave.
+    fn is_payload(&self) -> bool {
+        let first = self.content.as_array().and_then(|blocks| blocks.first());
+        first.and_then(|block| block.get("type")).is_some_and(|kind| kind == "compaction")
+    }
+
     fn check(&self) -> Result<Checked<'_>, String> {
         let blocks = match &self.content {
             Value::String(text) if text.is_empty() => {

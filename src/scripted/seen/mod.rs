@@ -48,6 +48,8 @@ pub struct Seen {
     pub wants_usage: bool,
     /// How many cache markers a request of the Messages API has.
     pub cache_markers: usize,
+    /// Whether the provider itself is asked to compact the thread.
+    pub compaction: bool,
     /// The size of the body in bytes.
     pub body_bytes: u64,
 }

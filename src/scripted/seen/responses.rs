@@ -56,6 +56,8 @@ pub(super) fn parse(body: &[u8], mut seen: Seen) -> Result<Received, String> {
     for item in &items {
         item.read(&mut seen);
     }
+    let last = items.last().and_then(|item| item.kind.as_deref());
+    seen.compaction = last == Some("compaction_trigger");
     let thread = seen.thread(request.prompt_cache_key);
     let input = without_brackets(request.input).to_owned();
     Ok(Received { seen, thread, input, faults: faults(&items) })

@@ -63,7 +63,10 @@ pub enum FetchError {
     )]
     NoCommit,
     /// The server wants a credential and there is none.
-    #[error("{host} wants a user name and password for this repository: {}", how_to_authenticate(host))]
+    #[error(
+        "{host} wants a user name and password for this repository: {}",
+        how_to_authenticate(host, "NAMESPACE")
+    )]
     AuthenticationRequired {
         /// Host and port.
         host: String,
@@ -71,7 +74,7 @@ pub enum FetchError {
     /// The server refused the credential.
     #[error(
         "{host} refused the user name and password of the credentials Secret: {}",
-        how_to_authenticate(host)
+        how_to_authenticate(host, "NAMESPACE")
     )]
     AuthenticationFailed {
         /// Host and port.
@@ -233,12 +236,13 @@ fn near(nearest: &[String]) -> String {
     }
 }
 
-/// The commands that make the right Secret.
-fn how_to_authenticate(host: &str) -> String {
+/// The commands that make the right Secret in the task's namespace.
+#[must_use]
+pub fn how_to_authenticate(host: &str, namespace: &str) -> String {
     format!(
-        "kubectl create secret generic git-credentials --from-literal=username=USER --from-literal=password=TOKEN \
-         && kubectl annotate secret git-credentials podwright.dev/hosts={}, then set credentialsSecretName: \
-         git-credentials on the repository",
+        "kubectl create secret generic git-credentials -n {namespace} --from-literal=username=USER \
+         --from-literal=password=TOKEN && kubectl annotate secret git-credentials -n {namespace} \
+         podwright.dev/hosts={}, then set credentialsSecretName: git-credentials on the repository of a new task",
         without_port(host)
     )
 }

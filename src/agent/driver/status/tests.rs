@@ -50,6 +50,10 @@ impl Cluster for Api {
         Ok(None)
     }
 
+    async fn artifact(&self, _: &str, _: &str) -> Result<Option<Vec<u8>>, ClusterError> {
+        Ok(None)
+    }
+
     async fn write_status(&self, status: &AgentAttemptStatus) -> Result<(), ClusterError> {
         *self.tries.lock().unwrap() += 1;
         let answer = Arc::clone(&self.answer.lock().unwrap());

@@ -26,6 +26,8 @@ enum Move {
     Developer(String),
     User(String),
     Response(Response),
+    /// History is replaced by this.
+    Compact(String),
 }
 
 /// What a server reads: who, and what.
@@ -65,6 +67,7 @@ fn thread() -> impl Strategy<Value = Vec<Move>> {
         text().prop_map(Move::User),
         response().prop_map(Move::Response),
         response().prop_map(Move::Response),
+        text().prop_map(Move::Compact),
     ];
     (prop::collection::vec(text(), 0..3), text(), prop::collection::vec(said, 0..14)).prop_map(
         |(layers, prompt, moves)| {
@@ -174,13 +177,18 @@ struct Run {
     capabilities: Capabilities,
     history: History,
     expected: Facts,
+    /// What is expected of the layers.
+    layers: Option<Facts>,
     sent: Vec<Input>,
+    /// The number of the window of each.
+    windows: Vec<usize>,
 }
 
 impl Run {
     fn new(wire: Wire, capabilities: Capabilities) -> Self {
         let history = History::new(wire, capabilities);
-        Self { wire, capabilities, history, expected: Vec::new(), sent: Vec::new() }
+        let (expected, sent, windows) = (Vec::new(), Vec::new(), Vec::new());
+        Self { wire, capabilities, history, expected, layers: None, sent, windows }
     }
 
     fn of(wire: Wire, capabilities: Capabilities, moves: &[Move]) -> Self {
@@ -204,10 +212,21 @@ impl Run {
                 self.say(Role::Developer, text);
             }
             Move::User(text) => {
+                if self.layers.is_none() {
+                    self.layers = Some(self.expected.clone());
+                    self.history.keep_layers();
+                }
                 self.expected.push(("user", text.clone()));
                 self.say(Role::User, text);
             }
             Move::Response(response) => self.respond(response),
+            Move::Compact(text) => {
+                self.history.begin_window(None).unwrap();
+                self.expected = self.layers.clone().unwrap();
+                self.expected.push(("user", text.clone()));
+                self.say(Role::User, text);
+                self.history.end_base();
+            }
         }
     }
 
@@ -246,6 +265,7 @@ impl Run {
 
     fn send(&mut self) {
         self.sent.push(self.history.input().unwrap());
+        self.windows.push(self.history.windows().len());
         self.history.seal();
     }
 
@@ -258,13 +278,19 @@ impl Run {
             tools,
             thread_id: "t".into(),
             reasoning_effort: None,
+            compacts: false,
         };
         self.wire.prepare(&request, &self.capabilities).body
     }
 
     /// What the server reads in the last request.
     fn read(&self) -> Facts {
-        let body: Value = serde_json::from_slice(&self.body(self.sent.last().unwrap())).unwrap();
+        self.read_in(self.sent.last().unwrap())
+    }
+
+    /// What the server reads in a request.
+    fn read_in(&self, input: &Input) -> Facts {
+        let body: Value = serde_json::from_slice(&self.body(input)).unwrap();
         let facts = match self.wire {
             Wire::Responses => read_responses(&body),
             Wire::Chat => read_chat(&body),
@@ -434,8 +460,9 @@ proptest! {
     ) {
         for wire in WIRES {
             let run = Run::of(wire, capabilities(strict, false), &moves);
-            for pair in run.sent.windows(2) {
-                prop_assert!(pair[1].messages.starts_with(&pair[0].messages), "{:?}", wire);
+            for (pair, windows) in run.sent.windows(2).zip(run.windows.windows(2)) {
+                let same = windows[0] == windows[1];
+                prop_assert!(!same || pair[1].messages.starts_with(&pair[0].messages), "{:?}", wire);
                 prop_assert_eq!(&pair[1].system, &pair[0].system);
             }
             for input in &run.sent {
@@ -476,6 +503,7 @@ proptest! {
     fn w2_a_message_that_was_sent_is_sealed(moves in thread(), cut in any::<Index>()) {
         for wire in WIRES {
             let mut run = Run::new(wire, capabilities(true, false));
+            let moves: Vec<&Move> = moves.iter().filter(|step| !matches!(step, Move::Compact(_))).collect();
             let cut = cut.index(moves.len());
             for step in &moves[..cut] {
                 run.make(step);
@@ -489,6 +517,50 @@ proptest! {
             prop_assert!(run.sent.last().unwrap().messages.starts_with(&sent));
         }
     }
+}
+
+proptest! {
+    /// What asks for a compaction comes after everything that was sent, byte for byte, and after what was not sent yet.
+    #[test]
+    fn w24_a_compaction_is_asked_for_behind_the_same_prefix(moves in thread(), strict in any::<bool>()) {
+        for wire in WIRES {
+            let run = Run::of(wire, capabilities(strict, false), &moves);
+            let asked = run.history.input_with(Some(&instruction(&run)), 0).unwrap();
+            let sent = run.sent.last().unwrap();
+            prop_assert!(asked.messages.starts_with(&sent.messages), "{:?}", wire);
+            prop_assert!(asked.messages.len() > sent.messages.len());
+            prop_assert_eq!(&asked.system, &sent.system);
+            prop_assert_eq!(asked.previous, sent.messages.len());
+        }
+    }
+
+    /// However much of it is left out, a server takes what is left: every call with its output, and nothing twice.
+    #[test]
+    fn w24_what_is_left_out_goes_with_what_belongs_to_it(moves in thread(), strict in any::<bool>()) {
+        for wire in WIRES {
+            let run = Run::of(wire, capabilities(strict, false), &moves);
+            let units = run.history.units();
+            let mut most = usize::MAX;
+            for left_out in 1..=units {
+                let input = run.history.input_with(Some(&instruction(&run)), left_out).unwrap();
+                let facts = run.read_in(&input);
+                let (_, last) = facts.last().unwrap();
+                prop_assert!(last.ends_with("sum it up"));
+                let calls = facts.iter().filter(|(who, _)| *who == "call").count();
+                prop_assert!(calls <= most, "{:?} at {}", wire, left_out);
+                most = calls;
+            }
+            let layers = run.layers.clone().unwrap();
+            let nothing = run.history.input_with(Some(&instruction(&run)), units).unwrap();
+            let expected = layers.into_iter().chain([("user", "sum it up".to_owned())]).collect();
+            prop_assert_eq!(run.read_in(&nothing), joined(expected), "{:?}", wire);
+        }
+    }
+}
+
+fn instruction(run: &Run) -> ThreadItem {
+    let content = vec![ContentPart::Text { text: "sum it up".into() }];
+    run.wire.message(Message { role: Role::User, content }, &run.capabilities)
 }
 
 #[test]

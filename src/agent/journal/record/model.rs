@@ -22,6 +22,9 @@ pub struct ModelIntent {
     pub estimated_input_tokens: u64,
     /// How often was asked again already in this step.
     pub retries: Retries,
+    /// How many units of history a compaction leaves out, since its own request did not fit with them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
 }
 
 /// What a model request is for.
@@ -30,6 +33,8 @@ pub struct ModelIntent {
 pub enum RequestKind {
     /// The next step of a turn.
     Turn,
+    /// A summary, which takes the place of history.
+    Compaction,
 }
 
 /// Retries of one step, in the two budgets of [`crate::llm::retry`].
@@ -88,6 +93,16 @@ pub enum ModelEnd {
         /// The counters from now on.
         retries: Retries,
     },
+    /// It does not fit the model's context window.
+    TooLong {
+        /// What the provider said.
+        message: String,
+    },
+    /// There is a response, and nothing in it that a compaction could use.
+    Unusable {
+        /// What is wrong with it.
+        message: String,
+    },
     /// It failed for good.
     Failed {
         /// What becomes of the attempt.
@@ -108,4 +123,8 @@ pub enum BrokenBy {
     AgentRestart,
     /// The turn was ended.
     TurnEnd,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

@@ -7,7 +7,7 @@ use podwright_sandboxd::protocol::{Digest, FileState};
 
 use super::world::{World, command, config, intent, message, patch, words};
 use crate::agent::journal::record::{CallIntent, CallOutcome, Entry, InputKind, Record};
-use crate::agent::machine::{Effect, Signal};
+use crate::agent::machine::{Config, Effect, Signal};
 use crate::api::reasons::Reason;
 use crate::llm::Item;
 
@@ -26,6 +26,26 @@ fn journal() -> Vec<Entry> {
     world.item(command("c1", "three"));
     world.completed(None);
     world.ended(9, "third");
+    world.item(words("Done."));
+    world.completed(None);
+    world.tell(Signal::Published);
+    world.journal
+}
+
+/// A task that is compacted in the middle, after a response that could not be used.
+fn compacted() -> Vec<Entry> {
+    let mut world = World::asked(Config { context_window: Some(10_000), ..config() });
+    world.item(command("c1", "one"));
+    world.tell(Signal::Message(message(1, InputKind::Prompt, "and then this")));
+    world.counted(9_500, None);
+    world.ended(2, "first");
+    world.completed(None);
+    world.item(words("State: fine."));
+    world.completed(None);
+    world.item(command("c1", "two"));
+    world.completed(None);
+    let ordinal = world.machine.state().thread.as_ref().unwrap().calls[0].ordinal;
+    world.ended(ordinal, "second");
     world.item(words("Done."));
     world.completed(None);
     world.tell(Signal::Published);
@@ -53,7 +73,7 @@ fn files(applied: bool) -> Vec<FileState> {
 
 /// Goes on from a journal in one kind of world, and gives the operations that were run.
 fn go_on(prefix: &[Entry], boot: u8, applied: bool) -> (World, Vec<(u64, u64)>) {
-    let mut world = World::new(config());
+    let mut world = World::new(Config { context_window: Some(10_000), ..config() });
     world.journal = prefix.to_vec();
     world.boot = boot;
     world.restart("crash");
@@ -98,7 +118,17 @@ fn go_on(prefix: &[Entry], boot: u8, applied: bool) -> (World, Vec<(u64, u64)>) 
 
 #[test]
 fn after_every_record_the_next_process_goes_on_to_the_end() {
-    let journal = journal();
+    goes_on_after_every_record(&journal());
+}
+
+#[test]
+fn after_every_record_of_a_compaction_too() {
+    let journal = compacted();
+    assert!(journal.iter().any(|entry| entry.record.name() == "history.replaced"));
+    goes_on_after_every_record(&journal);
+}
+
+fn goes_on_after_every_record(journal: &[Entry]) {
     for length in 0..=journal.len() {
         let prefix = &journal[..length];
         let open = under_way(prefix);
@@ -123,7 +153,7 @@ fn after_every_record_the_next_process_goes_on_to_the_end() {
             // What was accepted is in the thread, once.
             let accepted =
                 prefix.iter().any(|entry| entry.record.name() == "input.accepted" && entry.turn > 0);
-            let items = world.machine.state().thread.as_ref().expect(&at).history.items();
+            let items = world.machine.state().thread.as_ref().expect(&at).history.window();
             let said = items.filter(
                 |item| matches!(&item.item, Item::Message(message) if message.text() == "and then this"),
             );

@@ -4,12 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::world::{
-    World, boot, broken, call, command, config, intent, message, overloaded, patch, result, words,
+    World, boot, broken, call, command, config, intent, message, overloaded, patch, result, too_long, words,
 };
 use crate::agent::journal::record::{InputKind, Record};
 use crate::agent::machine::{Config, Effect, Signal};
@@ -24,7 +23,8 @@ struct Outside {
     asking: bool,
     running: Vec<u64>,
     computing: Vec<u64>,
-    requests: Vec<Vec<Bytes>>,
+    /// What was asked: the number of the window and the items, without the one that asks for a compaction.
+    requests: Vec<(usize, Vec<Value>)>,
     finishing: bool,
     crashes: u32,
 }
@@ -33,10 +33,20 @@ impl Outside {
     fn take(&mut self, world: &mut World) {
         for effect in std::mem::take(&mut world.effects) {
             match effect {
-                Effect::AskModel(_) => {
+                Effect::AskModel(ask) => {
                     self.asking = true;
                     let thread = world.machine.state().thread.as_ref().unwrap();
-                    self.requests.push(thread.history.input().unwrap().messages);
+                    let window = thread.history.windows().len();
+                    let body: Value = serde_json::from_slice(&ask.prepared.body).unwrap();
+                    let mut input = body["input"].as_array().unwrap().clone();
+                    if let Some(compaction) = &thread.compaction {
+                        input.pop();
+                        // Only one that did not fit leaves something out.
+                        if compaction.left_out > 0 {
+                            continue;
+                        }
+                    }
+                    self.requests.push((window, input));
                 }
                 Effect::StopModel => self.asking = false,
                 Effect::RunCall(run) => self.running.push(run.ordinal),
@@ -97,7 +107,11 @@ fn happen(world: &mut World, outside: &mut Outside, (what, which): (u8, u8)) {
         }
         7 if outside.asking => {
             outside.asking = false;
-            world.fails(if which % 4 == 0 { overloaded() } else { broken() });
+            world.fails(match which % 4 {
+                0 => overloaded(),
+                1 => too_long(),
+                _ => broken(),
+            });
         }
         8 => {
             if let Some(ordinal) = pick(&mut outside.computing) {
@@ -147,7 +161,16 @@ fn happen(world: &mut World, outside: &mut Outside, (what, which): (u8, u8)) {
 
 fn check(world: &World, outside: &Outside) {
     for pair in outside.requests.windows(2) {
-        assert_eq!(pair[1][..pair[0].len()], pair[0][..], "a request begins with the one before");
+        let ((window, before), (next, after)) = (&pair[0], &pair[1]);
+        if window == next {
+            assert_eq!(
+                after[..before.len()],
+                before[..],
+                "a request begins with the one before of its window"
+            );
+        } else {
+            assert_eq!((window + 1, &after[0]), (*next, &before[0]), "a window begins with the layers");
+        }
     }
     let folded = State::fold(&world.journal).unwrap();
     let live = world.machine.state();
@@ -166,6 +189,9 @@ fn check(world: &World, outside: &Outside) {
     let (folded, live) = (folded.thread.unwrap(), live.thread.as_ref().unwrap());
     assert_eq!(folded.calls, live.calls);
     assert_eq!(folded.last_end, live.last_end);
+    assert_eq!(folded.compaction, live.compaction);
+    assert_eq!((folded.compacted, &folded.said), (live.compacted, &live.said));
+    assert_eq!(folded.context_tokens(), live.context_tokens());
     assert!(folded.history.items().eq(live.history.items()));
     let state = world.machine.state();
     if let Some(outcome) = &state.outcome {
@@ -225,7 +251,11 @@ fn check_prompts(world: &World) {
 proptest! {
     #[test]
     fn keep_pairing_order_and_prefix(happenings in prop::collection::vec(any::<(u8, u8)>(), 0..120)) {
-        let mut world = World::asked(Config { keep: Duration::from_secs(30), ..config() });
+        let mut world = World::asked(Config {
+            keep: Duration::from_secs(30),
+            context_window: Some(250),
+            ..config()
+        });
         let mut outside = Outside::default();
         outside.take(&mut world);
         for happening in happenings {

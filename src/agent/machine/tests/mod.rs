@@ -1,5 +1,6 @@
 //! The machine by scripts: what it is told, and everything that it wants done.
 
+mod compaction;
 mod crashes;
 mod images;
 mod interleavings;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::agent::journal::record::{
     CallOutcome, Entry, EpochStarted, InputAccepted, InputKind, ModelEnd, PatchIntent, PatchedFile, Record,
-    ThreadOpened,
+    RequestKind, ThreadOpened,
 };
 use crate::agent::machine::{
     CallResult, Config, Effect, Input, Machine, Moment, Prepared, SessionChange, Signal,
@@ -21,8 +21,8 @@ use crate::api::reasons::Reason;
 use crate::api::task::Limits;
 use crate::llm::retry::RetryPolicy;
 use crate::llm::{
-    Capabilities, Completed, CustomCall, FunctionCall, Item, Message, ModelError, RetryCause, RetryLayer,
-    Retryable, Role, ThreadItem, Usage, Wire, WireJson,
+    Capabilities, Completed, CustomCall, Fatal, FatalKind, FunctionCall, Item, Message, ModelError,
+    RetryCause, RetryLayer, Retryable, Role, ThreadItem, Usage, Wire, WireJson,
 };
 
 /// A machine, its journal, and what it wanted.
@@ -43,6 +43,7 @@ pub(super) fn config() -> Config {
         retry: RetryPolicy::default(),
         prices: None,
         outage: Duration::from_secs(100),
+        context_window: None,
     }
 }
 
@@ -142,8 +143,12 @@ impl World {
 
     /// The response is whole.
     pub(super) fn completed(&mut self, end_turn: Option<bool>) {
-        let usage =
-            Usage { input_tokens: 100, cached_input_tokens: 40, output_tokens: 10, ..Usage::default() };
+        self.counted(100, end_turn);
+    }
+
+    /// The response is whole, and its request had so many tokens.
+    pub(super) fn counted(&mut self, input_tokens: u64, end_turn: Option<bool>) {
+        let usage = Usage { input_tokens, cached_input_tokens: 40, output_tokens: 10, ..Usage::default() };
         let completed = Completed { response_id: None, usage, end_turn, items: 0 };
         let request = self.request();
         self.say("model: completed", Signal::ModelCompleted { request, completed });
@@ -254,6 +259,12 @@ pub(super) fn broken() -> ModelError {
     })
 }
 
+/// The provider finds the request too long.
+pub(super) fn too_long() -> ModelError {
+    let message = "The thread is too long.".into();
+    ModelError::Fatal(Fatal { kind: FatalKind::ContextWindowExceeded, message, usage: None })
+}
+
 /// The provider has no capacity: an outage at once.
 pub(super) fn overloaded() -> ModelError {
     ModelError::Retryable(Retryable {
@@ -318,12 +329,24 @@ fn recorded(record: &Record) -> String {
             }
             _ => format!(" {}", item.ordinal),
         },
-        Record::ModelIntent(intent) => format!(" {} of {} items", intent.request, intent.items),
+        Record::ModelIntent(intent) => {
+            let what = match intent.kind {
+                RequestKind::Turn => String::new(),
+                RequestKind::Compaction => format!(" to compact, {} left out", intent.left_out),
+            };
+            format!(" {} of {} items{what}", intent.request, intent.items)
+        }
+        Record::HistoryReplaced(replaced) => {
+            let (from, to) = replaced.removed;
+            format!(" {from}..{to} by {} items, window {}", replaced.items.len(), replaced.window)
+        }
         Record::ModelEnded(ended) => {
             let how = match &ended.end {
                 ModelEnd::Completed { .. } => "completed".to_owned(),
                 ModelEnd::Retry { after_ms, .. } => format!("again in {after_ms} ms"),
                 ModelEnd::Unavailable { after_ms, .. } => format!("unavailable, again in {after_ms} ms"),
+                ModelEnd::TooLong { .. } => "too long".to_owned(),
+                ModelEnd::Unusable { .. } => "unusable".to_owned(),
                 ModelEnd::Failed { outcome } => format!("failed: {:?}", outcome.reason),
                 ModelEnd::Broken { cause } => format!("broken: {cause:?}"),
             };

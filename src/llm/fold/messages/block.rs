@@ -64,6 +64,16 @@ impl Block {
                 self.grow("thinking", &text("thinking"));
                 Some(StreamEvent::ReasoningDelta { item_id, delta: text("thinking") })
             }
+            // The summary comes in pieces; what the provider needs beside it is whole each time.
+            "compaction_delta" => {
+                for (name, value) in delta.as_object()?.iter().filter(|(name, _)| *name != "type") {
+                    match value.as_str() {
+                        Some(more) if name == "content" => self.grow(name, more),
+                        Some(_) | None => drop(self.members.insert(name.clone(), value.clone())),
+                    }
+                }
+                None
+            }
             "signature_delta" => {
                 self.grow("signature", &text("signature"));
                 None

@@ -68,6 +68,7 @@ fn body_text(capabilities: &Capabilities) -> String {
         tools: tools(&definitions(), capabilities),
         thread_id: "t".into(),
         reasoning_effort: Some("high".into()),
+        compacts: false,
     };
     String::from_utf8(body(&request, capabilities).to_vec()).unwrap()
 }

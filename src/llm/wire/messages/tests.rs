@@ -13,6 +13,7 @@ fn request(capabilities: &Capabilities, effort: Option<&str>) -> Value {
         tools: tools(&[function]),
         thread_id: "t".into(),
         reasoning_effort: effort.map(str::to_owned),
+        compacts: false,
     };
     serde_json::from_slice(&body(&request, capabilities)).unwrap()
 }

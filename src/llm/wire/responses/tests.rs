@@ -23,6 +23,7 @@ const CAUTIOUS: Capabilities = Capabilities {
     max_output_tokens: None,
     thinking: None,
     cache_markers: false,
+    compaction: None,
 };
 
 const FULL: Capabilities = Capabilities {
@@ -41,6 +42,7 @@ const FULL: Capabilities = Capabilities {
     max_output_tokens: None,
     thinking: None,
     cache_markers: false,
+    compaction: None,
 };
 
 fn text(item: &ThreadItem) -> &str {
@@ -89,6 +91,7 @@ fn request(input: Vec<Bytes>, capabilities: &Capabilities) -> Request {
         tools: tools(&tool_definitions(), capabilities),
         thread_id: "thread-1".into(),
         reasoning_effort: Some("high".into()),
+        compacts: false,
     }
 }
 

@@ -1,0 +1,39 @@
+//! The record of a compaction.
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::tools::plan::PlanStep;
+use crate::llm::ThreadItem;
+
+/// A part of history is no longer sent; other items take its place. One record, so that no crash leaves a thread with
+/// neither.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryReplaced {
+    /// Number of the window that begins. The thread's first has the number 1.
+    pub window: u32,
+    /// What is no longer sent: places in history, the second one excluded.
+    pub removed: (u64, u64),
+    /// What is sent instead, after the layers that every window begins with. Its places in history follow those of the
+    /// items before.
+    pub items: Vec<ThreadItem>,
+    /// What of these is the first message of all, before the layers that are messages: the first item.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leads: bool,
+    /// How many of these, from the first on, or from the second where the first one leads, are words of people.
+    pub said: u64,
+    /// The commands that go on in the background, as the model was told of them.
+    pub sessions: Vec<CarriedSession>,
+    /// The model's plan, as it was told of it.
+    pub plan: Vec<PlanStep>,
+}
+
+/// A command that goes on in the background.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CarriedSession {
+    /// The number by which the model knows it.
+    pub session: i32,
+    /// The command, shortened.
+    pub command: String,
+}

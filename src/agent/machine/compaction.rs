@@ -1,0 +1,202 @@
+//! Compaction, as part of a turn: asked for between two steps, and its answer put into the place of history.
+
+use std::time::Duration;
+
+use super::model::Question;
+use super::{Effect, Machine, Progress};
+use crate::agent::compaction::{self, Summary};
+use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem};
+use crate::agent::journal::Barrier;
+use crate::agent::journal::record::{ModelEnd, RequestKind, Retries};
+use crate::agent::thread::{Compaction, Thread};
+use crate::api::attempt::Outcome;
+use crate::api::reasons::Reason;
+use crate::llm::wire::COMPACTION;
+use crate::llm::{Item, ThreadItem};
+
+/// How often a summary is asked for when what comes cannot be used. A model that answers twice without a word will the
+/// third time, and the work goes on better without a summary than not at all.
+const SUMMARY_TRIES: u32 = 2;
+
+impl Machine {
+    /// Asks for the next step of the turn, or for a compaction before it.
+    pub(super) fn ask_step(&mut self, effects: &mut Vec<Effect>) -> Progress {
+        let is_due = |thread: &Thread| compaction::is_due(thread, self.config.context_window);
+        if self.thread().is_some_and(is_due) {
+            self.ask(Question::compaction(0), effects)
+        } else {
+            self.ask(Question::turn(), effects)
+        }
+    }
+
+    /// The provider found the newest request of the turn too long.
+    pub(super) fn too_long(&mut self, message: &str, effects: &mut Vec<Effect>) -> Progress {
+        let Some(thread) = self.thread() else { return Progress::Wait };
+        if thread.compacted {
+            self.ask(Question::turn(), effects)
+        } else if thread.history.has_answers() {
+            self.ask(Question::compaction(0), effects)
+        } else {
+            let outcome = Outcome {
+                reason: Reason::ModelFailed,
+                message: format!(
+                    "{message} Nothing that could be summed up is left: shorten the prompt, spec.instructions or the \
+                     repository's AGENTS.md, or use a model with a larger context window. The patch so far is kept."
+                ),
+            };
+            self.end(outcome, effects);
+            Progress::Wait
+        }
+    }
+
+    /// Goes on with a compaction whose newest request is over.
+    pub(super) fn go_on_compacting(&mut self, under_way: Compaction, effects: &mut Vec<Effect>) -> Progress {
+        let Compaction { left_out, end, unusable } = under_way;
+        let again = Question::compaction(left_out);
+        match end {
+            // Of a whole response only a crash can have lost the words: it is followed by their use at once.
+            None | Some(ModelEnd::Completed { .. } | ModelEnd::Broken { .. }) => self.ask(again, effects),
+            Some(ModelEnd::Retry { after_ms, retries, reread_credential, message: _ }) => {
+                let again = Question { retries, reread_credential, ..again };
+                self.ask_after(Duration::from_millis(after_ms), again, effects)
+            }
+            Some(ModelEnd::Unavailable { after_ms, retries, message: _ }) => {
+                let after = Duration::from_millis(after_ms).min(self.outage_left());
+                self.ask_after(after, Question { retries, ..again }, effects)
+            }
+            Some(ModelEnd::TooLong { message }) => self.leave_out(left_out, &message, effects),
+            Some(ModelEnd::Unusable { .. }) if unusable < SUMMARY_TRIES => self.ask(again, effects),
+            Some(ModelEnd::Unusable { .. }) => {
+                self.replace_history(Summary::Missing, effects);
+                Progress::Again
+            }
+            Some(ModelEnd::Failed { outcome }) => {
+                self.end(outcome, effects);
+                Progress::Wait
+            }
+        }
+    }
+
+    /// An item of a compaction's response. Only its words matter, and they enter no history as they are.
+    pub(super) fn draft(&mut self, item: ThreadItem) {
+        self.draft.push(item);
+    }
+
+    /// The response to a compaction's request is whole: how the request ended, and what there is to use.
+    pub(super) fn drafted(&mut self, response_id: Option<String>) -> (ModelEnd, Option<Summary>) {
+        let mut draft = std::mem::take(&mut self.draft);
+        if self.thread().is_some_and(|thread| compaction::native(thread).is_some()) {
+            draft.retain(|item| matches!(&item.item, Item::Opaque(opaque) if opaque.kind == COMPACTION));
+            return match (draft.pop(), draft.is_empty()) {
+                (Some(payload), true) => {
+                    (ModelEnd::Completed { response_id, end_turn: None }, Some(Summary::Payload(payload)))
+                }
+                (Some(_) | None, _) => {
+                    let message =
+                        "The provider was asked to compact the thread and did not answer with exactly one \
+                                   compaction; the model is asked for a summary in words."
+                            .to_owned();
+                    (ModelEnd::Unusable { message }, None)
+                }
+            };
+        }
+        let words = draft.iter().filter_map(|item| match &item.item {
+            Item::Message(message) => Some(message.text()),
+            // What it calls all the same is ignored.
+            Item::Reasoning(_)
+            | Item::FunctionCall(_)
+            | Item::CustomCall(_)
+            | Item::FunctionCallOutput(_)
+            | Item::CustomCallOutput(_)
+            | Item::Opaque(_) => None,
+        });
+        let words: Vec<String> = words.collect();
+        let words = words.join("\n\n").trim().to_owned();
+        if words.is_empty() {
+            let message = "The model was asked to sum up the thread and answered without a word.".to_owned();
+            (ModelEnd::Unusable { message }, None)
+        } else {
+            (ModelEnd::Completed { response_id, end_turn: None }, Some(Summary::Words(words)))
+        }
+    }
+
+    /// The thread goes on from what was made of it.
+    pub(super) fn replace_history(&mut self, summary: Summary, effects: &mut Vec<Effect>) {
+        let Some(thread) = self.thread() else { return };
+        let ordinal = thread.history.len() as u64;
+        let window = self.config.context_window;
+        let replaced = compaction::replacement(thread, window, self.boot.as_ref(), summary);
+        let number = replaced.window;
+        self.append(replaced, effects);
+        effects.push(Effect::Barrier(Barrier::Request));
+        self.show_compaction(ordinal, number, ItemStatus::Completed, effects);
+    }
+
+    /// A compaction begins with its first request.
+    pub(super) fn compaction_begins(&self, effects: &mut Vec<Effect>) {
+        let Some(thread) = self.thread() else { return };
+        self.show_compaction(
+            thread.history.len() as u64,
+            next_window(thread),
+            ItemStatus::InProgress,
+            effects,
+        );
+    }
+
+    /// The turn ends with a compaction under way.
+    pub(super) fn abandon_compaction(&mut self, effects: &mut Vec<Effect>) {
+        self.draft.clear();
+        if let Some(thread) = self.thread().filter(|thread| thread.compaction.is_some()) {
+            self.show_compaction(
+                thread.history.len() as u64,
+                next_window(thread),
+                ItemStatus::Failed,
+                effects,
+            );
+        }
+    }
+
+    /// The compaction's own request does not fit: it leaves out twice as much as before and one unit more, so that the
+    /// number of requests stays small whatever the length of the thread.
+    fn leave_out(&mut self, left_out: u64, message: &str, effects: &mut Vec<Effect>) -> Progress {
+        let Some(thread) = self.thread() else { return Progress::Wait };
+        let units = thread.history.units() as u64;
+        if left_out < units {
+            return self.ask(Question::compaction((2 * left_out + 1).min(units)), effects);
+        }
+        let outcome = Outcome {
+            reason: Reason::ModelFailed,
+            message: format!(
+                "{message} The thread could not be summed up either, with everything left out that can be: use a model \
+                 with a larger context window. The patch so far is kept."
+            ),
+        };
+        self.end(outcome, effects);
+        Progress::Wait
+    }
+
+    /// The item by which surfaces know a compaction goes by the place of the first item that comes of it.
+    fn show_compaction(&self, ordinal: u64, window: u32, status: ItemStatus, effects: &mut Vec<Effect>) {
+        let item = ThreadEventItem::new(ordinal, ItemDetails::ContextCompaction { window, status });
+        effects.push(Effect::Emit(match status {
+            ItemStatus::InProgress => Event::ItemStarted { item },
+            ItemStatus::Completed | ItemStatus::Failed => Event::ItemCompleted { item },
+        }));
+    }
+}
+
+impl Question {
+    /// For a summary of the thread, without its first units.
+    fn compaction(left_out: u64) -> Self {
+        Self {
+            kind: RequestKind::Compaction,
+            left_out,
+            retries: Retries::default(),
+            reread_credential: false,
+        }
+    }
+}
+
+fn next_window(thread: &Thread) -> u32 {
+    u32::try_from(thread.history.windows().len() + 1).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,262 @@
+//! Patches that are verified in a pod of their own.
+
+use serde_json::{Value, json};
+
+use super::fixtures::{self, id};
+use super::server::{Fault, failure};
+use super::{ATTEMPT, PATCH, World, work_of};
+use crate::controller::observed::Epoch;
+use crate::controller::reconcile::pass_again_if_stale;
+
+fn world() -> World {
+    World::new().with_spec(&json!({"verification": [{"name": "test", "command": "make test"}]}))
+}
+
+fn names(epoch: Epoch) -> String {
+    id().pod_name(1, epoch)
+}
+
+/// The agent is done.
+fn agent_asks(world: &World) {
+    let mut report = work_of(world, 1);
+    report["phase"] = json!("Verifying");
+    world.agent_reports(report);
+}
+
+/// What the pod that verifies reports.
+fn verification(world: &World, phase: &str, state: &str) -> Value {
+    let mut report = work_of(world, 1);
+    report["phase"] = json!(phase);
+    report["epoch"] = json!(2);
+    report["verification"] = json!([{"name": "test", "state": state, "exitCode": 1, "seconds": 3}]);
+    report
+}
+
+fn ends(world: &World, state: &str, reason: &str) {
+    let mut report = verification(world, "Ended", state);
+    report["outcome"] = json!({"reason": reason, "message": "so it is"});
+    world.agent_reports(report);
+}
+
+async fn until_it_is_verified(world: &World) {
+    world.settle().await;
+    world.kubelet_reports(fixtures::running());
+    world.agent_reports(json!({"phase": "Running", "epoch": 1, "turn": 1}));
+    world.settle().await;
+    agent_asks(world);
+    world.settle().await;
+}
+
+#[tokio::test]
+async fn a_patch_is_verified_in_the_attempts_next_pod() {
+    let world = world();
+    until_it_is_verified(&world).await;
+    assert_eq!(world.succeeded().1, "Verifying");
+    // The fence: of the agent's own pod nothing is left.
+    for resource in ["pods", "roles", "rolebindings", "serviceaccounts"] {
+        assert_eq!(world.server.names(resource), [names(Epoch::Verification)], "{resource}");
+    }
+    let pod = world.server.get("pods", &names(Epoch::Verification)).unwrap();
+    assert_eq!(pod["spec"]["containers"][0]["command"], json!(["podwright", "verify"]));
+    assert_eq!(world.task()["status"]["attempts"][0]["epoch"], 2);
+    world.agent_reports(verification(&world, "Verifying", "Running"));
+    world.settle().await;
+    assert_eq!(world.succeeded().1, "Verifying");
+
+    ends(&world, "Passed", "Completed");
+    world.settle().await;
+    assert_eq!((world.succeeded().0.as_str(), world.succeeded().1.as_str()), ("True", "Completed"));
+    let status = world.task()["status"].clone();
+    assert_eq!(status["result"]["verified"], true);
+    assert_eq!(status["result"]["patch"]["inline"], PATCH);
+    assert_eq!((&status["selectedAttempt"], &status["attempts"][0]["verified"]), (&json!(1), &json!(true)));
+    assert!(world.has_no_rights());
+    assert!(world.server.names("pods").is_empty());
+}
+
+#[tokio::test]
+async fn the_pod_that_verifies_is_like_the_agents_whatever_became_of_the_environment() {
+    let world = world();
+    world.settle().await;
+    world.server.change("agentenvironments", "default", |environment| {
+        environment["spec"]["image"] = json!("another:2");
+    });
+    world.agent_reports(json!({"phase": "Running", "epoch": 1}));
+    world.settle().await;
+    agent_asks(&world);
+    world.settle().await;
+    let pod = world.server.get("pods", &names(Epoch::Verification)).unwrap();
+    assert_eq!(pod["spec"]["containers"][1]["image"], "sandbox:1");
+}
+
+#[tokio::test]
+async fn a_command_that_fails_fails_the_task_and_keeps_the_patch() {
+    let world = world();
+    until_it_is_verified(&world).await;
+    ends(&world, "Failed", "VerificationFailed");
+    world.settle().await;
+    let (status, reason, message) = world.succeeded();
+    assert_eq!(
+        (status.as_str(), reason.as_str(), message.as_str()),
+        ("False", "VerificationFailed", "so it is")
+    );
+    let result = world.task()["status"]["result"].clone();
+    assert_eq!((&result["verified"], &result["patch"]["inline"]), (&json!(false), &json!(PATCH)));
+}
+
+#[tokio::test]
+async fn a_verification_that_broke_off_says_nothing_about_the_patch() {
+    let world = world();
+    until_it_is_verified(&world).await;
+    world.server.remove("pods", &names(Epoch::Verification));
+    world.settle().await;
+    let (_, reason, message) = world.succeeded();
+    assert_eq!(reason, "SandboxLost");
+    assert!(message.contains("its patch is kept, but it could not be verified"), "{message}");
+    let result = world.task()["status"]["result"].clone();
+    assert_eq!((&result["verified"], &result["patch"]["inline"]), (&Value::Null, &json!(PATCH)));
+    assert!(world.server.names("pods").is_empty(), "no third pod is made");
+    assert!(world.has_no_rights());
+}
+
+/// Neither the agent's own pod nor a report without results can say that the work was verified.
+#[tokio::test]
+async fn nobody_but_the_verification_says_that_a_patch_is_good() {
+    // The agent skips the verification.
+    let own = world();
+    own.settle().await;
+    let mut report = work_of(&own, 1);
+    report["phase"] = json!("Ended");
+    report["outcome"] = json!({"reason": "Completed", "message": "trust me"});
+    report["verification"] = json!([{"name": "test", "state": "Passed"}]);
+    own.agent_reports(report.clone());
+    own.settle().await;
+    assert_eq!(own.succeeded().1, "InternalError", "{}", own.succeeded().2);
+    // The agent speaks for a pod that is not made.
+    let other = world();
+    other.settle().await;
+    work_of(&other, 1);
+    report["epoch"] = json!(2);
+    other.agent_reports(report);
+    other.settle().await;
+    assert_eq!(other.succeeded().1, "Preparing", "it is not believed");
+    // The pod that verifies has not run every command.
+    let half = world();
+    until_it_is_verified(&half).await;
+    ends(&half, "Running", "Completed");
+    half.settle().await;
+    assert_eq!(half.succeeded().1, "InternalError");
+}
+
+#[tokio::test]
+async fn a_quota_holds_the_verification_back_as_it_does_the_work() {
+    let world = world();
+    world.settle().await;
+    world.agent_reports(json!({"phase": "Running", "epoch": 1}));
+    world.settle().await;
+    world.server.refuse_pods(Some(failure(403, "Forbidden", "exceeded quota: team")));
+    agent_asks(&world);
+    world.once().await.unwrap();
+    assert_eq!(world.succeeded().1, "Queued");
+    world.server.refuse_pods(None);
+    world.settle().await;
+    assert_eq!(world.succeeded().1, "Verifying");
+    assert_eq!(world.server.names("pods"), [names(Epoch::Verification)]);
+}
+
+#[tokio::test]
+async fn a_task_can_be_cancelled_and_held_back_before_its_patch_is_verified() {
+    let world = world();
+    world.settle().await;
+    world.agent_reports(json!({"phase": "Running", "epoch": 1}));
+    world.settle().await;
+    world.server.change("agenttasks", "fix", |task| task["spec"]["suspend"] = json!(true));
+    agent_asks(&world);
+    world.settle().await;
+    assert_eq!(world.succeeded().1, "Suspended");
+    assert!(!world.server.names("pods").contains(&names(Epoch::Verification)));
+    world.say("stop", &json!({"kind": "Cancel"}), 10);
+    world.settle().await;
+    assert_eq!(world.succeeded().1, "Cancelled");
+    assert_eq!(world.accepted("stop"), "True/HandedOver");
+    assert_eq!(world.task()["status"]["result"]["patch"]["inline"], PATCH);
+    assert!(world.server.names("pods").is_empty() && world.has_no_rights());
+}
+
+#[tokio::test]
+async fn a_prompt_that_comes_when_the_agent_is_done_is_told_so() {
+    let world = world();
+    until_it_is_verified(&world).await;
+    world.server.change("pods", &names(Epoch::Verification), |pod| pod["status"] = fixtures::running());
+    world.say("more", &json!({"kind": "Prompt", "text": "And this."}), 10);
+    world.say("stop", &json!({"kind": "Cancel"}), 11);
+    world.settle().await;
+    assert_eq!(world.accepted("more"), "False/NotTaken");
+    assert_eq!(world.accepted("stop"), "Unknown/Delivered", "the pod that verifies takes it in");
+    let attempt = world.server.get(ATTEMPT, &id().attempt_name(1)).unwrap();
+    assert_eq!(attempt["spec"]["inbox"].as_array().unwrap().len(), 1);
+}
+
+/// As for the agent's own pod, whichever request meets whichever fault.
+#[tokio::test]
+async fn whatever_request_fails_the_end_is_the_same() {
+    let life = async |world: &World| {
+        until_it_is_verified(world).await;
+        ends(world, "Passed", "Completed");
+        world.settle().await;
+    };
+    let sound = world();
+    life(&sound).await;
+    let (requests, expected) = (sound.server.asked_count(), sound.server.masked());
+    for fault in [Fault::LostRequest, Fault::LostAnswer] {
+        for nth in 0..requests {
+            let world = world();
+            world.server.fail(nth, fault);
+            life(&world).await;
+            assert_eq!(world.server.masked(), expected, "{fault:?} of request {nth}");
+        }
+    }
+}
+
+/// As for the agent's own pod: a pass from any earlier state of the world ends in the present.
+#[tokio::test]
+async fn no_old_view_leads_to_a_wrong_step() {
+    let mut world = world();
+    let mut views = vec![world.view()];
+    world.settle().await;
+    views.push(world.view());
+    world.kubelet_reports(fixtures::running());
+    world.agent_reports(json!({"phase": "Running", "epoch": 1, "turn": 1}));
+    world.settle().await;
+    views.push(world.view());
+    agent_asks(&world);
+    views.push(world.view());
+    world.settle().await;
+    views.push(world.view());
+    world.agent_reports(verification(&world, "Verifying", "Running"));
+    world.settle().await;
+    views.push(world.view());
+    harmless(&mut world, &views).await;
+    ends(&world, "Passed", "Completed");
+    views.push(world.view());
+    world.settle().await;
+    views.push(world.view());
+    harmless(&mut world, &views).await;
+    assert_eq!(world.succeeded().1, "Completed");
+}
+
+async fn harmless(
+    world: &mut World,
+    views: &[(std::sync::Arc<crate::api::AgentTask>, crate::controller::caches::Caches)],
+) {
+    // Otherwise mere progress would wait for its time.
+    world.later(60);
+    world.settle().await;
+    let present = world.server.masked();
+    for (number, (task, caches)) in views.iter().enumerate() {
+        world.context.caches = caches.clone();
+        pass_again_if_stale(&world.context, task, &id()).await.unwrap();
+        assert_eq!(world.server.masked(), present, "from view {number}");
+    }
+    world.context.caches = crate::controller::caches::Caches::empty();
+}

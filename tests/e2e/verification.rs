@@ -1,0 +1,115 @@
+//! Patches that are verified in a pod of their own, on the real kubelet.
+
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::ResourceExt;
+use kube::api::ListParams;
+use podwright::api::attempt::{AgentAttemptStatus, VerificationState};
+use podwright::api::{AgentTask, Reason};
+use serde_json::json;
+
+use crate::world::{World, succeeded};
+
+/// Mends the greeting.
+const SCRIPT: &str = r#"
+scenarios:
+  - name: mend
+    replies:
+      - output: [{call: {tool: exec_command, arguments: {cmd: "echo hello > greeting.txt; touch $HOME/litter"}}}]
+      - output: [{text: The greeting is mended.}]
+"#;
+
+async fn world(prefix: &str) -> World {
+    let world = World::new(prefix, SCRIPT).await;
+    world.git.repository("app", &[("greeting.txt", "hullo\n")]);
+    world
+}
+
+async fn status(world: &World, task: &str) -> AgentAttemptStatus {
+    world.attempt(task).await.status.expect("a status")
+}
+
+fn verified(task: &AgentTask) -> Option<bool> {
+    task.status.as_ref().and_then(|status| status.result.as_ref()).and_then(|result| result.verified)
+}
+
+#[tokio::test]
+async fn a_patch_is_verified_on_a_clean_checkout_by_a_pod_without_the_models_key() {
+    let world = world("verify").await;
+    world
+        .apply_environment("setup", &json!({"setup": {"script": "echo ready > /workspace/from-setup"}}))
+        .await;
+    let commands = json!([
+        {"name": "greets", "command": "test \"$(cat greeting.txt)\" = hello; cat /workspace/from-setup"},
+        {"name": "clean", "command": "test ! -e $HOME/litter; git diff --exit-code; git log --format=%s"},
+        {"name": "waits", "command": "sleep 20"},
+    ]);
+    world.create_task("mend", "app", &json!({"verification": commands, "environmentName": "setup"})).await;
+    world.reason("mend", Reason::Verifying).await;
+    world.pod_named("mend", "-1-2-").await;
+    let rights = world.api::<Role>().list(&ListParams::default()).await.expect("roles").items;
+    assert_eq!(rights.len(), 1, "{rights:#?}");
+    let secrets = rights[0].rules.iter().flatten().filter(|rule| {
+        rule.resources.as_ref().is_some_and(|resources| resources.contains(&"secrets".to_owned()))
+    });
+    assert_eq!(secrets.count(), 0, "no Secret is needed, so none may be read");
+
+    let task = world.ended("mend").await;
+    assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
+    assert_eq!(succeeded(&task).2, "The greeting is mended.");
+    assert_eq!(verified(&task), Some(true));
+    let status = status(&world, "mend").await;
+    assert_eq!(status.epoch, 2);
+    let states: Vec<_> = status.verification.iter().map(|result| result.state).collect();
+    assert_eq!(states, [VerificationState::Passed; 3]);
+    assert_eq!(status.verification[0].output, "ready\n");
+    assert_eq!(world.api::<RoleBinding>().list(&ListParams::default()).await.expect("a list").items.len(), 0);
+    let accounts = world.api::<ServiceAccount>().list(&ListParams::default()).await.expect("a list").items;
+    assert!(accounts.iter().all(|account| !account.name_any().starts_with("pw-")), "{accounts:#?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_command_that_fails_fails_the_task_and_keeps_the_patch() {
+    let world = world("verify-fails").await;
+    let commands = json!([
+        {"name": "fails", "command": "echo it greets wrongly; exit 3"},
+        {"name": "passes", "command": "true"},
+    ]);
+    world.create_task("mend", "app", &json!({"verification": commands})).await;
+    let task = world.ended("mend").await;
+    let (_, reason, message) = succeeded(&task);
+    assert_eq!(reason, "VerificationFailed", "{message}");
+    assert!(message.contains("fails exited with code 3"), "{message}");
+    assert_eq!(verified(&task), Some(false));
+    let patch =
+        task.status.and_then(|status| status.result).and_then(|result| result.patch).expect("a patch");
+    assert!(patch.inline.expect("a small patch").contains("+hello"));
+    let status = status(&world, "mend").await;
+    assert_eq!(status.verification[0].exit_code, Some(3));
+    assert_eq!(status.verification[0].output, "it greets wrongly\n");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_lost_pod_says_nothing_about_the_patch() {
+    let world = world("verify-lost").await;
+    let commands = json!([{"name": "long", "command": "sleep 600", "timeoutSeconds": 900}]);
+    world.create_task("mend", "app", &json!({"verification": commands})).await;
+    let pod = world.pod_named("mend", "-1-2-").await;
+    world
+        .task_when("mend", "verifying its command", |task| {
+            let attempts = task.status.as_ref().map(|status| status.attempts.clone()).unwrap_or_default();
+            attempts.first().is_some_and(|attempt| attempt.last_message == "verifying: long")
+        })
+        .await;
+    let now = kube::api::DeleteParams::default().grace_period(0);
+    world.api::<Pod>().delete(&pod, &now).await.expect("it can be deleted");
+    let task = world.ended("mend").await;
+    let (_, reason, message) = succeeded(&task);
+    assert_eq!(reason, "SandboxLost", "{message}");
+    assert!(message.contains("could not be verified"), "{message}");
+    assert_eq!(verified(&task), None);
+    assert!(task.status.and_then(|status| status.result).and_then(|result| result.patch).is_some());
+    world.end().await;
+}
