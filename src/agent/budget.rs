@@ -52,10 +52,11 @@ pub enum Limit {
 
 impl Spent {
     /// Counts the end of a call. What goes on, what was cut off and what nobody knows is neither failure nor success.
-    pub fn call_ended(&mut self, ended: &CallEnded, is_patch: bool) {
+    /// `is_whole`: a call without an exit code, which succeeded when it ended well: a patch, a tool of an MCP server.
+    pub fn call_ended(&mut self, ended: &CallEnded, is_whole: bool) {
         match (ended.outcome, &ended.exit) {
             (CallOutcome::Ok, Some(record)) if record.exit == Exit::Code(0) => self.failures = 0,
-            (CallOutcome::Ok, None) if is_patch => self.failures = 0,
+            (CallOutcome::Ok, None) if is_whole => self.failures = 0,
             (CallOutcome::Ok, Some(_)) | (CallOutcome::Error, _) => self.failures += 1,
             (CallOutcome::Ok, None) | (CallOutcome::Interrupted | CallOutcome::Unknown, _) => {}
         }
@@ -276,8 +277,15 @@ mod tests {
             for (outcome, exit, is_patch) in cases {
                 let (outcome, exit) = (*outcome, exit.clone());
                 let mut spent = spent(|spent| spent.failures = 7);
-                let ended =
-                    CallEnded { ordinal: 0, op: None, outcome, process: None, exit, output: String::new() };
+                let ended = CallEnded {
+                    ordinal: 0,
+                    op: None,
+                    outcome,
+                    process: None,
+                    exit,
+                    output: String::new(),
+                    images: vec![],
+                };
                 spent.call_ended(&ended, *is_patch);
                 assert_eq!(spent.failures, failures, "{ended:?}");
             }

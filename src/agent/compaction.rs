@@ -156,7 +156,8 @@ fn command_of(thread: &Thread, session: &SessionOpened) -> Option<String> {
             ToolCall::WriteStdin(_)
             | ToolCall::ApplyPatch(_)
             | ToolCall::UpdatePlan(_)
-            | ToolCall::ViewImage(_),
+            | ToolCall::ViewImage(_)
+            | ToolCall::Mcp(_),
         )
         | Err(_) => None,
     }

@@ -10,9 +10,12 @@ pub mod streaming;
 pub mod told;
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 pub use self::told::{Cursor, Surfaces, Told, surfaces};
 
+use super::journal::record::CallOutcome;
+use super::tools::mcp::McpCall;
 use super::tools::plan::StepStatus;
 use crate::api::attempt::{Outcome, Phase};
 use crate::llm::{Item, Usage};
@@ -204,6 +207,21 @@ pub enum ItemDetails {
         /// Its steps.
         items: Vec<TodoItem>,
     },
+    /// A call of a tool of an MCP server.
+    McpToolCall {
+        /// The server.
+        server: String,
+        /// The tool, by its name there.
+        tool: String,
+        /// What the model gave.
+        arguments: Map<String, Value>,
+        /// What came of it, once it is known; shortened.
+        result: Option<String>,
+        /// Why nothing did.
+        error: Option<String>,
+        /// How far it is.
+        status: ItemStatus,
+    },
     /// The thread nears the end of the context window and goes on from a summary of itself.
     ContextCompaction {
         /// Number of the window that begins with it; the thread's first has the number 1.
@@ -211,7 +229,7 @@ pub enum ItemDetails {
         /// How far it is.
         status: ItemStatus,
     },
-    /// A call that is neither.
+    /// Any other call.
     ToolCall {
         /// The tool as the model named it.
         tool: String,
@@ -301,6 +319,37 @@ impl ItemDetails {
         }
     }
 
+    /// A call of an MCP server's tool that is under way.
+    pub fn mcp_begun(call: &McpCall) -> Self {
+        Self::McpToolCall {
+            server: call.tool.server.clone(),
+            tool: call.tool.tool.clone(),
+            arguments: call.arguments.clone(),
+            result: None,
+            error: None,
+            status: ItemStatus::InProgress,
+        }
+    }
+
+    /// The end of one, with what the model was told, shortened.
+    pub fn mcp_ended(call: &McpCall, text: &str, outcome: CallOutcome) -> Self {
+        let text = text.get(..text.floor_char_boundary(OUTPUT_MAX)).unwrap_or_default().to_owned();
+        let (result, error, status) = match outcome {
+            CallOutcome::Ok => (Some(text), None, ItemStatus::Completed),
+            CallOutcome::Error | CallOutcome::Interrupted | CallOutcome::Unknown => {
+                (None, Some(text), ItemStatus::Failed)
+            }
+        };
+        Self::McpToolCall {
+            server: call.tool.server.clone(),
+            tool: call.tool.tool.clone(),
+            arguments: call.arguments.clone(),
+            result,
+            error,
+            status,
+        }
+    }
+
     /// A command; its output is shortened.
     pub fn command(command: &str, output: &str, exit_code: Option<i32>, status: ItemStatus) -> Self {
         let cut = output.ceil_char_boundary(output.len().saturating_sub(OUTPUT_MAX));
@@ -332,6 +381,7 @@ impl Event {
                 | ItemDetails::FileChange { .. }
                 | ItemDetails::TodoList { .. }
                 | ItemDetails::ContextCompaction { .. }
+                | ItemDetails::McpToolCall { .. }
                 | ItemDetails::ToolCall { .. } => true,
             },
             Self::PhaseChanged { .. }

@@ -8,6 +8,7 @@
 //! | [`compaction`] | what a thread that grew too long goes on from | yes |
 //! | [`journal`] | facts on disk | |
 //! | [`events`] | one typed stream for surfaces | |
+//! | [`mcp`] | connections to MCP servers | |
 //! | [`driver`] | performs what the machine wants | |
 //! | [`parent`], [`install`] | the container's first process, and its hook | |
 
@@ -20,6 +21,7 @@ pub mod history;
 pub mod install;
 pub mod journal;
 pub mod machine;
+pub mod mcp;
 pub mod parent;
 pub mod prompt;
 pub mod recover;

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use podwright_sandboxd::protocol::{BootId, Digest, FileState};
 
-use super::journal::record::{CallIntent, CallOutcome, PatchIntent};
+use super::journal::record::{CallIntent, CallOutcome, EffectClass, PatchIntent};
 use super::thread::{OpenCall, Thread};
 use super::tools::exec::ExecError;
+use super::tools::mcp::result;
 
 /// Files whose state decides about a patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ pub enum Recovery {
         /// The operation.
         op: u64,
     },
-    /// Begin the call anew as another operation: nothing of it happened.
+    /// Begin the call anew as another operation: nothing of it happened, or it may happen twice.
     Restart {
         /// Place of the call in history.
         ordinal: u64,
@@ -80,6 +81,7 @@ pub fn recover(thread: &Thread, world: &World) -> Vec<Recovery> {
                     let files = world.files.get(&intent.op).map(Vec::as_slice).unwrap_or_default();
                     recover_patch(ordinal, patch, files)
                 }
+                None if intent.class == EffectClass::External => recover_external(thread, ordinal, intent),
                 None if intent.boot == world.boot => Recovery::Resume { ordinal, op: intent.op },
                 None => Recovery::Conclude {
                     ordinal,
@@ -94,6 +96,15 @@ pub fn recover(thread: &Thread, world: &World) -> Vec<Recovery> {
 fn unfinished(thread: &Thread) -> impl Iterator<Item = (&OpenCall, &CallIntent)> {
     let calls = thread.calls.iter().filter(|call| call.ended.is_none());
     calls.filter_map(|call| call.intent.as_ref().map(|intent| (call, intent)))
+}
+
+/// Nobody remembers such a call. It is sent again only where the operator said that this does no harm.
+fn recover_external(thread: &Thread, ordinal: u64, intent: &CallIntent) -> Recovery {
+    if thread.mcp_tool(&intent.tool).is_some_and(|tool| tool.retryable) {
+        return Recovery::Restart { ordinal };
+    }
+    let output = result::interrupted(&intent.tool);
+    Recovery::Conclude { ordinal, outcome: CallOutcome::Unknown, output }
 }
 
 fn recover_patch(ordinal: u64, patch: &PatchIntent, files: &[FileState]) -> Recovery {

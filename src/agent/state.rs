@@ -155,6 +155,7 @@ impl State {
             Record::TurnStarted(_)
             | Record::TurnSteered(_)
             | Record::AnswerRejected(_)
+            | Record::SandboxNoted(_)
             | Record::TurnEnded(_)
             | Record::ItemAppended(_)
             | Record::ModelIntent(_)
@@ -239,10 +240,11 @@ impl State {
             }
             Record::CallEnded(ended) => {
                 self.fruitless_starts = 0;
-                self.spent.call_ended(ended, thread.is_patch(ended.ordinal));
+                self.spent.call_ended(ended, thread.is_whole(ended.ordinal));
             }
             Record::CallIntent(_)
             | Record::AnswerRejected(_)
+            | Record::SandboxNoted(_)
             | Record::TurnEnded(_)
             | Record::ItemAppended(_)
             | Record::HistoryReplaced(_)

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use podwright_sandboxd::protocol::BootId;
 
 use super::history::{History, PairingError};
 use super::journal::record::{
-    BrokenBy, CallEnded, CallIntent, HistoryReplaced, Inherited, ModelEnd, ModelEnded, ModelIntent, Record,
-    RequestKind, SessionOpened, ThreadOpened,
+    BrokenBy, CallEnded, CallIntent, EffectClass, HistoryReplaced, Inherited, ModelEnd, ModelEnded,
+    ModelIntent, Record, RequestKind, SessionOpened, ThreadOpened,
 };
 use super::tools::ToolCall;
+use super::tools::mcp::{McpCall, McpTool};
 use super::tools::plan::PlanStep;
 use crate::llm::{CallKind, Item, RenderedTools, Role, ThreadItem};
 
@@ -59,6 +61,8 @@ pub struct Thread {
     pub exited: Vec<u64>,
     /// Number of the next operation.
     pub next_op: u64,
+    /// The life of the sandbox of which the model knows, where that matters to tools that it has.
+    pub boot: Option<BootId>,
     /// Bytes of what was appended since the newest request and did not come from the model.
     unsent_bytes: u64,
     /// The tokens of the newest whole response of this window, input and output, by the provider's own count, and how
@@ -120,6 +124,7 @@ impl Thread {
             answer: String::new(),
             exited: Vec::new(),
             next_op: 1,
+            boot: opened.boot.clone(),
             unsent_bytes: 0,
             counted: None,
         };
@@ -215,6 +220,10 @@ impl Thread {
             Record::SessionClosed(closed) => {
                 self.sessions.remove(&closed.session);
             }
+            Record::SandboxNoted(noted) => {
+                self.boot = Some(noted.boot.clone());
+                noted.items.iter().try_for_each(|item| self.append(item.clone()))?;
+            }
             Record::EpochStarted(_)
             | Record::ThreadOpened(_)
             | Record::InputAccepted(_)
@@ -234,6 +243,22 @@ impl Thread {
     /// Whether the request under way asks for a compaction.
     pub fn compacts(&self) -> bool {
         self.request.as_ref().is_some_and(|request| request.kind == RequestKind::Compaction)
+    }
+
+    /// What a call means: one of our own tools, or one of an MCP server's that the thread has.
+    ///
+    /// # Errors
+    /// The call's whole output, as for [`ToolCall::parse`].
+    pub fn tool_call(&self, kind: CallKind, name: &str, arguments: &str) -> Result<ToolCall, String> {
+        match (kind, self.mcp_tool(name)) {
+            (CallKind::Function, Some(tool)) => McpCall::parse(tool, arguments).map(ToolCall::Mcp),
+            (CallKind::Function | CallKind::Custom, _) => ToolCall::parse(kind, name, arguments),
+        }
+    }
+
+    /// The tool of an MCP server that the model calls by this name.
+    pub fn mcp_tool(&self, name: &str) -> Option<&McpTool> {
+        self.opened.mcp_tools.iter().find(|tool| tool.name == name)
     }
 
     /// Whether the next request of the turn repeats one that was broken off by a crash, or did not fit.
@@ -259,10 +284,11 @@ impl Thread {
         self.calls.iter().any(|call| call.ordinal == ordinal && call.intent.is_some())
     }
 
-    /// Whether a call left to change files.
-    pub fn is_patch(&self, ordinal: u64) -> bool {
+    /// Whether a call left that has no exit code, but ends well or not: to change files, or for an MCP server.
+    pub fn is_whole(&self, ordinal: u64) -> bool {
         let intents = self.calls.iter().filter(|call| call.ordinal == ordinal);
-        intents.filter_map(|call| call.intent.as_ref()).any(|intent| intent.patch.is_some())
+        let mut intents = intents.filter_map(|call| call.intent.as_ref());
+        intents.any(|intent| intent.patch.is_some() || intent.class == EffectClass::External)
     }
 
     /// Tokens, at four bytes each, of what came from us and was in no request yet. What came from the model is left out,
@@ -371,13 +397,14 @@ impl Thread {
         let Item::FunctionCall(call) = self.history.get(usize::try_from(ended.ordinal).ok()?)? else {
             return None;
         };
-        match ToolCall::parse(CallKind::Function, &call.name, &call.arguments) {
+        match self.tool_call(CallKind::Function, &call.name, &call.arguments) {
             Ok(ToolCall::UpdatePlan(update)) => Some(update.plan),
             Ok(
                 ToolCall::ExecCommand(_)
                 | ToolCall::WriteStdin(_)
                 | ToolCall::ApplyPatch(_)
-                | ToolCall::ViewImage(_),
+                | ToolCall::ViewImage(_)
+                | ToolCall::Mcp(_),
             )
             | Err(_) => None,
         }

@@ -13,6 +13,7 @@ pub use self::status::{
 use super::environment::{
     EnvVar, LocalReference, NetworkMode, PodSettings, ResourceRequirements, Setup, TranscriptPolicy,
 };
+use super::mcp::McpServer;
 use super::message::MessageKind;
 use super::money::Prices;
 use super::provider::{Capabilities, Header, ModelApi, ProviderRetry, Surface};
@@ -196,10 +197,14 @@ pub struct JobEnvironment {
     #[schemars(length(max = 64), inner(length(max = 256)))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patch_excludes: Vec<String>,
-    /// Certificates that the agent's git trusts besides the image's own when it fetches the repository. Commands in
-    /// the sandbox do not get them.
+    /// Certificates that the agent trusts besides the image's own when its git fetches the repository and when it calls
+    /// MCP servers. Commands in the sandbox do not get them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<ConfigMapKeyRef>,
+    /// MCP servers whose tools the model is offered.
+    #[schemars(length(max = 16))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mcp_servers: Vec<McpServer>,
 }
 
 /// The model and how it is reached.

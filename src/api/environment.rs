@@ -7,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::mcp::McpServer;
 use super::quantity::ResourceQuantity;
 use super::task::ConfigMapKeyRef;
 
@@ -51,8 +52,8 @@ pub struct AgentEnvironmentSpec {
     #[serde(default)]
     pub resources: ResourceRequirements,
 
-    /// Certificates (PEM) that the agent's git trusts besides the image's own when it fetches the repository.
-    /// Commands in the sandbox do not get them.
+    /// Certificates (PEM) that the agent trusts besides the image's own when its git fetches the repository and when
+    /// it calls MCP servers. Commands in the sandbox do not get them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<ConfigMapSource>,
 
@@ -77,6 +78,13 @@ pub struct AgentEnvironmentSpec {
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patch_excludes: Vec<String>,
+
+    /// MCP servers whose tools tasks may use. The addresses listed here are the only ones that the agent calls for a
+    /// tool.
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mcp_servers: Vec<McpServer>,
 
     /// Settings of the pod.
     #[serde(default)]

@@ -11,6 +11,7 @@ pub mod attempt;
 pub mod conditions;
 pub mod crd;
 pub mod environment;
+pub mod mcp;
 pub mod message;
 pub mod money;
 pub mod provider;

@@ -21,6 +21,7 @@ pub use self::mode::{Mode, Review};
 pub use self::output::{Output, SchemaSource};
 pub use self::status::{AgentTaskStatus, AttemptSummary, Resolved, TaskResult};
 pub use self::verification::VerificationCommand;
+pub use super::mcp::Tools;
 
 /// AgentTask is one piece of work for a coding agent, run once in an isolated sandbox pod with the
 /// repository already in it. The spec can't be changed afterwards, but for suspend, retention and
@@ -65,6 +66,7 @@ pub use self::verification::VerificationCommand;
     validation = Rule::new("has(self.environmentName) == has(oldSelf.environmentName) && (!has(self.environmentName) || self.environmentName == oldSelf.environmentName)").message("environmentName can't be changed: a task runs once; create a new AgentTask").field_path(".environmentName"),
     validation = Rule::new("has(self.model) == has(oldSelf.model) && (!has(self.model) || self.model == oldSelf.model)").message("model can't be changed: a task runs once; create a new AgentTask").field_path(".model"),
     validation = Rule::new("has(self.instructions) == has(oldSelf.instructions) && (!has(self.instructions) || self.instructions == oldSelf.instructions)").message("instructions can't be changed: a task runs once; create a new AgentTask").field_path(".instructions"),
+    validation = Rule::new("has(self.tools) == has(oldSelf.tools) && (!has(self.tools) || self.tools == oldSelf.tools)").message("tools can't be changed: a task runs once; create a new AgentTask").field_path(".tools"),
     validation = Rule::new("has(self.idle) == has(oldSelf.idle) && (!has(self.idle) || self.idle == oldSelf.idle)").message("idle can't be changed: a task runs once; create a new AgentTask").field_path(".idle"),
     validation = Rule::new("has(self.limits) == has(oldSelf.limits) && (!has(self.limits) || self.limits == oldSelf.limits)").message("limits can't be changed: a task runs once; create a new AgentTask").field_path(".limits"),
     validation = Rule::new("has(self.attempts) == has(oldSelf.attempts) && (!has(self.attempts) || self.attempts == oldSelf.attempts)").message("attempts can't be changed: a task runs once; create a new AgentTask").field_path(".attempts"),
@@ -133,6 +135,10 @@ pub struct AgentTaskSpec {
     #[schemars(length(max = 16384))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub instructions: String,
+
+    /// Which tools besides Podwright's own the model is offered.
+    #[serde(default)]
+    pub tools: Tools,
 
     /// What happens after the agent's final answer.
     #[serde(default)]

@@ -3,6 +3,7 @@
 mod former;
 mod inputs;
 mod job;
+mod mcp;
 mod repository;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use self::job::resolve;
 use self::repository::{check_repository, check_review};
 use super::observed::{Former, References, SecretFacts, TaskId};
 use crate::api::attempt::{Job, JobPod};
+use crate::api::mcp::McpServer;
 use crate::api::provider::{Capabilities, Model, Surface};
 use crate::api::task::ConfigMapKeyRef;
 use crate::api::{AgentEnvironment, AgentTask, ModelProvider, ModelProviderSpec};
@@ -98,7 +100,9 @@ pub fn named(
         task.spec.repositories.iter().filter_map(|repository| repository.credentials_secret_name.clone());
     let model = provider.and_then(|spec| spec.credentials_secret_name.clone());
     let setup = environment.and_then(|spec| spec.setup.as_ref()).map(|setup| setup.secret_names.clone());
-    named.secrets.extend(git.chain(model).chain(setup.into_iter().flatten()));
+    let servers = environment.into_iter().flat_map(|spec| mcp::chosen(task, spec));
+    let servers = servers.filter_map(McpServer::secret_name).map(str::to_owned);
+    named.secrets.extend(git.chain(model).chain(setup.into_iter().flatten()).chain(servers));
     for list in [&mut named.config_maps, &mut named.secrets] {
         list.sort();
         list.dedup();
@@ -120,7 +124,10 @@ pub fn validate(task: &AgentTask, id: &TaskId, references: &References) -> Valid
     let former = check_former(task, repository, id, references, &mut problems);
     let environment = references.environment.as_ref();
     match environment {
-        Some(environment) => check_environment(environment, id, references, &mut problems),
+        Some(environment) => {
+            check_environment(environment, id, references, &mut problems);
+            mcp::check(task, &environment.spec, id, references, &mut problems);
+        }
         None => problems.push(Problem::Missing(format!(
             "AgentEnvironment {} does not exist in namespace {}; create it, or name another one in spec.environmentName of a new task",
             task.spec.environment_name, id.namespace

@@ -8,6 +8,7 @@
 //! A process belongs to one *boot* of the supervisor. Callers name the boot that they mean, as they wrote it into their
 //! journal before, and are told [`Outcome::Interrupted`] or [`SandboxError::Restarted`] when there is another.
 
+mod converse;
 mod dial;
 mod edit;
 mod observe;
@@ -143,6 +144,9 @@ impl Sandbox {
         // Before the request, since its output may arrive before its answer.
         let new = self.shared.processes().follow(&command.process_id, boot, seen);
         let id = command.process_id.clone();
+        if command.pipe_stdin {
+            self.shared.processes().converse(&id);
+        }
         let started = self.call_until_answered(command, Some(boot)).await;
         if new && matches!(started, Err(SandboxError::Refused(_) | SandboxError::TooLarge(_))) {
             self.shared.processes().forget(&id);

@@ -21,6 +21,8 @@ pub(super) struct Followed {
     pub(super) boot: BootId,
     pub(super) exit: Option<ExitRecord>,
     transcript: Transcript,
+    /// Whether every byte is wanted, so that no more may come than is kept here until it is looked at.
+    converses: bool,
     seen: u64,
     acked: u64,
 }
@@ -30,6 +32,8 @@ pub(super) struct Followed {
 pub(super) struct Noticed {
     /// Something that waits on an end should look.
     pub(super) exited: bool,
+    /// Something that waits on output should.
+    pub(super) arrived: bool,
     /// To be sent.
     pub(super) ack: Option<Ack>,
 }
@@ -44,12 +48,20 @@ impl Processes {
                 boot: boot.clone(),
                 exit: None,
                 transcript: Transcript::default(),
+                converses: false,
                 seen,
                 acked: 0,
             };
             self.by_id.insert(id.clone(), followed);
         }
         new
+    }
+
+    /// From now on nothing of a process's output is left out.
+    pub(super) fn converse(&mut self, id: &OpId) {
+        if let Some(followed) = self.get(id) {
+            followed.converses = true;
+        }
     }
 
     pub(super) fn forget(&mut self, id: &OpId) {
@@ -70,12 +82,14 @@ impl Processes {
             ServerNotice::Output(Output { process_id, seq, chunk, .. }) => {
                 let Some(followed) = self.of(boot, &process_id) else { return Noticed::default() };
                 followed.transcript.accept(seq, &chunk.0);
-                Noticed { exited: false, ack: followed.due_ack(process_id) }
+                // What is sent again was not acknowledged, as far as the supervisor has heard.
+                followed.acked = followed.acked.min(seq);
+                Noticed { arrived: true, ack: followed.due_ack(process_id), ..Noticed::default() }
             }
             ServerNotice::Exited(exited) => {
                 let Some(followed) = self.of(boot, &exited.process_id) else { return Noticed::default() };
                 followed.exit = Some(exited.record);
-                Noticed { exited: true, ack: None }
+                Noticed { exited: true, ..Noticed::default() }
             }
             ServerNotice::Hello(_) | ServerNotice::Heartbeat(_) | ServerNotice::Closed(_) => {
                 Noticed::default()
@@ -112,6 +126,11 @@ impl Followed {
         self.transcript = Transcript::default();
     }
 
+    /// Whether something has arrived since the last look.
+    pub(super) fn has_news(&self) -> bool {
+        self.transcript.received() > self.seen
+    }
+
     /// What has arrived since the last look.
     pub(super) fn look(&mut self) -> (Delta, u64) {
         let delta = self.transcript.since(self.seen);
@@ -123,7 +142,8 @@ impl Followed {
     /// writes for ever would otherwise fill the stream for nobody, and what is wanted of it can be read.
     pub(super) fn due_ack(&mut self, process_id: OpId) -> Option<Ack> {
         let received = self.transcript.received();
-        if received < self.acked + ACK_EVERY || received > self.seen + HALF {
+        let ahead = if self.converses { ACK_EVERY } else { HALF };
+        if received < self.acked + ACK_EVERY || received > self.seen + ahead {
             return None;
         }
         self.acked = received;

@@ -67,6 +67,8 @@ pub(super) struct Shared {
     pub(super) link: watch::Sender<Link>,
     /// Changes whenever a process has ended.
     pub(super) exits: watch::Sender<u64>,
+    /// Changes whenever output has arrived.
+    pub(super) arrivals: watch::Sender<u64>,
 }
 
 /// The task's own.
@@ -112,6 +114,7 @@ impl Shared {
             processes: Mutex::default(),
             link: watch::Sender::new(Link::Connecting(None)),
             exits: watch::Sender::new(0),
+            arrivals: watch::Sender::new(0),
         }
     }
 
@@ -286,6 +289,9 @@ impl<D: Dial> Session<D> {
                 }
                 if noticed.exited {
                     self.shared.exits.send_modify(|count| *count += 1);
+                }
+                if noticed.arrived {
+                    self.shared.arrivals.send_modify(|count| *count += 1);
                 }
             }
         }

@@ -33,7 +33,8 @@ pub enum LogError {
 ///
 /// When the filter cannot be read, or a subscriber was set before.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(filter)?;
+    // This library logs whatever an MCP server says, at any length.
+    let filter = EnvFilter::try_new(filter)?.add_directive("rmcp=off".parse()?);
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -12,6 +12,7 @@ mod continuations;
 mod inputs;
 mod limits;
 mod live;
+mod mcp;
 mod modes;
 mod outages;
 mod prompts;

@@ -46,6 +46,49 @@ async fn environments_take_quantities_as_pods_do() {
 }
 
 #[tokio::test]
+async fn mcp_servers_are_programs_or_addresses() {
+    let client = definitions::client().await;
+    let namespace = TestNamespace::create(&client, "api-refs").await;
+    let with = |servers: Value| json!({"image": "i", "mcpServers": servers});
+    let good = json!([
+        {"name": "docs", "stdio": {"command": "npx", "args": ["docs"], "env": [{"name": "A", "value": "b"}]}},
+        {"name": "issues", "http": {"url": "https://mcp.example.com/mcp?team=a", "credentialsSecretName": "s"}},
+    ]);
+    let made = create::<AgentEnvironment>(&client, &namespace.name, with(good)).await;
+    let server = &made.expect("taken").data["spec"]["mcpServers"][0];
+    assert_eq!((&server["startTimeoutSeconds"], &server["callTimeoutSeconds"]), (&json!(30), &json!(60)));
+    let stdio = json!({"command": "x"});
+    let cases = [
+        ("neither", json!([{"name": "a"}]), "exactly one of stdio and http"),
+        (
+            "both",
+            json!([{"name": "a", "stdio": stdio, "http": {"url": "https://a.example.com"}}]),
+            "exactly one",
+        ),
+        ("name", json!([{"name": "a__b", "stdio": stdio}]), "should match"),
+        ("twice", json!([{"name": "a", "stdio": stdio}, {"name": "a", "stdio": stdio}]), "Duplicate value"),
+        (
+            "user info",
+            json!([{"name": "a", "http": {"url": "https://k:v@a.example.com"}}]),
+            "without user info",
+        ),
+        (
+            "timeout",
+            json!([{"name": "a", "stdio": stdio, "callTimeoutSeconds": 0}]),
+            "greater than or equal to 1",
+        ),
+    ];
+    for (case, servers, words) in cases {
+        assert_refused(
+            create::<AgentEnvironment>(&client, &namespace.name, with(servers)).await,
+            words,
+            case,
+        );
+    }
+    namespace.delete().await;
+}
+
+#[tokio::test]
 async fn providers_need_an_address_without_a_key_in_it() {
     let client = definitions::client().await;
     let namespace = TestNamespace::create(&client, "api-refs").await;

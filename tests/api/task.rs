@@ -276,6 +276,7 @@ async fn nothing_of_the_work_can_change() {
             json!({"continueFrom": {"taskName": "b"}}),
             "continueFrom can't be changed",
         ),
+        ("other tools", json!({}), json!({"tools": {"mcpServers": []}}), "tools can't be changed"),
         ("longer idle", json!({}), json!({"idle": {"keepSeconds": 60}}), "idle"),
         ("more attempts", json!({}), json!({"attempts": {"count": 2}}), "attempts can't be changed"),
         (

@@ -115,7 +115,7 @@ async fn a_look_takes_what_is_there_and_the_next_one_goes_on() {
 async fn input_is_written_once_however_often_it_is_sent() {
     let supervisor = Supervisor::boot();
     let (sandbox, boot) = supervisor.ready().await;
-    let command = podwright::sandbox::protocol::Start { pipe_stdin: true, ..shell("a", "cat") };
+    let command = podwright::sandbox::protocol::Start { pipe_stdin: true, ..shell("a", "cat > got") };
     sandbox.start(&boot, command, 0).await.unwrap();
     assert_eq!(sandbox.write(&op("a"), 0, b"hello ", false).await.unwrap(), 6);
     assert_eq!(sandbox.write(&op("a"), 0, b"hello ", false).await.unwrap(), 6);
@@ -127,8 +127,8 @@ async fn input_is_written_once_however_often_it_is_sent() {
     assert_eq!(sandbox.write(&op("a"), 3, &[b"lo ", &long[..]].concat(), true).await.unwrap(), 1_000_006);
     let ended = finish(&sandbox, &op("a")).await;
     assert_eq!(exit_of(&ended), (Known::Code(0), EndedBy::Itself));
-    let Outcome::Exited(known) = ended.outcome else { unreachable!() };
-    assert_eq!(known.record.sha256, Digest::of(&[b"hello ", &long[..]].concat()));
+    let got = fs::read(supervisor.path(&format!("{WORK}/got"))).unwrap();
+    assert_eq!(Digest::of(&got), Digest::of(&[b"hello ", &long[..]].concat()));
 
     sandbox.start(&boot, shell("b", "sleep 0.1"), 0).await.unwrap();
     let refused = sandbox.write(&op("b"), 0, b"x", false).await.unwrap_err();
@@ -468,4 +468,52 @@ async fn a_client_with_another_token_is_told_that_it_will_never_get_in() {
     assert!(matches!(stranger.ready().await, Err(SandboxError::Lost(reason)) if reason.contains("token")));
     assert!(matches!(&*stranger.link().borrow(), Link::Lost(_)));
     assert!(matches!(&*sandbox.link().borrow(), Link::Up(_)), "the stranger fenced the owner");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_conversation_is_lost_however_late_it_is_listened_to() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    let script =
+        "head -c 3000000 /dev/zero | tr '\\0' x; echo written > written; read line; echo \"<$line>\"";
+    let command = podwright::sandbox::protocol::Start { pipe_stdin: true, ..shell("a", script) };
+    sandbox.start(&boot, command, 0).await.unwrap();
+    // As much comes as is kept, and no more: it waits in its pipe.
+    let other = run(&sandbox, &boot, shell("b", "sleep 0.3; test -e written; echo $?")).await;
+    assert_eq!(text(&other), "1\n");
+    let mut said = Vec::new();
+    let mut answered = false;
+    let outcome = loop {
+        let heard = sandbox.listen(&op("a")).await.unwrap();
+        assert_eq!(heard.output.omitted, 0);
+        said.extend_from_slice(&heard.output.head);
+        if said.len() >= 3_000_000 && !answered {
+            answered = true;
+            assert_eq!(sandbox.write(&op("a"), 0, b"yes\n", false).await.unwrap(), 4);
+        }
+        if heard.outcome != Outcome::Running {
+            break heard.outcome;
+        }
+    };
+    assert!(said[..3_000_000].iter().all(|byte| *byte == b'x'));
+    assert_eq!(&said[3_000_000..], b"<yes>\n");
+    let Outcome::Exited(ended) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(ended.exit, Known::Code(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_started_it_a_command_is_ended_and_forgotten() {
+    let supervisor = Supervisor::boot();
+    let (sandbox, boot) = supervisor.ready().await;
+    sandbox.end(&boot, &op("unknown")).await.unwrap();
+    let command = podwright::sandbox::protocol::Start { pipe_stdin: true, ..shell("a", "cat; sleep 100") };
+    sandbox.start(&boot, command.clone(), 0).await.unwrap();
+    // Another agent knows no more of it than its name.
+    drop(sandbox);
+    let (next, same) = supervisor.ready().await;
+    assert_eq!(same, boot);
+    next.end(&boot, &op("a")).await.unwrap();
+    let again = next.start(&boot, command, 0).await.unwrap_err();
+    assert_eq!(again.code(), Some(ErrorCode::AlreadyAcknowledged));
+    next.end(&boot, &op("a")).await.unwrap();
 }

@@ -20,7 +20,8 @@ pub struct Start {
     pub env: BTreeMap<String, String>,
     /// Runs on a terminal of 24 lines and 80 columns instead of pipes.
     pub tty: bool,
-    /// Keeps standard input open for [`Write`]; without it (and without `tty`) the command reads nothing.
+    /// Keeps standard input open for [`Write`]; without it (and without `tty`) the command reads nothing. Its output
+    /// waits for the client then: where that of a command is dropped, a conversation blocks until [`Ack`] comes.
     pub pipe_stdin: bool,
     /// Milliseconds until the command and all that it started are ended: asked to, and killed 2 s later.
     /// `None`: no limit.

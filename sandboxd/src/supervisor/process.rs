@@ -28,6 +28,10 @@ const LINGER: Duration = Duration::from_millis(100);
 /// Pipe-fulls read from one process before the others have their turn.
 const READS_A_TURN: usize = 4;
 
+/// Output of a conversing process that may wait for the client before no more is read: with what one turn reads, less
+/// than the end of the output that is kept, and more than a client leaves unacknowledged.
+const LAG_MAX: u64 = CREDIT_BYTES / 2;
+
 /// A command that runs, or whose exit record nobody has acknowledged.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -35,6 +39,8 @@ pub(super) struct Process {
     pub(super) digest: Digest,
     stream: Stream,
     ring: OutputRing,
+    /// Whether nothing of the output may be lost: who converses needs every line.
+    converses: bool,
     output: Option<Outlet>,
     /// A terminal that the command has closed: the session may open it again, so it is not given back before the
     /// command's own process has ended.
@@ -103,6 +109,8 @@ impl Process {
                 Outlet::Terminal(_) => Stream::Pty,
             },
             ring: OutputRing::new(KEEP_BYTES),
+            // A terminal has one descriptor for both; only a pipe for input is given here.
+            converses: started.input.is_some() && matches!(started.output, Outlet::Pipe(_)),
             output: Some(started.output),
             spent: None,
             input: started.input.map(|fd| Input { fd, queue: VecDeque::new(), accepted: 0, closing: false }),
@@ -120,8 +128,15 @@ impl Process {
         })
     }
 
+    /// The output, while it may be read: that of a conversing process waits in its pipe when the client lags.
     pub(super) fn output_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.output.as_ref().map(AsFd::as_fd)
+        let lags = self.converses && self.ring.total().saturating_sub(self.acked) >= LAG_MAX;
+        self.output.as_ref().filter(|_| !lags || self.record.is_some()).map(AsFd::as_fd)
+    }
+
+    /// Whether somebody may still write output.
+    pub(super) fn is_open(&self) -> bool {
+        self.output.is_some()
     }
 
     /// Standard input, while something waits for it.

@@ -149,7 +149,7 @@ impl Supervisor {
             let Some(record) = process.record() else { continue };
             let exited = Exited { process_id: process.id.clone(), record: record.clone() };
             self.streams[at].queue(encode_notice(&exited).unwrap_or_default());
-            if process.output_fd().is_none() {
+            if !process.is_open() {
                 let closed = Closed { process_id: process.id.clone() };
                 self.streams[at].queue(encode_notice(&closed).unwrap_or_default());
             }

@@ -24,6 +24,8 @@ fn thread(wire: Wire) -> Thread {
         answer: None,
         cache_key: None,
         inherited: Box::default(),
+        mcp_tools: vec![],
+        boot: None,
     };
     Thread::open(&opened).unwrap()
 }

@@ -189,7 +189,10 @@ impl Commands {
             State::Gone => (None, None),
         };
         let (outcome, output) = (look.outcome, look.text);
-        Done::ended(CallResult { ordinal: run.ordinal, outcome, output, exit, session }, event)
+        Done::ended(
+            CallResult { ordinal: run.ordinal, outcome, output, images: Vec::new(), exit, session },
+            event,
+        )
     }
 
     /// Writes to a session, or looks at it. One call at a time has a session, in the order in which they came.
@@ -237,7 +240,8 @@ impl Commands {
         }
         let event = Some(told(&live, &look));
         let (outcome, output) = (look.outcome, look.text);
-        let result = CallResult { ordinal: run.ordinal, outcome, output, exit, session: Some(session) };
+        let (images, session) = (Vec::new(), Some(session));
+        let result = CallResult { ordinal: run.ordinal, outcome, output, images, exit, session };
         Done::ended(result, event)
     }
 
@@ -346,7 +350,8 @@ fn started_by(thread: &Thread, session: &SessionOpened) -> Option<(String, ExecC
             ToolCall::WriteStdin(_)
             | ToolCall::ApplyPatch(_)
             | ToolCall::UpdatePlan(_)
-            | ToolCall::ViewImage(_),
+            | ToolCall::ViewImage(_)
+            | ToolCall::Mcp(_),
         )
         | Err(_) => None,
     }

@@ -44,7 +44,7 @@ impl Images {
         };
         let details = ItemDetails::ToolCall { tool: VIEW_IMAGE.to_owned(), output: told, status };
         let event = Event::ItemCompleted { item: ThreadEventItem::new(ordinal, details) };
-        (CallResult { ordinal, outcome, output, exit: None, session: None }, event)
+        (CallResult { ordinal, outcome, output, images: Vec::new(), exit: None, session: None }, event)
     }
 
     fn load(&self, path: &str) -> Result<Shown, String> {

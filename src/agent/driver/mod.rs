@@ -10,7 +10,7 @@
 //! | [`cluster`], `orders`, `status` | the API server: Secrets, the attempt's spec, its status |
 //! | `prepare`, `brought`, `setup`, `opening` | the way in: repository, ConfigMaps, setup script, first messages |
 //! | `disk`, `survey`, `finish` | the way back after a restart, and the way out |
-//! | `model`, `commands`, `patches`, `images` | what the machine's effects come to |
+//! | `model`, `commands`, `patches`, `images`, `mcp` | what the machine's effects come to |
 //! | `verify` | the attempt's next pod: no machine and no model, only the patch and the commands that verify it |
 
 pub mod boot;
@@ -20,6 +20,7 @@ mod commands;
 mod disk;
 mod finish;
 mod images;
+mod mcp;
 mod model;
 mod opening;
 mod orders;
@@ -53,9 +54,10 @@ pub use self::verify::verify;
 use self::cluster::ClusterError;
 use self::commands::Commands;
 use self::images::Images;
+use self::mcp::Servers;
 use self::model::Provider;
 use self::patches::{Computed, Patches, Waiting};
-use self::prepare::{Ready, Workspace};
+use self::prepare::{Announce, Ready, Workspace};
 use self::status::{Facts, Reporter};
 use self::survey::Survey;
 use super::events::streaming::{Streaming, unfinished};
@@ -209,6 +211,7 @@ struct Driver<C, D> {
     commands: Option<Commands>,
     patches: Option<Patches>,
     images: Option<Images>,
+    servers: Servers<C>,
     computed: Waiting,
     begun: Instant,
     exit: bool,
@@ -244,6 +247,13 @@ pub async fn drive_before<C: Cluster, D: Dial + Clone>(
     let (refused_sender, mut refused) = watch::channel(None);
     let reporter = Reporter::new(cluster.clone(), refused_sender);
     let (messages, mut received) = mpsc::channel(QUEUE);
+    let servers = Servers::new(
+        cluster.clone(),
+        &assignment,
+        Announce(messages.clone()),
+        layout.worktree().to_string_lossy().into_owned(),
+        state_directory.clone(),
+    );
     let mut driver = Driver {
         machine: Machine::new(config(&assignment.job), state),
         provider: Provider::new(cluster.clone(), assignment.job.model.clone(), assignment.namespace.clone()),
@@ -268,6 +278,7 @@ pub async fn drive_before<C: Cluster, D: Dial + Clone>(
         commands: None,
         patches: None,
         images: None,
+        servers,
         computed: Waiting::new(),
         begun: Instant::now(),
         exit: false,

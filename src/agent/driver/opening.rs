@@ -7,27 +7,40 @@ use std::path::Path;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use podwright_sandboxd::confine::WRITABLE;
-use podwright_sandboxd::protocol::FileState;
+use podwright_sandboxd::protocol::{BootId, FileState};
 
 use self::reading::Reading;
 use super::Assignment;
 use super::brought::Brought;
 use super::cluster::Cluster;
+use super::mcp::{Servers, Started};
 use super::prepare::{Preparation, Workspace, command_limit, internal, lost};
 use crate::agent::journal::record::ThreadOpened;
 use crate::agent::prompt::continuation::{Beginning, Speaks, begin};
 use crate::agent::prompt::mode::{Compared, Work};
 use crate::agent::prompt::{self, EnvironmentContext, Permissions, PromptInput};
 use crate::agent::tools::definitions;
+use crate::agent::tools::mcp::selection::{Listing, Selection, select};
 use crate::api::attempt::{Job, Outcome};
+use crate::api::reasons::Reason;
 use crate::api::task::{Mode, ReasoningEffort};
-use crate::llm::{Capabilities, Wire};
+use crate::llm::{Capabilities, ToolDefinition, Wire};
 use crate::sandbox::Sandbox;
 use crate::workspace::Fetched;
 
 /// Shells that are looked for, the first that is there runs the model's commands: models write for bash.
 /// The second place is for images in which `/bin` is no link.
 const SHELLS: [&str; 2] = ["usr/bin/bash", "bin/bash"];
+
+/// What MCP servers add to a thread.
+#[derive(Default)]
+pub(super) struct Offered {
+    selection: Selection,
+    /// Servers that did not start.
+    missing: Vec<String>,
+    /// The life of the sandbox, when some of the servers run in it.
+    boot: Option<BootId>,
+}
 
 impl<C: Cluster> Preparation<C> {
     /// Settles what stays as it is for the whole thread, and says what people should know of how it began.
@@ -40,15 +53,19 @@ impl<C: Cluster> Preparation<C> {
         baseline_tree: String,
         shell: String,
         brought: &Brought,
+        offered: Offered,
     ) -> Result<(ThreadOpened, Vec<String>), Outcome> {
         let Assignment { job, attempt, attempt_uid, task_uid, .. } = &self.assignment;
         let (wire, capabilities) = (Wire::from(job.model.api), Capabilities::from(&job.model.capabilities));
-        let tools = wire.tools(&definitions::of(job.model.surface, capabilities.image_input), &capabilities);
+        let Offered { selection, missing, boot } = offered;
+        let own = definitions::of(job.model.surface, capabilities.image_input);
+        let tools: Vec<ToolDefinition> = own.into_iter().chain(selection.definitions).collect();
+        let tools = wire.tools(&tools, &capabilities);
         let cwd = self.layout.worktree().to_string_lossy().into_owned();
         let (reader, mount) = (workspace.worktree.reader(), self.layout.workspace());
         let mut reading = Reading { reader, mount, cwd: &cwd, warnings: Vec::new() };
         let (agents_md, skills) = (reading.agents_md(), reading.skills());
-        let warnings = reading.warnings;
+        let warnings = reading.warnings.into_iter().chain(selection.left_out).collect();
         let input = PromptInput {
             surface: job.model.surface,
             images: capabilities.image_input,
@@ -60,6 +77,7 @@ impl<C: Cluster> Preparation<C> {
             },
             work: work(job, &workspace.fetched),
             answer_schema: brought.answer.as_ref().map(|format| format.schema.as_str()),
+            missing_servers: &missing,
             agents_md: agents_md.as_ref(),
             skills: &skills,
             environment: EnvironmentContext {
@@ -100,8 +118,47 @@ impl<C: Cluster> Preparation<C> {
             answer: brought.answer.clone(),
             cache_key,
             inherited: Box::new(inherited),
+            mcp_tools: selection.tools,
+            boot,
         };
         Ok((opened, warnings))
+    }
+
+    /// Starts the MCP servers and chooses among their tools.
+    ///
+    /// # Errors
+    /// How the attempt ends whose environment requires one that does not start.
+    pub(super) async fn start_servers(
+        &self,
+        servers: &Servers<C>,
+        sandbox: &Sandbox,
+        boot: &BootId,
+    ) -> Result<Offered, Outcome> {
+        servers.reach(sandbox.clone());
+        if servers.is_empty() {
+            return Ok(Offered::default());
+        }
+        self.announce.phase("starting MCP servers").await;
+        let (mut listings, mut missing) = (Vec::new(), Vec::new());
+        for Started { server, tools } in servers.start().await {
+            match tools {
+                Ok(tools) => listings.push(Listing { server, tools }),
+                Err(why) if server.required => {
+                    let name = &server.name;
+                    return Err(Outcome {
+                        reason: Reason::SetupFailed,
+                        message: format!(
+                            "The MCP server {name}, which the AgentEnvironment requires, cannot be used: {why}. The \
+                             agent's log says more. Mend it, or take required out of its entry in spec.mcpServers."
+                        ),
+                    });
+                }
+                Err(_) => missing.push(server.name.clone()),
+            }
+        }
+        let selection = select(listings);
+        let boot = selection.tools.iter().any(|tool| tool.sandboxed).then(|| boot.clone());
+        Ok(Offered { selection, missing, boot })
     }
 }
 

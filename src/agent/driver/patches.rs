@@ -162,7 +162,7 @@ fn too_large() -> FileBefore {
 }
 
 fn ended(ordinal: u64, outcome: CallOutcome, output: String) -> CallResult {
-    CallResult { ordinal, outcome, output, exit: None, session: None }
+    CallResult { ordinal, outcome, output, images: Vec::new(), exit: None, session: None }
 }
 
 fn shown(ordinal: u64, changes: Vec<FileChange>, status: ItemStatus) -> Event {

@@ -17,6 +17,7 @@ use crate::agent::journal::Barrier;
 use crate::agent::machine::{Effect, RunCall, Signal};
 use crate::agent::recover::World;
 use crate::agent::tools::image::ViewImage;
+use crate::agent::tools::mcp::McpCall;
 use crate::agent::tools::{ApplyPatch, ToolCall};
 use crate::api::attempt::{Outcome, PatchSummary, Phase};
 use crate::api::reasons::Reason;
@@ -58,6 +59,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
                 | Effect::ComputePatch { .. }
                 | Effect::ApplyPatch { .. }
                 | Effect::ViewImage { .. }
+                | Effect::CallMcp { .. }
                 | Effect::StopCalls
                 | Effect::Acknowledge(_)
                 | Effect::ShowPatch
@@ -116,6 +118,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             Effect::ComputePatch { ordinal, patch } => self.compute_patch(ordinal, patch),
             Effect::ApplyPatch { ordinal, op } => self.apply_patch(ordinal, op),
             Effect::ViewImage { ordinal, view } => self.view_image(ordinal, view),
+            Effect::CallMcp { ordinal, call } => self.call_mcp(ordinal, call),
             Effect::StopCalls => {
                 self.calls.abort_all();
                 self.computed.clear();
@@ -144,8 +147,9 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
 
     fn prepare(&mut self) {
         let (preparation, connect, messages) = (self.preparation(), self.connector(), self.messages.clone());
+        let servers = self.servers.clone();
         let arrival = tokio::spawn(async move {
-            let message = match preparation.run(connect).await {
+            let message = match preparation.run(connect, &servers).await {
                 Ok(ready) => Message::Ready(Box::new(ready)),
                 Err(outcome) => Message::Signal(Signal::Failed(outcome)),
             };
@@ -185,12 +189,22 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
     /// The thread goes on in a new process: its sessions are found again.
     pub(super) async fn restore(&mut self, world: World) -> Signal {
         self.open_tools();
+        self.restart_servers();
         if let (Some(commands), Some(thread)) = (&self.commands, &self.machine.state().thread)
             && let Err(error) = commands.restore(thread, &world.boot).await
         {
             return Signal::Failed(super::prepare::lost(error));
         }
         Signal::Surveyed(world)
+    }
+
+    /// The MCP servers of the process before this one are gone with its connections. The thread goes on meanwhile; a
+    /// call waits for its server.
+    fn restart_servers(&mut self) {
+        let (Some(sandbox), Some(thread)) = (&self.sandbox, &self.machine.state().thread) else { return };
+        self.servers.reach(sandbox.clone());
+        let (servers, frozen) = (self.servers.clone(), thread.opened.mcp_tools.clone());
+        self.calls.spawn(async move { servers.restart(&frozen).await });
     }
 
     /// The tools of an open thread.
@@ -232,7 +246,10 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
                 ToolCall::ExecCommand(command) => commands.exec(&run, command).await,
                 ToolCall::WriteStdin(write) => commands.write_stdin(&run, write).await,
                 // The machine sends these elsewhere.
-                ToolCall::ApplyPatch(_) | ToolCall::UpdatePlan(_) | ToolCall::ViewImage(_) => return,
+                ToolCall::ApplyPatch(_)
+                | ToolCall::UpdatePlan(_)
+                | ToolCall::ViewImage(_)
+                | ToolCall::Mcp(_) => return,
             };
             tell(&messages, done).await;
         });
@@ -271,6 +288,18 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         let messages = self.messages.clone();
         self.calls.spawn(async move {
             let (result, event) = images.view(ordinal, view).await;
+            tell(&messages, Done::ended(result, Some(event))).await;
+        });
+    }
+
+    fn call_mcp(&mut self, ordinal: u64, call: McpCall) {
+        let Some(thread) = &self.machine.state().thread else { return };
+        let images = thread.opened.capabilities.image_input;
+        let frozen = thread.opened.mcp_tools.clone();
+        self.emit(&Event::ItemStarted { item: ThreadEventItem::new(ordinal, ItemDetails::mcp_begun(&call)) });
+        let (servers, messages) = (self.servers.clone(), self.messages.clone());
+        self.calls.spawn(async move {
+            let (result, event) = servers.call(ordinal, call, &frozen, images).await;
             tell(&messages, Done::ended(result, Some(event))).await;
         });
     }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use url::Url;
 
 use super::cluster::{Cluster, ClusterError};
+use super::mcp::Servers;
 use super::{Assignment, Message, opening};
 use crate::agent::events::Event;
 use crate::agent::journal::record::{InputAccepted, InputKind};
@@ -73,7 +74,11 @@ impl<C: Cluster> Preparation<C> {
     ///
     /// # Errors
     /// How the attempt ends.
-    pub(super) async fn run(&self, connect: impl FnOnce() -> Sandbox) -> Result<(Sandbox, Ready), Outcome> {
+    pub(super) async fn run(
+        &self,
+        connect: impl FnOnce() -> Sandbox,
+        servers: &Servers<C>,
+    ) -> Result<(Sandbox, Ready), Outcome> {
         // While the repository is fetched, the sandbox's container starts.
         let sandbox = connect();
         let brought = self.brought().await?;
@@ -85,7 +90,10 @@ impl<C: Cluster> Preparation<C> {
         self.place(&sandbox, &brought.files).await?;
         let snapshot = workspace.worktree.snapshot().await.map_err(|error| internal(&error))?;
         let shell = opening::shell(&sandbox).await?;
-        let (opened, warnings) = self.open(&workspace, snapshot.tree.to_string(), shell, &brought)?;
+        // After the snapshot: what they write into the repository is a change like any other.
+        let offered = self.start_servers(servers, &sandbox, &boot).await?;
+        let (opened, warnings) =
+            self.open(&workspace, snapshot.tree.to_string(), shell, &brought, offered)?;
         for warning in warnings {
             self.announce.warning(warning).await;
         }

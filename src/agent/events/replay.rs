@@ -119,6 +119,7 @@ fn events(entry: &Entry, state: &State, before: Before) -> Vec<Event> {
         | Record::EpochStarted(_)
         | Record::InputAccepted(_)
         | Record::TurnSteered(_)
+        | Record::SandboxNoted(_)
         | Record::ModelIntent(_)
         | Record::SessionOpened(_)
         | Record::SessionMoved(_)
@@ -165,8 +166,14 @@ fn compaction(state: &State, status: ItemStatus) -> Option<Event> {
 }
 
 fn started(intent: &CallIntent, state: &State) -> Option<Event> {
-    let command = command(state.thread.as_ref()?, intent.ordinal)?;
-    let details = ItemDetails::command(&command, "", None, ItemStatus::InProgress);
+    let thread = state.thread.as_ref()?;
+    let details = match written(thread, intent.ordinal)?.1 {
+        Ok(ToolCall::Mcp(call)) => ItemDetails::mcp_begun(&call),
+        Ok(_) | Err(_) => {
+            let command = command(thread, intent.ordinal)?;
+            ItemDetails::command(&command, "", None, ItemStatus::InProgress)
+        }
+    };
     Some(Event::ItemStarted { item: ThreadEventItem::new(intent.ordinal, details) })
 }
 
@@ -191,6 +198,7 @@ fn ended_call(ended: &CallEnded, state: &State) -> Option<Event> {
             let changes = files.unwrap_or_default().iter().map(FileChange::from).collect();
             Some(item(ItemDetails::FileChange { changes, status }))
         }
+        Ok(ToolCall::Mcp(call)) => Some(item(ItemDetails::mcp_ended(&call, &ended.output, ended.outcome))),
         Ok(ToolCall::ViewImage(_)) | Err(_) => {
             let is_image = ended.output.starts_with("data:");
             let output = if is_image { String::new() } else { ended.output.clone() };
@@ -237,7 +245,7 @@ fn written(thread: &Thread, ordinal: u64) -> Option<(String, Result<ToolCall, St
         | Item::CustomCallOutput(_)
         | Item::Opaque(_) => return None,
     };
-    Some((name.clone(), ToolCall::parse(kind, name, arguments)))
+    Some((name.clone(), thread.tool_call(kind, name, arguments)))
 }
 
 fn todo_items(plan: &[PlanStep]) -> Vec<TodoItem> {

@@ -7,6 +7,7 @@ mod history;
 mod model;
 
 use jiff::Timestamp;
+use podwright_sandboxd::protocol::BootId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,6 +18,7 @@ pub use self::call::{
 pub use self::history::{CarriedSession, HistoryReplaced};
 pub use self::model::{BrokenBy, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries};
 use crate::agent::prompt::skills::Skill;
+use crate::agent::tools::mcp::McpTool;
 use crate::api::attempt::Outcome;
 use crate::llm::{AnswerFormat, Capabilities, ContentPart, ThreadItem, Wire};
 
@@ -98,6 +100,12 @@ pub struct ThreadOpened {
     /// What came in the thread that it goes on with.
     #[serde(default, skip_serializing_if = "Inherited::is_empty")]
     pub inherited: Box<Inherited>,
+    /// The tools of MCP servers among the tools.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mcp_tools: Vec<McpTool>,
+    /// The life of the sandbox, when some of these servers run in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootId>,
 }
 
 /// What came in a thread, after its prefix, before another one went on with it.
@@ -188,6 +196,16 @@ impl AnswerRejected {
     pub fn told(&self) -> String {
         format!("the final answer does not have its form: {}", self.problem)
     }
+}
+
+/// The model was told that the sandbox lives anew, and what that means for its tools.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SandboxNoted {
+    /// The new life.
+    pub boot: BootId,
+    /// What it adds to history. In this record, so that no crash separates the two.
+    pub items: Vec<ThreadItem>,
 }
 
 /// A turn ended.
@@ -312,6 +330,8 @@ records! {
     TurnSteered = "turn.steered", critical: true;
     /// A final answer was sent back.
     AnswerRejected = "answer.rejected", critical: true;
+    /// The model was told of a new life of the sandbox.
+    SandboxNoted = "sandbox.noted", critical: true;
     /// A turn ended.
     TurnEnded = "turn.ended", critical: true;
     /// An item entered history.

@@ -29,7 +29,10 @@ fn entry(seq: u64, record: impl Into<Record>) -> Entry {
 fn output(seq: u64, text: &str) -> Entry {
     let output = text.to_owned();
     let outcome = CallOutcome::Ok;
-    entry(seq, CallEnded { ordinal: seq, op: None, outcome, process: None, exit: None, output })
+    entry(
+        seq,
+        CallEnded { ordinal: seq, op: None, outcome, process: None, exit: None, output, images: vec![] },
+    )
 }
 
 fn some_entries() -> Vec<Entry> {

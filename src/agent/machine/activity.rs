@@ -59,7 +59,7 @@ impl Machine {
 /// A call under way.
 fn in_words(thread: &Thread, call: &OpenCall) -> String {
     let Some(written) = written(thread, call) else { return String::new() };
-    let parsed = ToolCall::parse(written.kind, &written.name, &written.arguments);
+    let parsed = thread.tool_call(written.kind, &written.name, &written.arguments);
     match parsed {
         Ok(ToolCall::ExecCommand(command)) => {
             let words: Vec<&str> = command.cmd.split_whitespace().collect();
@@ -68,6 +68,7 @@ fn in_words(thread: &Thread, call: &OpenCall) -> String {
         Ok(ToolCall::WriteStdin(write)) => format!("following the session {}", write.session_id),
         Ok(ToolCall::ApplyPatch(_)) => "applying a patch".to_owned(),
         Ok(ToolCall::ViewImage(_)) => "looking at an image".to_owned(),
+        Ok(ToolCall::Mcp(call)) => format!("calling {}", call.tool.shown()),
         Ok(ToolCall::UpdatePlan(_)) | Err(_) => written.name,
     }
 }

@@ -21,7 +21,7 @@ use crate::agent::recover::{self, Recovery, World};
 use crate::agent::thread::{OpenCall, Thread};
 use crate::agent::tools::image::{self, IMAGES_MAX, VIEW_IMAGE};
 use crate::agent::tools::plan::{PLAN_UPDATED, PlanUpdate, StepStatus};
-use crate::agent::tools::{CallClass, ToolCall, exec, output_parts, unsupported};
+use crate::agent::tools::{CallClass, ToolCall, exec, mcp, output_parts, unsupported};
 use crate::llm::{CallKind, CallOutput, ContentPart, Item, ThreadItem};
 
 /// A call as the model wrote it.
@@ -41,7 +41,7 @@ impl Machine {
         let mut next = None;
         for call in thread.calls.iter().filter(|call| call.ended.is_none()) {
             let Some(written) = written(thread, call) else { continue };
-            let parsed = ToolCall::parse(written.kind, &written.name, &written.arguments);
+            let parsed = thread.tool_call(written.kind, &written.name, &written.arguments);
             let exclusive =
                 parsed.as_ref().map_or(CallClass::Exclusive, ToolCall::class) == CallClass::Exclusive;
             if self.running.contains_key(&call.ordinal) {
@@ -103,6 +103,14 @@ impl Machine {
                 self.run(ordinal, written, call, effects);
             }
             ToolCall::WriteStdin(_) => self.run(ordinal, written, call, effects),
+            ToolCall::Mcp(call) => {
+                if self.intend(ordinal, EffectClass::External, None, effects).is_none() {
+                    return Progress::Wait;
+                }
+                self.running.insert(ordinal, self.at.monotonic);
+                effects.push(Effect::Barrier(Barrier::Call));
+                effects.push(Effect::CallMcp { ordinal, call });
+            }
         }
         Progress::Again
     }
@@ -113,20 +121,27 @@ impl Machine {
         if !thread.opened.capabilities.image_input {
             return Some(unsupported(VIEW_IMAGE));
         }
+        (self.images_held(thread) >= IMAGES_MAX).then(image::too_many)
+    }
+
+    /// Pictures in history, and those of this step that are not there yet.
+    fn images_held(&self, thread: &Thread) -> usize {
         let shown: usize = thread.history.window().map(|item| images_in(&item.item)).sum();
-        // Those of this step whose outputs are not in history yet.
-        let coming = thread.calls.iter().filter(|call| {
-            let began = match &call.ended {
-                Some(ended) => ended.outcome == CallOutcome::Ok,
-                None => self.running.contains_key(&call.ordinal),
+        let coming = thread.calls.iter().map(|call| {
+            let (began, more) = match &call.ended {
+                Some(ended) => (ended.outcome == CallOutcome::Ok, ended.images.len()),
+                None => (self.running.contains_key(&call.ordinal), 0),
             };
-            began && written(thread, call).is_some_and(|written| written.name == VIEW_IMAGE)
+            let views = began && written(thread, call).is_some_and(|written| written.name == VIEW_IMAGE);
+            usize::from(views) + more
         });
-        (shown + coming.count() >= IMAGES_MAX).then(image::too_many)
+        shown + coming.sum::<usize>()
     }
 
     fn run(&mut self, ordinal: u64, written: Written, call: ToolCall, effects: &mut Vec<Effect>) {
-        let Some((op, boot)) = self.intend(ordinal, None, effects) else { return };
+        let Some((op, boot)) = self.intend(ordinal, EffectClass::SandboxDurable, None, effects) else {
+            return;
+        };
         self.running.insert(ordinal, self.at.monotonic);
         effects.push(Effect::Barrier(Barrier::Call));
         let call_id = written.call_id;
@@ -138,15 +153,17 @@ impl Machine {
         if !self.running.contains_key(&ordinal) {
             return;
         }
-        let Some((op, _)) = self.intend(ordinal, Some(patch), effects) else { return };
+        let class = EffectClass::SandboxDurable;
+        let Some((op, _)) = self.intend(ordinal, class, Some(patch), effects) else { return };
         effects.push(Effect::Barrier(Barrier::Call));
         effects.push(Effect::ApplyPatch { ordinal, op });
     }
 
-    /// Records that a call leaves for the sandbox, and gives its operation.
+    /// Records that a call leaves, and gives its operation.
     fn intend(
         &mut self,
         ordinal: u64,
+        class: EffectClass,
         patch: Option<PatchIntent>,
         effects: &mut Vec<Effect>,
     ) -> Option<(u64, BootId)> {
@@ -163,7 +180,7 @@ impl Machine {
             ordinal,
             tool: written.name,
             arguments: Digest::of(written.arguments.as_bytes()),
-            class: EffectClass::SandboxDurable,
+            class,
             boot: boot.clone(),
             patch,
         };
@@ -175,10 +192,14 @@ impl Machine {
         if self.running.remove(&result.ordinal).is_none() {
             return;
         }
-        let CallResult { ordinal, outcome, output, exit, session } = result;
+        let CallResult { ordinal, outcome, mut output, mut images, exit, session } = result;
+        let room = self.thread().map_or(0, |thread| IMAGES_MAX.saturating_sub(self.images_held(thread)));
+        if images.len() > room {
+            output.push_str(&mcp::result::images_left_out(images.split_off(room).len()));
+        }
         let op = self.op_of(ordinal);
         let (process, exit) = exit.unzip();
-        self.append(CallEnded { ordinal, op, outcome, process, exit, output }, effects);
+        self.append(CallEnded { ordinal, op, outcome, process, exit, output, images }, effects);
         match session {
             Some(SessionChange::Opened(opened)) => self.append(opened, effects),
             Some(SessionChange::Moved { session, cursor }) => {
@@ -220,7 +241,7 @@ impl Machine {
         let Some(thread) = self.thread() else { return };
         let call = thread.calls.iter().find(|call| call.ordinal == ordinal);
         let Some(written) = call.and_then(|call| written(thread, call)) else { return };
-        if let Ok(call) = ToolCall::parse(written.kind, &written.name, &written.arguments) {
+        if let Ok(call) = thread.tool_call(written.kind, &written.name, &written.arguments) {
             self.running.insert(ordinal, self.at.monotonic);
             let call_id = written.call_id;
             effects.push(Effect::RunCall(RunCall { ordinal, op, call_id, boot, resumed: true, call }));
@@ -255,7 +276,8 @@ impl Machine {
     /// Ends a call that the driver has not, or no longer.
     fn conclude(&mut self, ordinal: u64, outcome: CallOutcome, output: String, effects: &mut Vec<Effect>) {
         let op = self.op_of(ordinal);
-        self.append(CallEnded { ordinal, op, outcome, process: None, exit: None, output }, effects);
+        let ended = CallEnded { ordinal, op, outcome, process: None, exit: None, output, images: Vec::new() };
+        self.append(ended, effects);
     }
 
     fn op_of(&self, ordinal: u64) -> Option<u64> {
@@ -296,6 +318,7 @@ fn output_item(thread: &Thread, call: &OpenCall) -> Option<ThreadItem> {
     let Written { kind, call_id, name, .. } = written(thread, call)?;
     let mut output = CallOutput::text(call_id, String::new());
     output.content = output_parts(&name, ended.outcome == CallOutcome::Ok, ended.output.clone());
+    output.content.extend(ended.images.iter().map(|url| ContentPart::Image { url: url.clone() }));
     output.failed = ended.outcome != CallOutcome::Ok;
     let (wire, capabilities) = (thread.opened.wire, &thread.opened.capabilities);
     Some(wire.call_output(kind, output, capabilities))

@@ -7,6 +7,7 @@ use crate::agent::journal::Barrier;
 use crate::agent::journal::record::Entry;
 use crate::agent::recover::Question;
 use crate::agent::tools::image::ViewImage;
+use crate::agent::tools::mcp::McpCall;
 use crate::agent::tools::{ApplyPatch, ToolCall};
 use crate::api::attempt::Outcome;
 use crate::llm::PreparedRequest;
@@ -51,6 +52,13 @@ pub enum Effect {
         ordinal: u64,
         /// The picture.
         view: ViewImage,
+    },
+    /// Call a tool of an MCP server; answered by `CallEnded`.
+    CallMcp {
+        /// Place of the call in history.
+        ordinal: u64,
+        /// The call.
+        call: McpCall,
     },
     /// Drop every call that is under way. The commands themselves are killed at the end.
     StopCalls,

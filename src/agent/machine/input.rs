@@ -119,6 +119,8 @@ pub struct CallResult {
     pub outcome: CallOutcome,
     /// The exact output for the model.
     pub output: String,
+    /// Pictures that go with it, as `data:` URLs.
+    pub images: Vec<String>,
     /// The exit record that it tells, and the operation whose process it is of.
     pub exit: Option<(u64, ExitRecord)>,
     /// What became of a session.

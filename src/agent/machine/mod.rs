@@ -15,6 +15,7 @@
 //! | `calls` | which calls run when, outputs in order, recovery |
 //! | `activity` | what goes on, in words |
 //! | `answer` | final answers that have a form to keep to |
+//! | `notes` | what the model is told of the sandbox |
 //! | `turn` | what people say, and how it enters the thread |
 //! | `ending` | turns' ends, limits, the attempt's end |
 
@@ -27,6 +28,7 @@ mod ending;
 pub mod input;
 mod mend;
 mod model;
+mod notes;
 mod outage;
 mod turn;
 

@@ -213,10 +213,14 @@ impl Machine {
 
     pub(super) fn ask(&mut self, question: Question, effects: &mut Vec<Effect>) -> Progress {
         let Some(thread) = self.thread() else { return Progress::Wait };
-        let (limits, spent) = (&self.config.limits, &self.state.spent);
         let Question { kind, left_out, retries, reread_credential } = question;
         // A repetition belongs to a step that was counted already, and what follows a compaction is a step.
         let repeats = retries != Retries::default() || thread.repeats_request();
+        if !repeats && kind == RequestKind::Turn {
+            self.tell_of_new_life(effects);
+        }
+        let Some(thread) = self.thread() else { return Progress::Wait };
+        let (limits, spent) = (&self.config.limits, &self.state.spent);
         let step = if repeats { None } else { budget::forbids_step(limits, spent) };
         let unsent = thread.unsent_tokens();
         let request = || budget::forbids_request(limits, spent, self.config.prices.as_ref(), unsent);

@@ -17,6 +17,7 @@ use jiff::civil::Date;
 use self::mode::Work;
 use self::skills::Skill;
 use super::agents_md::AgentsMd;
+use super::tools::mcp;
 use crate::api::environment::NetworkMode;
 use crate::api::provider::Surface;
 use crate::llm::{ContentPart, Message, Role};
@@ -43,6 +44,8 @@ pub struct PromptInput<'a> {
     pub work: Work<'a>,
     /// The JSON schema of the final answer, if it has to fit one.
     pub answer_schema: Option<&'a str>,
+    /// MCP servers that did not start.
+    pub missing_servers: &'a [String],
     /// What the repository tells agents.
     pub agents_md: Option<&'a AgentsMd>,
     /// The skills that it brings along.
@@ -100,7 +103,8 @@ pub fn initial_messages(input: &PromptInput<'_>) -> Vec<Message> {
                 .into_iter()
                 .chain([input.permissions.block(input.surface)])
                 .chain(input.work.block())
-                .chain(input.answer_schema.map(answer_format)),
+                .chain(input.answer_schema.map(answer_format))
+                .chain(mcp::missing_note(input.missing_servers)),
         ),
         message(
             Role::User,

@@ -11,6 +11,7 @@ const PERMISSIONS: Permissions<'_> = Permissions {
 
 fn input<'a>(instructions: &'a str, agents_md: Option<&'a AgentsMd>) -> PromptInput<'a> {
     PromptInput {
+        missing_servers: &[],
         surface: Surface::Codex,
         images: false,
         instructions,

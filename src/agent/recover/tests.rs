@@ -35,6 +35,8 @@ fn thread(patch: Option<PatchIntent>) -> Thread {
         answer: None,
         cache_key: None,
         inherited: Default::default(),
+        mcp_tools: vec![],
+        boot: None,
     })
     .unwrap();
     let call = FunctionCall { call_id: "c".into(), name: "exec_command".into(), arguments: "{}".into() };
@@ -112,6 +114,7 @@ fn a_call_that_ended_or_never_left_needs_nothing() {
         process: Some(OP),
         exit: None,
         output: "out".into(),
+        images: vec![],
     };
     thread.apply(&ended.into()).unwrap();
     assert_eq!(recovered(&thread, 1, None), []);

@@ -9,6 +9,7 @@ pub mod edit;
 pub mod exec;
 mod generic;
 pub mod image;
+pub mod mcp;
 pub mod path;
 pub mod plan;
 pub mod truncate;
@@ -25,6 +26,7 @@ use apply_patch::{BARE_PATCH, ShellForm, shell_form};
 use edit::Edit;
 use exec::{ExecCommand, WriteStdin};
 use image::{VIEW_IMAGE, ViewImage};
+use mcp::McpCall;
 use plan::PlanUpdate;
 
 use crate::api::provider::Surface;
@@ -43,6 +45,8 @@ pub enum ToolCall {
     UpdatePlan(PlanUpdate),
     /// Looks at a picture.
     ViewImage(ViewImage),
+    /// Calls a tool of an MCP server. Which tools there are only the thread knows, so [`ToolCall::parse`] never gives it.
+    Mcp(McpCall),
 }
 
 /// An edit of files, mostly a patch, and where it came from.
@@ -96,6 +100,7 @@ impl ToolCall {
         match self {
             Self::ExecCommand(_) | Self::WriteStdin(_) | Self::ViewImage(_) => CallClass::Shared,
             Self::ApplyPatch(_) | Self::UpdatePlan(_) => CallClass::Exclusive,
+            Self::Mcp(call) => call.class(),
         }
     }
 
@@ -104,7 +109,7 @@ impl ToolCall {
         match self {
             Self::ExecCommand(command) => command.surface,
             Self::WriteStdin(write) => write.surface,
-            Self::ApplyPatch(_) | Self::UpdatePlan(_) | Self::ViewImage(_) => Surface::Codex,
+            Self::ApplyPatch(_) | Self::UpdatePlan(_) | Self::ViewImage(_) | Self::Mcp(_) => Surface::Codex,
         }
     }
 

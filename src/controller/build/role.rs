@@ -8,6 +8,7 @@ use super::super::observed::Epoch;
 use super::{StoredAttempt, metadata};
 use crate::api::GROUP;
 use crate::api::attempt::Job;
+use crate::api::mcp::McpServer;
 
 /// What the agent may do. One that verifies has no way to the model, and can't change the patch that it verifies.
 #[must_use]
@@ -59,7 +60,8 @@ fn inputs_of_verification(job: &Job) -> Vec<String> {
 
 fn secrets(job: &Job) -> Vec<String> {
     let model = job.model.credentials_secret_name.clone();
-    each_once(secrets_of_setup(job).into_iter().chain(model))
+    let servers = job.environment.mcp_servers.iter().filter_map(McpServer::secret_name).map(str::to_owned);
+    each_once(secrets_of_setup(job).into_iter().chain(model).chain(servers))
 }
 
 /// What the repository and the setup script need.

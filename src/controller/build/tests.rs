@@ -29,6 +29,10 @@ fn built_in_full_for(epoch: Epoch) -> Children {
             "caBundle": {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}},
             "setup": {"script": "true", "secretNames": ["npm"]},
             "transcript": "None",
+            "mcpServers": [
+                {"name": "docs", "stdio": {"command": "docs"}},
+                {"name": "issues", "http": {"url": "https://mcp.example.com", "credentialsSecretName": "mcp"}},
+            ],
             "pod": {
                 "labels": {"team": "a"},
                 "annotations": {"mesh.example.com/inject": "false"},
@@ -46,6 +50,7 @@ fn built_in_full_for(epoch: Epoch) -> Children {
         ("git".into(), secret(Some("git.example.com"), &["token"])),
         ("model".into(), secret(None, &["apiKey"])),
         ("npm".into(), secret(None, &["NPM_TOKEN"])),
+        ("mcp".into(), secret(None, &["token"])),
     ]);
     let valid = valid(&task, &references);
     let mut stored = attempt::attempt(&id(), 1, &valid);

@@ -1,6 +1,6 @@
 //! The job and the pod of a task that can be run: everything that it names, resolved.
 
-use super::ValidTask;
+use super::{ValidTask, mcp};
 use crate::api::attempt::{Continuation, Job, JobEnvironment, JobModel, JobPod, JobVerification};
 use crate::api::environment::TranscriptPolicy;
 use crate::api::provider::Model;
@@ -32,7 +32,7 @@ pub(super) fn resolve(
             .map(|output| output.schema_from.config_map_key_ref.clone()),
         instructions: task.spec.instructions.clone(),
         repository: repository.clone(),
-        environment: job_environment(&environment.spec),
+        environment: job_environment(task, &environment.spec),
         model: job_model(task, &provider.spec, model),
         limits: task.spec.limits.clone(),
         idle: task.spec.idle.clone(),
@@ -50,7 +50,7 @@ pub(super) fn resolve(
     }
 }
 
-fn job_environment(spec: &AgentEnvironmentSpec) -> JobEnvironment {
+fn job_environment(task: &AgentTask, spec: &AgentEnvironmentSpec) -> JobEnvironment {
     JobEnvironment {
         env: spec.env.clone(),
         setup: spec.setup.clone(),
@@ -58,6 +58,7 @@ fn job_environment(spec: &AgentEnvironmentSpec) -> JobEnvironment {
         transcript: spec.transcript,
         patch_excludes: spec.patch_excludes.clone(),
         ca_bundle: spec.ca_bundle.as_ref().map(|source| source.config_map_key_ref.clone()),
+        mcp_servers: mcp::chosen(task, spec).cloned().collect(),
     }
 }
 

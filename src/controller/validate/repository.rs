@@ -87,7 +87,7 @@ fn check_hosts(name: &str, secret: &SecretFacts, url: &Url, annotate: &str, prob
 }
 
 /// Whether a host is a service of this cluster, to which the network path is the cluster's own.
-fn is_of_cluster(host: &Host<&str>) -> bool {
+pub(super) fn is_of_cluster(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => name.ends_with(".svc") || name.ends_with(".svc.cluster.local"),
         Host::Ipv4(_) | Host::Ipv6(_) => false,

@@ -49,7 +49,8 @@ pub(super) fn refused(run: &RunCall, error: &ExecError, closed: Option<i32>) -> 
     };
     let session = closed.map(|session| SessionChange::Closed { session });
     let output = error.text(run.call.surface());
-    let result = CallResult { ordinal: run.ordinal, outcome, output, exit: None, session };
+    let result =
+        CallResult { ordinal: run.ordinal, outcome, output, images: Vec::new(), exit: None, session };
     Done::ended(result, None)
 }
 

@@ -3,7 +3,7 @@
 use podwright_sandboxd::protocol::{BootId, Digest, ExitRecord};
 use serde::{Deserialize, Serialize};
 
-/// A call is about to leave for the sandbox.
+/// A call is about to leave for the sandbox, or for a server elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CallIntent {
@@ -29,6 +29,8 @@ pub struct CallIntent {
 pub enum EffectClass {
     /// The supervisor remembers it by its id.
     SandboxDurable,
+    /// It went to somebody who remembers nothing: after a crash nobody knows.
+    External,
 }
 
 /// What a patch changes, so that after a crash the files themselves tell whether it was applied.
@@ -71,6 +73,9 @@ pub struct CallEnded {
     pub exit: Option<ExitRecord>,
     /// The exact output as it will be sent.
     pub output: String,
+    /// Pictures that go with it, as `data:` URLs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
 }
 
 /// How a call ended.

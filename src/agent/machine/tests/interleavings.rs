@@ -51,7 +51,9 @@ impl Outside {
                 Effect::StopModel => self.asking = false,
                 Effect::RunCall(run) => self.running.push(run.ordinal),
                 Effect::ComputePatch { ordinal, .. } => self.computing.push(ordinal),
-                Effect::ApplyPatch { ordinal, .. } | Effect::ViewImage { ordinal, .. } => {
+                Effect::ApplyPatch { ordinal, .. }
+                | Effect::ViewImage { ordinal, .. }
+                | Effect::CallMcp { ordinal, .. } => {
                     self.running.push(ordinal);
                 }
                 Effect::StopCalls => {

@@ -6,6 +6,7 @@ mod crashes;
 mod images;
 mod interleavings;
 mod limits;
+mod mcp;
 mod mends;
 mod outages;
 mod replays;

@@ -178,7 +178,14 @@ pub(super) fn reason(world: &World) -> Option<Reason> {
 }
 
 pub(super) fn result(ordinal: u64, output: &str, session: Option<SessionChange>) -> CallResult {
-    CallResult { ordinal, outcome: CallOutcome::Ok, output: output.into(), exit: None, session }
+    CallResult {
+        ordinal,
+        outcome: CallOutcome::Ok,
+        output: output.into(),
+        images: vec![],
+        exit: None,
+        session,
+    }
 }
 
 pub(super) fn prepared() -> Signal {
@@ -205,6 +212,8 @@ pub(super) fn prepared() -> Signal {
         answer: None,
         cache_key: None,
         inherited: Default::default(),
+        mcp_tools: vec![],
+        boot: None,
     };
     let prompt = message(0, InputKind::Prompt, "do it");
     Signal::Prepared(Box::new(Prepared { opened, prompt, boot: boot(1) }))
@@ -302,6 +311,7 @@ fn shown(effect: &Effect) -> String {
         Effect::ComputePatch { ordinal, .. } => format!("compute patch {ordinal}"),
         Effect::ApplyPatch { ordinal, op } => format!("apply patch {ordinal} as op {op}"),
         Effect::ViewImage { ordinal, .. } => format!("view image {ordinal}"),
+        Effect::CallMcp { ordinal, call } => format!("call {} for {ordinal}", call.tool.shown()),
         Effect::StopCalls => "stop calls".into(),
         Effect::Acknowledge(ops) => format!("acknowledge {ops:?}"),
         Effect::ShowPatch => "show patch".into(),
@@ -349,6 +359,7 @@ fn recorded(record: &Record) -> String {
         Record::CallIntent(intent) => format!(" {} as op {}", intent.ordinal, intent.op),
         Record::CallEnded(ended) => format!(" {} {:?}: {:?}", ended.ordinal, ended.outcome, ended.output),
         Record::AnswerRejected(rejected) => format!(" {}", rejected.problem),
+        Record::SandboxNoted(noted) => format!(" of {} items", noted.items.len()),
         Record::TurnSteered(steered) => format!(" by {}", steered.input_uid),
         Record::TurnEnded(ended) => format!(" {:?}: {}", ended.status, ended.last_message),
         Record::InputAccepted(input) => format!(" {:?} {}", input.kind, input.text),
