@@ -6,6 +6,7 @@
 // In an integration test Clippy takes everything outside the test functions for shipped code.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod differential;
 mod limits;
 mod outages;
 mod prompts;

@@ -13,6 +13,9 @@ use axum::routing::post;
 use axum::{Json, Router};
 use podwright::agent::driver::cluster::ClusterError;
 use podwright::agent::driver::{Assignment, Cluster, Directories, Drive, DriveError, Orders, Stopped, drive};
+use podwright::agent::journal::Journal;
+use podwright::agent::state::State;
+use podwright::agent::thread::Thread;
 use podwright::api::AgentAttemptStatus;
 use podwright::api::attempt::{ArtifactRef, InboxMessage, Job};
 use podwright::api::message::MessageKind;
@@ -98,7 +101,8 @@ impl Stage {
         Self::with_model(url)
     }
 
-    fn with_model(model: String) -> Self {
+    /// A stage whose model answers at `model`, the base URL of a Responses API.
+    pub(crate) fn with_model(model: String) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let volumes = TempDir::new().unwrap();
@@ -203,14 +207,25 @@ impl Stage {
         });
     }
 
+    /// The thread as the journal has it; no agent may be running.
+    pub(crate) fn thread(&self) -> Thread {
+        let opened = Journal::open(&self.volumes.path().join("state")).unwrap();
+        State::fold(&opened.entries).unwrap().thread.unwrap()
+    }
+
+    /// The directory of the work tree.
+    pub(crate) fn worktree(&self) -> PathBuf {
+        self.workspace.join("app")
+    }
+
     /// A file of the work tree.
     pub(crate) fn file(&self, path: &str) -> String {
-        fs::read_to_string(self.workspace.join("app").join(path)).unwrap_or_default()
+        fs::read_to_string(self.worktree().join(path)).unwrap_or_default()
     }
 
     /// Makes an empty file in the work tree, as a command could.
     pub(crate) fn put(&self, path: &str) {
-        fs::write(self.workspace.join("app").join(path), "").unwrap();
+        fs::write(self.worktree().join(path), "").unwrap();
     }
 
     /// The content of an artifact.
@@ -385,7 +400,7 @@ impl Drop for Sandbox {
 }
 
 /// A repository with a script that greets the wrong way.
-fn repository(path: &Path) {
+pub(crate) fn repository(path: &Path) {
     fs::create_dir(path).unwrap();
     fs::write(path.join("greet.sh"), "#!/bin/sh\necho hullo\n").unwrap();
     fs::write(path.join("AGENTS.md"), "Greet politely.\n").unwrap();
