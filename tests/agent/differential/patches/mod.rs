@@ -52,8 +52,7 @@ fn patches_come_to_what_they_do_at_the_reference_agent() {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
                 let patcher = Patcher::new();
-                loop {
-                    let Some(&number) = numbers.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+                while let Some(&number) = numbers.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if wrong.lock().unwrap().len() >= SHOWN {
                         break;
                     }
