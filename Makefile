@@ -19,6 +19,10 @@ demo: ## Run two tasks with a scripted model on a real cluster (CLUSTER=current:
 test: ## Check and test everything: units, the real API server, the real kubelet
 	@hack/test
 
+.PHONY: differential
+differential: ## Compare our agent with the reference agent, at length (tests/agent/differential)
+	@hack/differential
+
 .PHONY: lint
 lint: ## Check format, lints, scripts, the chart and the generated definitions
 	@hack/lint

@@ -9,6 +9,7 @@
 mod answers;
 mod compaction;
 mod continuations;
+mod differential;
 mod inputs;
 mod limits;
 mod live;

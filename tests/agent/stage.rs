@@ -18,6 +18,8 @@ use podwright::agent::driver::{
 use podwright::agent::events::{Surfaces, surfaces};
 use podwright::agent::journal::Journal;
 use podwright::agent::journal::record::Entry;
+use podwright::agent::state::State;
+use podwright::agent::thread::Thread;
 use podwright::api::AgentAttemptStatus;
 use podwright::api::attempt::{ArtifactRef, InboxMessage, Job};
 use podwright::api::message::MessageKind;
@@ -109,7 +111,7 @@ impl Stage {
         Self::with_model(url)
     }
 
-    /// A stage with a model at this base URL.
+    /// A stage whose model answers at `model`, the base URL of a Responses API.
     pub(crate) fn with_model(model: String) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -249,9 +251,20 @@ impl Stage {
         });
     }
 
+    /// The thread as the journal has it; no agent may be running.
+    pub(crate) fn thread(&self) -> Thread {
+        let opened = Journal::open(&self.volumes.path().join("state")).unwrap();
+        State::fold(&opened.entries).unwrap().thread.unwrap()
+    }
+
+    /// The directory of the work tree.
+    pub(crate) fn worktree(&self) -> PathBuf {
+        self.workspace.join("app")
+    }
+
     /// A file of the work tree.
     pub(crate) fn file(&self, path: &str) -> String {
-        fs::read_to_string(self.workspace.join("app").join(path)).unwrap_or_default()
+        fs::read_to_string(self.worktree().join(path)).unwrap_or_default()
     }
 
     /// Where a file of the work tree is.
@@ -261,7 +274,7 @@ impl Stage {
 
     /// Makes an empty file in the work tree, as a command could.
     pub(crate) fn put(&self, path: &str) {
-        fs::write(self.workspace.join("app").join(path), "").unwrap();
+        fs::write(self.worktree().join(path), "").unwrap();
     }
 
     /// The content of an artifact.
@@ -465,7 +478,7 @@ impl Drop for Sandbox {
 }
 
 /// A repository with a script that greets the wrong way, and a branch on which it greets in another one.
-fn repository(path: &Path) {
+pub(crate) fn repository(path: &Path) {
     fs::create_dir(path).unwrap();
     fs::write(path.join("greet.sh"), "#!/bin/sh\necho hullo\n").unwrap();
     fs::write(path.join("AGENTS.md"), "Greet politely.\n").unwrap();

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem};
 use crate::agent::journal::record::CallOutcome;
 use crate::agent::machine::CallResult;
-use crate::agent::tools::image::{FILE_MAX, Shown, VIEW_IMAGE, ViewImage, failure, show};
+use crate::agent::tools::image::{FILE_MAX, NotShown, Shown, VIEW_IMAGE, ViewImage, show};
 use crate::agent::tools::path::{beneath, resolve};
-use crate::workspace::Reader;
+use crate::workspace::{ReadError, Reader};
 
 /// Pictures of one thread.
 #[derive(Clone)]
@@ -34,11 +34,11 @@ impl Images {
         let path = resolve(&self.root, &view.path);
         let file = path.clone();
         let seen = tokio::task::spawn_blocking(move || images.load(&file)).await;
-        let seen = seen.unwrap_or_else(|error| Err(error.to_string()));
+        let seen = seen.unwrap_or_else(|error| Err(NotShown::Other(error.to_string())));
         let (outcome, output, told, status) = match seen {
             Ok(Shown { url, summary }) => (CallOutcome::Ok, url, summary, ItemStatus::Completed),
             Err(why) => {
-                let text = failure(&path, &why);
+                let text = why.text(&path);
                 (CallOutcome::Error, text.clone(), text, ItemStatus::Failed)
             }
         };
@@ -47,17 +47,30 @@ impl Images {
         (CallResult { ordinal, outcome, output, images: Vec::new(), exit: None, session: None }, event)
     }
 
-    fn load(&self, path: &str) -> Result<Shown, String> {
+    fn load(&self, path: &str) -> Result<Shown, NotShown> {
         let Some(relative) = beneath(&self.mount, path) else {
-            return Err(format!("only files beneath {} can be shown; copy it there", self.mount));
+            let why = format!("only files beneath {} can be shown; copy it there", self.mount);
+            return Err(NotShown::Other(why));
         };
         // A panic in a decoder leaves nothing behind that the next one would meet.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let content =
-            self.reader.read(&PathBuf::from(relative), FILE_MAX).map_err(|error| error.to_string())?;
+        let content = self.reader.read(&PathBuf::from(relative), FILE_MAX).map_err(unread)?;
         if content.truncated {
-            return Err(format!("it is larger than {FILE_MAX} bytes"));
+            return Err(NotShown::Other(format!("it is larger than {FILE_MAX} bytes")));
         }
-        show(&content.bytes).map_err(|error| error.to_string())
+        show(&content.bytes).map_err(NotShown::Refused)
+    }
+}
+
+fn unread(error: ReadError) -> NotShown {
+    match error {
+        ReadError::Missing => NotShown::Missing,
+        ReadError::NotRegular => NotShown::NotAFile,
+        ReadError::Leads
+        | ReadError::Denied
+        | ReadError::TooLarge(_)
+        | ReadError::TooMany
+        | ReadError::Unstable
+        | ReadError::System(_) => NotShown::Other(error.to_string()),
     }
 }

@@ -28,9 +28,9 @@ use crate::llm::{Capabilities, ToolDefinition, Wire};
 use crate::sandbox::Sandbox;
 use crate::workspace::Fetched;
 
-/// Shells that are looked for, the first that is there runs the model's commands: models write for bash.
-/// The second place is for images in which `/bin` is no link.
-const SHELLS: [&str; 2] = ["usr/bin/bash", "bin/bash"];
+/// Where bash is looked for, since models write for it: its usual place, and the one that this is a link to in most
+/// images.
+const SHELLS: [&str; 2] = ["bin/bash", "usr/bin/bash"];
 
 /// What MCP servers add to a thread.
 #[derive(Default)]
@@ -169,8 +169,18 @@ impl<C: Cluster> Preparation<C> {
 pub(super) async fn shell(sandbox: &Sandbox) -> Result<String, Outcome> {
     let paths = SHELLS.map(str::to_owned);
     let states = sandbox.fs_state("/", &paths).await.map_err(lost)?;
-    let found = states.into_iter().find(|path| matches!(path.state, FileState::File { .. }));
-    Ok(found.map_or_else(|| "/bin/sh".to_owned(), |path| format!("/{}", path.path)))
+    let states: Vec<FileState> = states.into_iter().map(|path| path.state).collect();
+    Ok(shell_among(&states).to_owned())
+}
+
+/// The shell, by what is at each of [`SHELLS`]. A bash behind the link that `/bin` is goes by that name: it puts its own
+/// name before its messages, and models know it as `/bin/bash`.
+fn shell_among(states: &[FileState]) -> &'static str {
+    match states {
+        [FileState::File { .. }, ..] | [FileState::Special, FileState::File { .. }] => "/bin/bash",
+        [_, FileState::File { .. }] => "/usr/bin/bash",
+        _ => "/bin/sh",
+    }
 }
 
 /// The kind of work. A review without anything to compare with is a question about the repository; the controller
@@ -197,4 +207,26 @@ fn effort(effort: Option<ReasoningEffort>) -> Option<String> {
         ReasoningEffort::High => "high",
     };
     Some(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use podwright_sandboxd::protocol::Digest;
+
+    use super::*;
+
+    #[test]
+    fn bash_goes_by_its_usual_name_where_it_has_it() {
+        let file = FileState::File { sha256: Digest::of(b""), size: 0, executable: true };
+        for (bin, usr, shell) in [
+            (FileState::Special, file.clone(), "/bin/bash"),
+            (file.clone(), FileState::Absent, "/bin/bash"),
+            (file.clone(), file.clone(), "/bin/bash"),
+            (FileState::Absent, file, "/usr/bin/bash"),
+            (FileState::Special, FileState::Absent, "/bin/sh"),
+            (FileState::Absent, FileState::Absent, "/bin/sh"),
+        ] {
+            assert_eq!(shell_among(&[bin, usr]), shell);
+        }
+    }
 }

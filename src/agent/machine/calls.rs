@@ -268,7 +268,8 @@ impl Machine {
         for ordinal in open {
             let since = running.get(&ordinal).copied().unwrap_or(self.at.monotonic);
             let wall: Duration = self.at.monotonic.saturating_sub(since);
-            self.conclude(ordinal, CallOutcome::Interrupted, exec::aborted(wall), effects);
+            let output = exec::aborted(&self.tool_of(ordinal).unwrap_or_default(), wall);
+            self.conclude(ordinal, CallOutcome::Interrupted, output, effects);
         }
         self.append_outputs(effects);
     }
@@ -283,6 +284,13 @@ impl Machine {
     fn op_of(&self, ordinal: u64) -> Option<u64> {
         let call = self.thread()?.calls.iter().find(|call| call.ordinal == ordinal)?;
         call.intent.as_ref().map(|intent| intent.op)
+    }
+
+    /// The name of a call's tool.
+    fn tool_of(&self, ordinal: u64) -> Option<String> {
+        let thread = self.thread()?;
+        let call = thread.calls.iter().find(|call| call.ordinal == ordinal)?;
+        written(thread, call).map(|written| written.name)
     }
 
     fn show(&self, ordinal: u64, details: ItemDetails, effects: &mut Vec<Effect>) {

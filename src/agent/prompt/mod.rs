@@ -158,7 +158,7 @@ impl EnvironmentContext<'_> {
             ("cwd", self.cwd),
             ("shell", self.shell),
             ("current_date", &self.date.to_string()),
-            ("timezone", "UTC"),
+            ("timezone", "Etc/UTC"),
             ("network_access", network),
             ("workspace_root", self.workspace_root),
         ] {

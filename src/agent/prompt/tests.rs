@@ -78,7 +78,7 @@ fn four_messages_in_a_fixed_order() {
       <cwd>/workspace/main</cwd>
       <shell>bash</shell>
       <current_date>2026-11-23</current_date>
-      <timezone>UTC</timezone>
+      <timezone>Etc/UTC</timezone>
       <network_access>restricted</network_access>
       <workspace_root>/workspace/main</workspace_root>
     </environment_context>

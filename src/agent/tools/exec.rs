@@ -285,9 +285,13 @@ pub fn chunk_id(operation: &str) -> String {
     format!("{first:02x}{second:02x}{third:02x}")
 }
 
-/// What the model reads of a call that was interrupted.
-pub fn aborted(wall: Duration) -> String {
-    format!("Wall time: {:.4} seconds\naborted by user", wall.as_secs_f64())
+/// What the model reads of a call of `tool` that was interrupted.
+pub fn aborted(tool: &str, wall: Duration) -> String {
+    let seconds = wall.as_secs_f64();
+    match tool {
+        "exec_command" | "shell" => format!("Wall time: {seconds:.1} seconds\naborted by user"),
+        _ => format!("aborted by user after {seconds:.1}s"),
+    }
 }
 
 #[derive(Deserialize)]

@@ -68,6 +68,19 @@ pub enum ImageRefused {
     Broken(String),
 }
 
+/// Why the model does not get to see what it asked for.
+#[derive(Debug)]
+pub enum NotShown {
+    /// There is no such file.
+    Missing,
+    /// A directory, a pipe or the like.
+    NotAFile,
+    /// The file is not what can be shown.
+    Refused(ImageRefused),
+    /// Anything else: why.
+    Other(String),
+}
+
 /// Makes a picture of a file's bytes: as they are when servers take them, else scaled down and encoded anew.
 ///
 /// # Errors
@@ -112,9 +125,23 @@ pub fn show(bytes: &[u8]) -> Result<Shown, ImageRefused> {
     Err(ImageRefused::TooLarge(width, height))
 }
 
-/// What the model reads when a picture cannot be shown.
-pub fn failure(path: &str, why: &str) -> String {
-    format!("unable to show the image at `{path}`: {why}")
+impl NotShown {
+    /// What the model reads in the place of the picture at `path`.
+    pub fn text(&self, path: &str) -> String {
+        match self {
+            Self::Missing => {
+                format!("unable to locate image at `{path}`: No such file or directory (os error 2)")
+            }
+            Self::NotAFile => format!("image path `{path}` is not a file"),
+            Self::Refused(ImageRefused::Format | ImageRefused::Broken(_)) => {
+                "unable to process image: invalid or unsupported image data".to_owned()
+            }
+            Self::Refused(refused @ ImageRefused::TooLarge(..)) => {
+                format!("unable to show the image at `{path}`: {refused}")
+            }
+            Self::Other(why) => format!("unable to show the image at `{path}`: {why}"),
+        }
+    }
 }
 
 /// What the model reads when its thread holds as many pictures as it may.

@@ -278,7 +278,9 @@ fn commands_without_a_result() {
     exec_command failed: 64 commands are running in sessions, which is the limit; end one with write_stdin or wait for it before starting another
     "#
     );
-    assert_eq!(aborted(Duration::from_millis(1_500)), "Wall time: 1.5000 seconds\naborted by user");
+    let wall = Duration::from_millis(1_500);
+    assert_eq!(aborted("exec_command", wall), "Wall time: 1.5 seconds\naborted by user");
+    assert_eq!(aborted("apply_patch", wall), "aborted by user after 1.5s");
 }
 
 #[test]

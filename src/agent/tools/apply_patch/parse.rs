@@ -172,10 +172,11 @@ impl<'t> Parser<'_, 't> {
         Ok(environment)
     }
 
-    /// The end may be written twice; other text behind it makes the patch one without an end.
+    /// The end may be written twice, here and as the last line; more text behind it makes the patch one without an
+    /// end.
     fn nothing_more(&self) -> Result<(), ParseError> {
-        let mut rest = self.lines.iter().skip(self.at).map(|line| line.trim());
-        if rest.all(|line| line.is_empty() || line == END) { Ok(()) } else { Err(NO_END) }
+        let mut rest = self.lines.iter().skip(self.at + 1);
+        if rest.all(|line| line.trim().is_empty()) { Ok(()) } else { Err(NO_END) }
     }
 
     fn hunk(&mut self, header: &str) -> Result<Hunk, ParseError> {

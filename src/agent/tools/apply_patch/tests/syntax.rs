@@ -37,6 +37,7 @@ fn the_frame() {
         ("*** Begin Patch\n*** Add File: x\n+a", NO_END),
         ("*** Begin Patch\n*** Add File: x\n*** End Patch\njunk", NO_END),
         ("*** Begin Patch\n*** Add File: x\n*** End Patch\n*** Add File: y\n*** End Patch", NO_END),
+        ("*** Begin Patch\n*** Add File: x\n*** End Patch\n*** End Patch\n*** End Patch", NO_END),
     ] {
         assert_eq!(error(text), expected, "{text}");
     }
