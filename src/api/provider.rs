@@ -123,7 +123,7 @@ impl Default for ProviderRetry {
 pub struct ProviderLimits {
     /// How many tasks of the namespace may have their pod beside each other with this provider. Further ones wait with the
     /// reason Queued, without a pod, and begin in the order of their creation. An agent has one request under way at
-    /// most, so this bounds the requests too. A lower bound ends nothing that runs. Unset: no bound.
+    /// most, so this bounds the requests too, times attempts.count. A lower bound ends nothing that runs. Unset: no bound.
     #[schemars(range(min = 1, max = 100_000))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrent_tasks: Option<i32>,

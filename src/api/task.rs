@@ -71,6 +71,7 @@ pub use super::mcp::Tools;
     validation = Rule::new("has(self.limits) == has(oldSelf.limits) && (!has(self.limits) || self.limits == oldSelf.limits)").message("limits can't be changed: a task runs once; create a new AgentTask").field_path(".limits"),
     validation = Rule::new("has(self.attempts) == has(oldSelf.attempts) && (!has(self.attempts) || self.attempts == oldSelf.attempts)").message("attempts can't be changed: a task runs once; create a new AgentTask").field_path(".attempts"),
     validation = Rule::new("has(self.verification) == has(oldSelf.verification) && (!has(self.verification) || self.verification == oldSelf.verification)").message("verification can't be changed: a task runs once; create a new AgentTask").field_path(".verification"),
+    validation = Rule::new("!has(self.verification) || self.verification.size() == 0 || !has(self.mode) || self.mode == 'Change'").message("verification runs on a patch, and in mode Ask and Review there is none; leave it out, or choose mode Change").field_path(".verification"),
     validation = Rule::new("!has(self.attempts) || !has(self.attempts.selection) || !has(self.attempts.selection.policy) || self.attempts.selection.policy != 'FirstVerified' || (has(self.verification) && self.verification.size() > 0)").message("attempts.selection.policy FirstVerified needs verification: without a command no attempt can be verified; add one, or choose Manual").field_path(".attempts"),
 )]
 #[serde(rename_all = "camelCase")]

@@ -137,6 +137,11 @@ async fn a_spec_that_cannot_work_is_refused_with_a_sentence() {
             json!({"attempts": {"selection": {"policy": "FirstVerified"}}, "verification": []}),
             "FirstVerified needs verification",
         ),
+        (
+            "nothing to verify",
+            json!({"mode": "Review", "verification": [{"name": "test", "command": "true"}]}),
+            "verification runs on a patch",
+        ),
         ("no command", json!({"verification": [{"name": "test", "command": ""}]}), "at least 1 chars long"),
         ("nine commands", json!({"verification": commands(9)}), "must have at most 8 items"),
         (
