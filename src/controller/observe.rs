@@ -287,8 +287,11 @@ where
     let api: Api<Guarded<K>> = Api::namespaced(client.clone(), &id.namespace);
     let found = bounded(api.get_opt(&name)).await;
     let found = found.map_err(|source| read_failed(kind::<K>(), name.clone(), source))?;
-    let found = found.map(|found| found.0).transpose();
-    found.map_err(|invalid| ObserveError::Unreadable { kind: kind::<K>(), name, fault: invalid.error })
+    let Some(found) = found else { return Ok(None) };
+    match found.0 {
+        Ok(found) => Ok(Some(found)),
+        Err(invalid) => Err(ObserveError::Unreadable { kind: kind::<K>(), name, fault: invalid.error }),
+    }
 }
 
 fn read_failed(kind: &'static str, name: String, source: RequestError) -> ObserveError {

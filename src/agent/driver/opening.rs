@@ -219,9 +219,9 @@ mod tests {
     fn bash_goes_by_its_usual_name_where_it_has_it() {
         let file = FileState::File { sha256: Digest::of(b""), size: 0, executable: true };
         for (bin, usr, shell) in [
-            (FileState::Special, file.clone(), "/bin/bash"),
-            (file.clone(), FileState::Absent, "/bin/bash"),
-            (file.clone(), file.clone(), "/bin/bash"),
+            (FileState::Special, file, "/bin/bash"),
+            (file, FileState::Absent, "/bin/bash"),
+            (file, file, "/bin/bash"),
             (FileState::Absent, file, "/usr/bin/bash"),
             (FileState::Special, FileState::Absent, "/bin/sh"),
             (FileState::Absent, FileState::Absent, "/bin/sh"),
