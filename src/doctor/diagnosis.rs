@@ -32,8 +32,12 @@ pub struct Diagnosis {
 }
 
 /// What no request can find out, and where it is to be had.
-const UNKNOWABLE: [(&str, &str); 3] = [
+const UNKNOWABLE: [(&str, &str); 4] = [
     ("contextWindow", "the model's documentation has it"),
+    (
+        "compaction",
+        "the provider's documentation has it; without it the model sums a long thread up in words",
+    ),
     ("prices", "the provider's price list has them; spec.limits.cost of a task needs them"),
     ("surface", "Codex suits models that were trained on its tools, Generic all others"),
 ];

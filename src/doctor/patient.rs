@@ -8,9 +8,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::agent::history::History;
 use crate::llm::{
-    CallKind, CallOutput, Capabilities, Completed, ContentPart, FatalKind, Item, Message, Misconfiguration,
-    ModelClient, ModelError, RenderedTools, Request, RetryCause, Role, StreamEvent, ThreadItem,
-    ToolDefinition, Wire,
+    AnswerFormat, CallKind, CallOutput, Capabilities, Completed, ContentPart, FatalKind, Item, Message,
+    Misconfiguration, ModelClient, ModelError, RenderedTools, Request, RetryCause, Role, StreamEvent,
+    ThreadItem, ToolDefinition, Wire,
 };
 
 /// Tries of a request whose failure may pass. A provider that is out for longer is to be asked another day.
@@ -53,6 +53,8 @@ pub struct Talk {
     pub effort: Option<String>,
     /// Whether caches shall be kept for long.
     pub keeps_long: bool,
+    /// What the answer has to look like.
+    pub answer: Option<AnswerFormat>,
 }
 
 /// An answer of the model.
@@ -89,6 +91,7 @@ impl Patient {
             thread_id: format!("podwright-doctor-{}", self.talks),
             effort: None,
             keeps_long: false,
+            answer: None,
         }
     }
 
@@ -134,7 +137,7 @@ impl Patient {
             tools: talk.tools.clone(),
             thread_id: talk.thread_id.clone(),
             reasoning_effort: talk.effort.clone(),
-            answer: None,
+            answer: talk.answer.clone(),
             compacts: false,
             keeps_long: talk.keeps_long,
         };

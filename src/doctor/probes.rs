@@ -3,7 +3,7 @@
 use super::diagnosis::{Diagnosis, Finding};
 use super::patient::{Answer, NoAnswer, Patient, Talk};
 use crate::api::provider::{ReasoningField, Thinking};
-use crate::llm::{Capabilities, ContentPart, Role, ToolDefinition, Wire};
+use crate::llm::{AnswerFormat, Capabilities, ContentPart, Role, ToolDefinition, Wire};
 
 /// What the model is asked when only the request matters.
 pub const WORD: &str = "Answer with the one word ready, and nothing else.";
@@ -13,6 +13,12 @@ pub const CALL: &str = "Call the tool report with the word ready. Say nothing el
 
 /// What the model is asked to make it write free text.
 pub const NOTE: &str = "Call the tool note with the text ready. Say nothing else.";
+
+/// What the model is asked when its answer has a form.
+pub const FORMED: &str = "Give the word ready, in the form that is asked for.";
+
+/// That form: small enough for every server that knows schemas at all.
+const FORM: &str = r#"{"type":"object","properties":{"word":{"type":"string"}},"required":["word"],"additionalProperties":false}"#;
 
 /// What the model is asked about a picture.
 pub const COLOUR: &str =
@@ -55,6 +61,7 @@ pub async fn examine(patient: &mut Patient) -> Diagnosis {
         }
         Wire::Messages => messages(patient, &mut diagnosis).await,
     }
+    structured(patient, &mut diagnosis).await;
     image(patient, &mut diagnosis).await;
     diagnosis.requests = patient.requests;
     diagnosis
@@ -253,6 +260,31 @@ async fn image(patient: &mut Patient, diagnosis: &mut Diagnosis) {
         }
     }
     diagnosis.found("imageInput", Finding::of(answer.map(drop)));
+}
+
+/// Whether the server holds an answer to a schema, which the model is not told of.
+async fn structured(patient: &mut Patient, diagnosis: &mut Diagnosis) {
+    let capabilities = Capabilities { structured_output: true, ..Capabilities::default() };
+    let mut talk = patient.talk(capabilities, &[]);
+    talk.answer = Some(AnswerFormat { schema: FORM.to_owned(), strict: true });
+    let asked = match patient.say(&mut talk, Role::User, vec![text(FORMED)]) {
+        Ok(()) => patient.ask(&mut talk).await,
+        Err(error) => Err(error),
+    };
+    let finding = match asked {
+        Ok(answer) => {
+            let words = answer.words();
+            let value: Option<serde_json::Value> = serde_json::from_str(&words).ok();
+            match value.as_ref().and_then(|value| value.get("word")) {
+                Some(_) => Finding::yes(),
+                None => Finding::Lacks(format!(
+                    "the server takes the parameter, and the answer does not have the form: {words:?}"
+                )),
+            }
+        }
+        Err(error) => Finding::from(error),
+    };
+    diagnosis.found("structuredOutput", finding);
 }
 
 /// What became of reasoning that was sent back.

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use url::Url;
 
 use super::*;
-use crate::api::provider::{Capabilities, Model, ReasoningField, Thinking};
+use crate::api::provider::{Capabilities, CompactionMode, Model, ReasoningField, Thinking};
 use crate::cli::Cli;
 use crate::llm::{Endpoint, ModelClient, Wire};
 use crate::scripted::{Script, serve};
@@ -35,6 +35,10 @@ const WILLING: &str = r#"
   match: {prompt: Which colour}
   cycle: true
   replies: [{output: [{text: Red.}]}]
+- name: form
+  match: {prompt: in the form that is asked for}
+  cycle: true
+  replies: [{output: [{text: '{"word":"ready"}'}]}]
 - name: word
   cycle: true
   replies: [{output: [{text: ready}]}]
@@ -87,6 +91,7 @@ async fn an_able_endpoint_has_what_each_api_has() {
         encrypted_reasoning: true,
         prompt_cache_key: true,
         image_input: true,
+        structured_output: true,
         ..Capabilities::default()
     };
     assert_eq!(pasted(&able), expected, "{able}");
@@ -100,6 +105,7 @@ async fn an_able_endpoint_has_what_each_api_has() {
         reasoning: true,
         prompt_cache_key: true,
         image_input: true,
+        structured_output: true,
         stream_usage: true,
         ..Capabilities::default()
     };
@@ -109,6 +115,7 @@ async fn an_able_endpoint_has_what_each_api_has() {
     let able = examined(Wire::Messages, "").await;
     let expected = Capabilities {
         image_input: true,
+        structured_output: true,
         thinking: Some(Thinking::Adaptive),
         cache_markers: true,
         ..Capabilities::default()
@@ -248,6 +255,7 @@ async fn every_capability_is_probed_under_some_api() {
         reasoning_field: Some(ReasoningField::Reasoning),
         max_output_tokens: Some(8192),
         thinking: Some(Thinking::Budget),
+        compaction: Some(CompactionMode::OnDemand),
         ..Capabilities::default()
     };
     let Ok(Value::Object(every)) = serde_json::to_value(every) else { panic!("an object") };
