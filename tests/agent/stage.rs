@@ -363,7 +363,7 @@ impl Cluster for FakeCluster {
     async fn config_map_bytes(&self, name: &str, key: &str) -> Result<Option<Vec<u8>>, ClusterError> {
         let artifact = self.artifacts.lock().unwrap().get(name).map(|encoded| encoded.data.clone());
         let given = self.config_maps.lock().unwrap().get(&(name.to_owned(), key.to_owned())).cloned();
-        Ok(given.or(artifact))
+        Ok(artifact.or(given))
     }
 
     async fn write_status(&self, status: &AgentAttemptStatus) -> Result<(), ClusterError> {
