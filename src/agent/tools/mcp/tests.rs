@@ -36,7 +36,7 @@ fn chosen(listings: Vec<Listing<'_>>) -> Vec<String> {
 
 proptest! {
     #[test]
-    fn names_are_different_and_short_and_the_same_in_any_order(
+    fn w9_names_are_different_and_short_and_the_same_in_any_order(
         list in proptest::collection::btree_set(("[a-b_]{0,3}|[a-z]{20,32}", "[ab_./]{0,6}|[a-b]{30,70}|\\PC{0,5}"), 0..40),
     ) {
         let given = names(&list);
@@ -130,7 +130,7 @@ fn a_schema_gets_what_every_api_wants_and_loses_its_dialect() {
 }
 
 #[test]
-fn tools_are_offered_as_the_operator_says_and_sorted() {
+fn w9_tools_are_offered_as_the_operator_says_and_sorted() {
     let docs = server(
         json!({"enabledTools": ["search", "drop", "fetch"], "disabledTools": ["drop"], "parallelTools": ["search"]}),
     );
