@@ -11,12 +11,11 @@ use podwright_sandboxd::protocol::BootId;
 
 use super::journal::record::{CarriedSession, HistoryReplaced, SessionOpened};
 use super::thread::Thread;
-use super::tools::ToolCall;
 use super::tools::plan::{PlanStep, StepStatus};
 use super::tools::truncate::{shorten, tokens};
 use crate::api::conditions::cut;
 use crate::llm::wire::NativeCompaction;
-use crate::llm::{CallKind, ContentPart, Item, Message, Role, ThreadItem};
+use crate::llm::{ContentPart, Item, Role, ThreadItem};
 
 /// What the model is asked for.
 const INSTRUCTION: &str = include_str!("prompt/base/compaction.md");
@@ -72,7 +71,7 @@ pub fn native(thread: &Thread) -> Option<NativeCompaction> {
 
 /// The item that asks for the compaction, the last one of its request.
 pub fn instruction(thread: &Thread) -> ThreadItem {
-    said_by_user(thread, INSTRUCTION.trim_end().to_owned())
+    thread.message(Role::User, INSTRUCTION.trim_end())
 }
 
 /// What takes the place of history. `boot` is the life of the sandbox whose sessions go on.
@@ -88,12 +87,12 @@ pub fn replacement(
     let leads =
         matches!((&summary, native(thread)), (Summary::Payload(_), Some(NativeCompaction::Parameter)));
     match summary {
-        Summary::Words(words) => items.push(said_by_user(thread, format!("{PREAMBLE}\n\n{words}"))),
+        Summary::Words(words) => items.push(thread.message(Role::User, format!("{PREAMBLE}\n\n{words}"))),
         Summary::Payload(payload) if leads => items.insert(0, payload),
         Summary::Payload(payload) => items.push(payload),
-        Summary::Missing => items.push(said_by_user(thread, format!("{PREAMBLE}\n\n{NO_SUMMARY}"))),
+        Summary::Missing => items.push(thread.message(Role::User, format!("{PREAMBLE}\n\n{NO_SUMMARY}"))),
     }
-    items.extend(carried_over(&sessions, &thread.plan).map(|text| said_by_user(thread, text)));
+    items.extend(carried_over(&sessions, &thread.plan).map(|text| thread.message(Role::User, text)));
     let windows = thread.history.windows();
     let from = windows.last().copied().unwrap_or_default() as u64;
     HistoryReplaced {
@@ -124,7 +123,7 @@ fn words_of_people(thread: &Thread, window: Option<u64>) -> Vec<ThreadItem> {
         }
         if left > 0 {
             let text = shorten(&text, usize::try_from(left).unwrap_or(usize::MAX)).unwrap_or(text);
-            kept.push(said_by_user(thread, text));
+            kept.push(thread.message(Role::User, text));
         }
         break;
     }
@@ -144,23 +143,9 @@ fn live_sessions(thread: &Thread, boot: Option<&BootId>) -> Vec<CarriedSession> 
 
 /// The command that a session began with, on one line and shortened.
 fn command_of(thread: &Thread, session: &SessionOpened) -> Option<String> {
-    let Item::FunctionCall(call) = thread.history.get(usize::try_from(session.ordinal).ok()?)? else {
-        return None;
-    };
-    match ToolCall::parse(CallKind::Function, &call.name, &call.arguments) {
-        Ok(ToolCall::ExecCommand(command)) => {
-            let line = command.cmd.split_whitespace().collect::<Vec<_>>().join(" ");
-            Some(cut(&line, COMMAND_MAX).to_owned())
-        }
-        Ok(
-            ToolCall::WriteStdin(_)
-            | ToolCall::ApplyPatch(_)
-            | ToolCall::UpdatePlan(_)
-            | ToolCall::ViewImage(_)
-            | ToolCall::Mcp(_),
-        )
-        | Err(_) => None,
-    }
+    let command = thread.command_at(session.ordinal)?;
+    let line = command.cmd.split_whitespace().collect::<Vec<_>>().join(" ");
+    Some(cut(&line, COMMAND_MAX).to_owned())
 }
 
 /// What the harness knows by itself, for the model; nothing when there is nothing.
@@ -189,11 +174,6 @@ fn carried_over(sessions: &[CarriedSession], plan: &[PlanStep]) -> Option<String
     }
     text.push_str("</carried_over>");
     Some(text)
-}
-
-fn said_by_user(thread: &Thread, text: String) -> ThreadItem {
-    let message = Message { role: Role::User, content: vec![ContentPart::Text { text }] };
-    thread.opened.wire.message(message, &thread.opened.capabilities)
 }
 
 #[cfg(test)]

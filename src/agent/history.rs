@@ -170,7 +170,7 @@ impl History {
             return Err(PairingError::CallsOpen(self.open.len()));
         }
         let mut input = self.assembly.input();
-        self.window_entries().for_each(|entry| input.images += entry.images);
+        input.images = self.window_images();
         Ok(input)
     }
 
@@ -209,7 +209,7 @@ impl History {
             assembly.push(fragment);
         }
         let mut input = assembly.input();
-        self.window_entries().for_each(|entry| input.images += entry.images);
+        input.images = self.window_images();
         Ok(input)
     }
 
@@ -245,6 +245,13 @@ impl History {
     /// The items of this window, in order.
     pub fn window(&self) -> impl Iterator<Item = &ThreadItem> {
         self.window_entries().map(|entry| &entry.item)
+    }
+
+    /// The images of this window that are sent.
+    fn window_images(&self) -> Images {
+        let mut images = Images::default();
+        self.window_entries().for_each(|entry| images += entry.images);
+        images
     }
 
     fn window_entries(&self) -> impl Iterator<Item = &Entry> {
@@ -293,7 +300,7 @@ impl History {
     }
 
     /// How many items are layers.
-    fn layer_count(&self) -> usize {
+    pub fn layer_count(&self) -> usize {
         self.windows.first().copied().unwrap_or(0)
     }
 

@@ -1,5 +1,7 @@
 //! The open thread of an attempt, as its journal tells it.
 
+mod calls;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -10,18 +12,14 @@ use super::journal::record::{
     BrokenBy, CallEnded, CallIntent, EffectClass, HistoryReplaced, Inherited, ModelEnd, ModelEnded,
     ModelIntent, Record, RequestKind, SessionOpened, ThreadOpened,
 };
-use super::tools::ToolCall;
-use super::tools::mcp::{McpCall, McpTool};
 use super::tools::plan::PlanStep;
-use crate::llm::{CallKind, Item, RenderedTools, Role, ThreadItem};
+use crate::llm::{ContentPart, Item, Message, RenderedTools, Role, ThreadItem};
 
 /// The open thread of an attempt.
 #[derive(Clone, Debug)]
 pub struct Thread {
     /// What stays as it is.
     pub opened: ThreadOpened,
-    /// How many items its prefix has.
-    pub layers: usize,
     /// The tools as the wire carries them.
     pub tools: RenderedTools,
     /// Everything said and done.
@@ -101,7 +99,6 @@ impl Thread {
         let mut thread = Self {
             // The prefix is in history from here on.
             opened: ThreadOpened { prefix: Vec::new(), inherited: Box::default(), ..opened.clone() },
-            layers: opened.prefix.len(),
             tools: RenderedTools {
                 bytes: Bytes::from(opened.tools.clone()),
                 custom_as_function: opened.custom_as_function.clone(),
@@ -202,7 +199,7 @@ impl Thread {
             }
             Record::CallEnded(ended) => {
                 self.exited.extend(ended.process);
-                if let Some(plan) = self.plan_of(ended) {
+                if let Some(plan) = self.plan_at(ended.ordinal) {
                     self.plan = plan;
                 }
                 if let Some(call) = self.call_mut(ended.ordinal) {
@@ -240,25 +237,15 @@ impl Thread {
         format!("{}-{op}", self.opened.thread_id)
     }
 
+    /// A message of one text, as the thread's wire carries it.
+    pub fn message(&self, role: Role, text: impl Into<String>) -> ThreadItem {
+        let message = Message { role, content: vec![ContentPart::Text { text: text.into() }] };
+        self.opened.wire.message(message, &self.opened.capabilities)
+    }
+
     /// Whether the request under way asks for a compaction.
     pub fn compacts(&self) -> bool {
         self.request.as_ref().is_some_and(|request| request.kind == RequestKind::Compaction)
-    }
-
-    /// What a call means: one of our own tools, or one of an MCP server's that the thread has.
-    ///
-    /// # Errors
-    /// The call's whole output, as for [`ToolCall::parse`].
-    pub fn tool_call(&self, kind: CallKind, name: &str, arguments: &str) -> Result<ToolCall, String> {
-        match (kind, self.mcp_tool(name)) {
-            (CallKind::Function, Some(tool)) => McpCall::parse(tool, arguments).map(ToolCall::Mcp),
-            (CallKind::Function | CallKind::Custom, _) => ToolCall::parse(kind, name, arguments),
-        }
-    }
-
-    /// The tool of an MCP server that the model calls by this name.
-    pub fn mcp_tool(&self, name: &str) -> Option<&McpTool> {
-        self.opened.mcp_tools.iter().find(|tool| tool.name == name)
     }
 
     /// Whether the next request of the turn repeats one that was broken off by a crash, or did not fit.
@@ -295,11 +282,6 @@ impl Thread {
     /// since a provider may have it in its cache.
     pub fn unsent_tokens(&self) -> u64 {
         self.unsent_bytes.div_ceil(4)
-    }
-
-    /// The call item of an open call.
-    pub fn call_item(&self, call: &OpenCall) -> Option<&Item> {
-        self.history.get(usize::try_from(call.ordinal).ok()?)
     }
 
     fn model_ended(&mut self, ended: &ModelEnded) {
@@ -368,7 +350,7 @@ impl Thread {
     fn append(&mut self, item: ThreadItem) -> Result<(), PairingError> {
         let is_call = item.item.is_call();
         let is_output = matches!(item.item, Item::FunctionCallOutput(_) | Item::CustomCallOutput(_));
-        let words = assistant_words(&item.item);
+        let words = item.item.words().filter(|words| !words.trim().is_empty());
         let is_ours =
             is_output || matches!(&item.item, Item::Message(message) if message.role != Role::Assistant);
         let place = self.history.append(item)?;
@@ -392,24 +374,6 @@ impl Thread {
         Ok(())
     }
 
-    /// The plan that a call brought.
-    fn plan_of(&self, ended: &CallEnded) -> Option<Vec<PlanStep>> {
-        let Item::FunctionCall(call) = self.history.get(usize::try_from(ended.ordinal).ok()?)? else {
-            return None;
-        };
-        match self.tool_call(CallKind::Function, &call.name, &call.arguments) {
-            Ok(ToolCall::UpdatePlan(update)) => Some(update.plan),
-            Ok(
-                ToolCall::ExecCommand(_)
-                | ToolCall::WriteStdin(_)
-                | ToolCall::ApplyPatch(_)
-                | ToolCall::ViewImage(_)
-                | ToolCall::Mcp(_),
-            )
-            | Err(_) => None,
-        }
-    }
-
     fn call_mut(&mut self, ordinal: u64) -> Option<&mut OpenCall> {
         self.calls.iter_mut().find(|call| call.ordinal == ordinal)
     }
@@ -418,19 +382,4 @@ impl Thread {
 /// Whether an inherited item is what a person said: what the harness says as the user stands in tags.
 fn is_said(item: &Item) -> bool {
     matches!(item, Item::Message(message) if message.role == Role::User && !message.text().starts_with('<'))
-}
-
-fn assistant_words(item: &Item) -> Option<String> {
-    match item {
-        Item::Message(message) if message.role == Role::Assistant => {
-            Some(message.text()).filter(|text| !text.trim().is_empty())
-        }
-        Item::Message(_)
-        | Item::Reasoning(_)
-        | Item::FunctionCall(_)
-        | Item::CustomCall(_)
-        | Item::FunctionCallOutput(_)
-        | Item::CustomCallOutput(_)
-        | Item::Opaque(_) => None,
-    }
 }

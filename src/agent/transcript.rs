@@ -115,7 +115,7 @@ pub enum Unusable {
 /// The lines of a thread, and how many of them are not to be cut.
 pub fn lines(thread: &Thread) -> (Vec<Line>, usize) {
     let opened = &thread.opened;
-    let layers = thread.layers;
+    let layers = thread.history.layer_count();
     let mut lines = vec![Line::Thread(Box::new(Head {
         version: VERSION,
         thread_id: opened.thread_id.clone(),

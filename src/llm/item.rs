@@ -127,6 +127,19 @@ pub enum CallKind {
     Custom,
 }
 
+/// A call of either kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// Of which.
+    pub kind: CallKind,
+    /// Its id as the provider gave it.
+    pub call_id: &'a str,
+    /// The tool.
+    pub name: &'a str,
+    /// What it was given: JSON, or free text.
+    pub arguments: &'a str,
+}
+
 /// The answer to a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -164,11 +177,15 @@ impl Item {
         Self::CustomCallOutput(CallOutput::text(call_id, text))
     }
 
-    /// The id of the call, when the item is one.
-    pub fn call_id(&self) -> Option<&str> {
+    /// The call, when the item is one.
+    pub fn call(&self) -> Option<Call<'_>> {
         match self {
-            Self::FunctionCall(call) => Some(&call.call_id),
-            Self::CustomCall(call) => Some(&call.call_id),
+            Self::FunctionCall(FunctionCall { call_id, name, arguments }) => {
+                Some(Call { kind: CallKind::Function, call_id, name, arguments })
+            }
+            Self::CustomCall(CustomCall { call_id, name, input }) => {
+                Some(Call { kind: CallKind::Custom, call_id, name, arguments: input })
+            }
             Self::Message(_)
             | Self::Reasoning(_)
             | Self::FunctionCallOutput(_)
@@ -177,9 +194,28 @@ impl Item {
         }
     }
 
+    /// The id of the call, when the item is one.
+    pub fn call_id(&self) -> Option<&str> {
+        self.call().map(|call| call.call_id)
+    }
+
     /// Whether the harness must answer the item with an output.
     pub fn is_call(&self) -> bool {
-        self.call_id().is_some()
+        self.call().is_some()
+    }
+
+    /// What the model says, when the item is a message of its.
+    pub fn words(&self) -> Option<String> {
+        match self {
+            Self::Message(message) if message.role == Role::Assistant => Some(message.text()),
+            Self::Message(_)
+            | Self::Reasoning(_)
+            | Self::FunctionCall(_)
+            | Self::CustomCall(_)
+            | Self::FunctionCallOutput(_)
+            | Self::CustomCallOutput(_)
+            | Self::Opaque(_) => None,
+        }
     }
 
     /// Whether it is of a kind that only models make.

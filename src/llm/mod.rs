@@ -22,8 +22,8 @@ pub use error::{
 };
 pub use event::{Completed, ItemKind, StreamEvent};
 pub use item::{
-    CallKind, CallOutput, ContentPart, CustomCall, FunctionCall, Item, Message, Opaque, Reasoning, Role,
-    ThreadItem, WireJson,
+    Call, CallKind, CallOutput, ContentPart, CustomCall, FunctionCall, Item, Message, Opaque, Reasoning,
+    Role, ThreadItem, WireJson,
 };
 pub use request::{AnswerFormat, Images, Input, PreparedRequest, Request, Usage};
 pub use tool::{RenderedTools, ToolDefinition};

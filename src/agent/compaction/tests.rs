@@ -31,7 +31,7 @@ fn thread(wire: Wire) -> Thread {
 }
 
 fn say(thread: &mut Thread, text: &str) {
-    let items = vec![said_by_user(thread, text.to_owned())];
+    let items = vec![thread.message(Role::User, text)];
     thread.apply(&Record::TurnStarted(TurnStarted { input_uid: String::new(), items })).unwrap();
 }
 

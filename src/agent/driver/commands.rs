@@ -15,12 +15,10 @@ use crate::agent::events::Event;
 use crate::agent::journal::record::{CallOutcome, SessionCursor, SessionOpened};
 use crate::agent::machine::{CallResult, RunCall, SessionChange, Signal};
 use crate::agent::thread::Thread;
-use crate::agent::tools::ToolCall;
 use crate::agent::tools::exec::{
     ExecCommand, ExecContext, ExecError, ExecReport, ExecState, WriteStdin, chunk_id,
 };
 use crate::agent::tools::truncate::Captured;
-use crate::llm::{CallKind, Item};
 use crate::sandbox::{Known, Observation, Outcome, Sandbox, SandboxError};
 
 /// Where programs are looked for; the environment may say otherwise.
@@ -115,8 +113,9 @@ impl Commands {
     /// [`SandboxError::Lost`].
     pub(super) async fn restore(&self, thread: &Thread, boot: &BootId) -> Result<(), SandboxError> {
         for (number, session) in &thread.sessions {
-            let Some((call_id, command)) = started_by(thread, session) else { continue };
-            let Ok(start) = self.start(session.op, &call_id, &command) else { continue };
+            let call = thread.call_at(session.ordinal).zip(thread.command_at(session.ordinal));
+            let Some((call, command)) = call else { continue };
+            let Ok(start) = self.start(session.op, call.call_id, &command) else { continue };
             let live = Live {
                 op: session.op,
                 ordinal: session.ordinal,
@@ -336,24 +335,6 @@ impl Commands {
 
     fn remove(&self, number: i32) {
         self.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
-    }
-}
-
-/// The call of `exec_command` that a session began with.
-fn started_by(thread: &Thread, session: &SessionOpened) -> Option<(String, ExecCommand)> {
-    let Item::FunctionCall(call) = thread.history.get(usize::try_from(session.ordinal).ok()?)? else {
-        return None;
-    };
-    match ToolCall::parse(CallKind::Function, &call.name, &call.arguments) {
-        Ok(ToolCall::ExecCommand(command)) => Some((call.call_id.clone(), command)),
-        Ok(
-            ToolCall::WriteStdin(_)
-            | ToolCall::ApplyPatch(_)
-            | ToolCall::UpdatePlan(_)
-            | ToolCall::ViewImage(_)
-            | ToolCall::Mcp(_),
-        )
-        | Err(_) => None,
     }
 }
 

@@ -5,19 +5,16 @@
 
 use super::streaming::unfinished;
 use super::told::{Cursor, Told};
-use super::{
-    ErrorText, Event, FileChange, FileChangeKind, ItemDetails, ItemStatus, ThreadEventItem, TodoItem,
-};
+use super::{ErrorText, Event, FileChange, ItemDetails, ItemStatus, ThreadEventItem, TodoItem};
 use crate::agent::journal::record::{
-    BrokenBy, CallEnded, CallIntent, CallOutcome, Entry, ModelEnd, ModelEnded, PatchedFile, Record,
-    RequestKind, TurnStatus,
+    BrokenBy, CallEnded, CallIntent, CallOutcome, Entry, ModelEnd, ModelEnded, Record, RequestKind,
+    TurnStatus,
 };
 use crate::agent::state::{FoldError, State};
 use crate::agent::thread::Thread;
 use crate::agent::tools::ToolCall;
-use crate::agent::tools::plan::{PlanStep, StepStatus};
 use crate::api::reasons::Verdict;
-use crate::llm::{CallKind, Item, Usage};
+use crate::llm::Usage;
 use podwright_sandboxd::protocol::Exit;
 
 /// What people read when the agent's process ended in the middle of a response.
@@ -64,8 +61,8 @@ pub fn beside(entry: &Entry, state: &State) -> Option<Event> {
     }
     let Record::CallEnded(ended) = &entry.record else { return None };
     let thread = state.thread.as_ref()?;
-    let is_plan = matches!(written(thread, ended.ordinal)?.1, Ok(ToolCall::UpdatePlan(_)));
-    is_plan.then(|| Event::PlanUpdated { items: todo_items(&thread.plan) })
+    let is_plan = matches!(thread.meaning(thread.call_at(ended.ordinal)?), Ok(ToolCall::UpdatePlan(_)));
+    is_plan.then(|| Event::PlanUpdated { items: thread.plan.iter().map(TodoItem::from).collect() })
 }
 
 /// What was so before a record.
@@ -167,30 +164,33 @@ fn compaction(state: &State, status: ItemStatus) -> Option<Event> {
 
 fn started(intent: &CallIntent, state: &State) -> Option<Event> {
     let thread = state.thread.as_ref()?;
-    let details = match written(thread, intent.ordinal)?.1 {
-        Ok(ToolCall::Mcp(call)) => ItemDetails::mcp_begun(&call),
-        Ok(_) | Err(_) => {
-            let command = command(thread, intent.ordinal)?;
-            ItemDetails::command(&command, "", None, ItemStatus::InProgress)
+    let details = match thread.meaning(thread.call_at(intent.ordinal)?).ok()? {
+        ToolCall::Mcp(call) => ItemDetails::mcp_begun(&call),
+        ToolCall::ExecCommand(command) => {
+            ItemDetails::command(&command.cmd, "", None, ItemStatus::InProgress)
         }
+        ToolCall::WriteStdin(_)
+        | ToolCall::ApplyPatch(_)
+        | ToolCall::UpdatePlan(_)
+        | ToolCall::ViewImage(_) => return None,
     };
     Some(Event::ItemStarted { item: ThreadEventItem::new(intent.ordinal, details) })
 }
 
 fn ended_call(ended: &CallEnded, state: &State) -> Option<Event> {
     let thread = state.thread.as_ref()?;
-    let (tool, call) = written(thread, ended.ordinal)?;
+    let call = thread.call_at(ended.ordinal)?;
     let status = match ended.outcome {
         CallOutcome::Ok => ItemStatus::Completed,
         CallOutcome::Error | CallOutcome::Interrupted | CallOutcome::Unknown => ItemStatus::Failed,
     };
     let item = |details| Event::ItemCompleted { item: ThreadEventItem::new(ended.ordinal, details) };
-    match call {
+    match thread.meaning(call) {
         Ok(ToolCall::ExecCommand(_)) => ran(thread, ended, ended.ordinal),
         Ok(ToolCall::WriteStdin(write)) => {
             ran(thread, ended, thread.sessions.get(&write.session_id)?.ordinal)
         }
-        Ok(ToolCall::UpdatePlan(_)) => Some(item(ItemDetails::TodoList { items: todo_items(&thread.plan) })),
+        Ok(ToolCall::UpdatePlan(_)) => Some(item(ItemDetails::todo_list(&thread.plan))),
         Ok(ToolCall::ApplyPatch(_)) => {
             let open = thread.calls.iter().find(|call| call.ordinal == ended.ordinal);
             let patch = open.and_then(|call| call.intent.as_ref()?.patch.as_ref());
@@ -202,14 +202,14 @@ fn ended_call(ended: &CallEnded, state: &State) -> Option<Event> {
         Ok(ToolCall::ViewImage(_)) | Err(_) => {
             let is_image = ended.output.starts_with("data:");
             let output = if is_image { String::new() } else { ended.output.clone() };
-            Some(item(ItemDetails::ToolCall { tool, output, status }))
+            Some(item(ItemDetails::ToolCall { tool: call.name.to_owned(), output, status }))
         }
     }
 }
 
 /// A command that has ended, or goes on in the background.
 fn ran(thread: &Thread, ended: &CallEnded, ordinal: u64) -> Option<Event> {
-    let command = command(thread, ordinal)?;
+    let command = thread.command_at(ordinal)?.cmd;
     let code = ended.exit.as_ref().and_then(|record| record.exit.shell_code());
     let status = match (ended.outcome, &ended.exit) {
         (CallOutcome::Ok, None) => ItemStatus::InProgress,
@@ -224,46 +224,4 @@ fn ran(thread: &Thread, ended: &CallEnded, ordinal: u64) -> Option<Event> {
     } else {
         Event::ItemCompleted { item }
     })
-}
-
-/// The command that a call ran.
-fn command(thread: &Thread, ordinal: u64) -> Option<String> {
-    match written(thread, ordinal)?.1 {
-        Ok(ToolCall::ExecCommand(command)) => Some(command.cmd),
-        Ok(_) | Err(_) => None,
-    }
-}
-
-/// A call by its place: the tool's name as the model wrote it, and what it means.
-fn written(thread: &Thread, ordinal: u64) -> Option<(String, Result<ToolCall, String>)> {
-    let (kind, name, arguments) = match thread.history.get(usize::try_from(ordinal).ok()?)? {
-        Item::FunctionCall(call) => (CallKind::Function, &call.name, &call.arguments),
-        Item::CustomCall(call) => (CallKind::Custom, &call.name, &call.input),
-        Item::Message(_)
-        | Item::Reasoning(_)
-        | Item::FunctionCallOutput(_)
-        | Item::CustomCallOutput(_)
-        | Item::Opaque(_) => return None,
-    };
-    Some((name.clone(), thread.tool_call(kind, name, arguments)))
-}
-
-fn todo_items(plan: &[PlanStep]) -> Vec<TodoItem> {
-    let items = plan.iter().map(|step| TodoItem {
-        text: step.step.clone(),
-        completed: step.status == StepStatus::Completed,
-        status: step.status,
-    });
-    items.collect()
-}
-
-impl From<&PatchedFile> for FileChange {
-    fn from(file: &PatchedFile) -> Self {
-        let kind = match (file.before, file.after) {
-            (None, _) => FileChangeKind::Add,
-            (Some(_), None) => FileChangeKind::Delete,
-            (Some(_), Some(_)) => FileChangeKind::Update,
-        };
-        Self { path: file.path.clone(), kind }
-    }
 }

@@ -1,6 +1,5 @@
 //! What goes on, in a few words for people.
 
-use super::calls::written;
 use super::{Machine, Stage};
 use crate::agent::journal::record::ModelEnd;
 use crate::agent::thread::{OpenCall, Thread};
@@ -58,9 +57,8 @@ impl Machine {
 
 /// A call under way.
 fn in_words(thread: &Thread, call: &OpenCall) -> String {
-    let Some(written) = written(thread, call) else { return String::new() };
-    let parsed = thread.tool_call(written.kind, &written.name, &written.arguments);
-    match parsed {
+    let Some(written) = thread.call_at(call.ordinal) else { return String::new() };
+    match thread.meaning(written) {
         Ok(ToolCall::ExecCommand(command)) => {
             let words: Vec<&str> = command.cmd.split_whitespace().collect();
             format!("running: {}", words.join(" "))
@@ -69,6 +67,6 @@ fn in_words(thread: &Thread, call: &OpenCall) -> String {
         Ok(ToolCall::ApplyPatch(_)) => "applying a patch".to_owned(),
         Ok(ToolCall::ViewImage(_)) => "looking at an image".to_owned(),
         Ok(ToolCall::Mcp(call)) => format!("calling {}", call.tool.shown()),
-        Ok(ToolCall::UpdatePlan(_)) | Err(_) => written.name,
+        Ok(ToolCall::UpdatePlan(_)) | Err(_) => written.name.to_owned(),
     }
 }

@@ -1,12 +1,12 @@
 //! Final answers that have a form to keep to.
 
-use super::turn::user_message;
 use super::{Effect, Machine, Progress};
 use crate::agent::events::Event;
 use crate::agent::journal::record::{AnswerRejected, TurnStatus};
 use crate::answer::AnswerSchema;
 use crate::api::attempt::Outcome;
 use crate::api::reasons::Reason;
+use crate::llm::Role;
 
 /// How often a turn's answer is sent back. A model that has read twice what is wrong does not do better the third
 /// time.
@@ -29,7 +29,7 @@ impl Machine {
              with one JSON value that fits the schema, and with nothing else: no words around it and no \
              Markdown.\n</answer_rejected>"
         );
-        let items = vec![user_message(thread, text)];
+        let items = vec![thread.message(Role::User, text)];
         let rejected = AnswerRejected { problem, items };
         effects.push(Effect::Emit(Event::Error { message: rejected.told(), will_retry: true }));
         self.append(rejected, effects);

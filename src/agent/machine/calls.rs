@@ -11,7 +11,7 @@ use podwright_sandboxd::protocol::{BootId, Digest};
 use super::model::estimate;
 use super::{CallResult, Effect, Machine, Progress, RunCall, SessionChange};
 use crate::agent::budget;
-use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem, TodoItem};
+use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem};
 use crate::agent::journal::Barrier;
 use crate::agent::journal::record::{
     BrokenBy, CallEnded, CallIntent, CallOutcome, EffectClass, ItemAppended, ModelEnd, ModelEnded,
@@ -20,18 +20,9 @@ use crate::agent::journal::record::{
 use crate::agent::recover::{self, Recovery, World};
 use crate::agent::thread::{OpenCall, Thread};
 use crate::agent::tools::image::{self, IMAGES_MAX, VIEW_IMAGE};
-use crate::agent::tools::plan::{PLAN_UPDATED, PlanUpdate, StepStatus};
+use crate::agent::tools::plan::PLAN_UPDATED;
 use crate::agent::tools::{CallClass, ToolCall, exec, mcp, output_parts, unsupported};
-use crate::llm::{CallKind, CallOutput, ContentPart, Item, ThreadItem};
-
-/// A call as the model wrote it.
-#[derive(Clone)]
-pub(super) struct Written {
-    pub(super) kind: CallKind,
-    call_id: String,
-    pub(super) name: String,
-    pub(super) arguments: String,
-}
+use crate::llm::{Call, CallOutput, ContentPart, Item, ThreadItem};
 
 impl Machine {
     /// Starts the next call that may start.
@@ -40,8 +31,8 @@ impl Machine {
         let mut earlier_runs = false;
         let mut next = None;
         for call in thread.calls.iter().filter(|call| call.ended.is_none()) {
-            let Some(written) = written(thread, call) else { continue };
-            let parsed = thread.tool_call(written.kind, &written.name, &written.arguments);
+            let Some(written) = thread.call_at(call.ordinal) else { continue };
+            let parsed = thread.meaning(written);
             let exclusive =
                 parsed.as_ref().map_or(CallClass::Exclusive, ToolCall::class) == CallClass::Exclusive;
             if self.running.contains_key(&call.ordinal) {
@@ -52,34 +43,28 @@ impl Machine {
             } else if exclusive && earlier_runs {
                 return Progress::Wait;
             } else {
-                next = Some((call.ordinal, written, parsed));
+                next = Some((call.ordinal, written.name, parsed));
                 break;
             }
         }
-        let Some((ordinal, written, parsed)) = next else { return Progress::Wait };
+        let Some((ordinal, tool, parsed)) = next else { return Progress::Wait };
         match parsed {
-            Ok(call) => self.start_call(ordinal, written, call, effects),
+            Ok(call) => self.start_call(ordinal, call, effects),
             Err(output) => {
+                let tool = tool.to_owned();
                 self.conclude(ordinal, CallOutcome::Error, output.clone(), effects);
-                let details =
-                    ItemDetails::ToolCall { tool: written.name, output, status: ItemStatus::Failed };
+                let details = ItemDetails::ToolCall { tool, output, status: ItemStatus::Failed };
                 self.show(ordinal, details, effects);
                 Progress::Again
             }
         }
     }
 
-    fn start_call(
-        &mut self,
-        ordinal: u64,
-        written: Written,
-        call: ToolCall,
-        effects: &mut Vec<Effect>,
-    ) -> Progress {
+    fn start_call(&mut self, ordinal: u64, call: ToolCall, effects: &mut Vec<Effect>) -> Progress {
         match call {
             ToolCall::UpdatePlan(plan) => {
                 self.conclude(ordinal, CallOutcome::Ok, PLAN_UPDATED.to_owned(), effects);
-                self.show(ordinal, todo_list(&plan), effects);
+                self.show(ordinal, ItemDetails::todo_list(&plan.plan), effects);
             }
             ToolCall::ApplyPatch(patch) => {
                 self.running.insert(ordinal, self.at.monotonic);
@@ -100,9 +85,9 @@ impl Machine {
                 {
                     return self.trip(limit, effects);
                 }
-                self.run(ordinal, written, call, effects);
+                self.run(ordinal, call, effects);
             }
-            ToolCall::WriteStdin(_) => self.run(ordinal, written, call, effects),
+            ToolCall::WriteStdin(_) => self.run(ordinal, call, effects),
             ToolCall::Mcp(call) => {
                 if self.intend(ordinal, EffectClass::External, None, effects).is_none() {
                     return Progress::Wait;
@@ -132,19 +117,20 @@ impl Machine {
                 Some(ended) => (ended.outcome == CallOutcome::Ok, ended.images.len()),
                 None => (self.running.contains_key(&call.ordinal), 0),
             };
-            let views = began && written(thread, call).is_some_and(|written| written.name == VIEW_IMAGE);
+            let views = began && thread.call_at(call.ordinal).is_some_and(|call| call.name == VIEW_IMAGE);
             usize::from(views) + more
         });
         shown + coming.sum::<usize>()
     }
 
-    fn run(&mut self, ordinal: u64, written: Written, call: ToolCall, effects: &mut Vec<Effect>) {
+    fn run(&mut self, ordinal: u64, call: ToolCall, effects: &mut Vec<Effect>) {
+        let written = self.thread().and_then(|thread| thread.call_at(ordinal));
+        let Some(call_id) = written.map(|call| call.call_id.to_owned()) else { return };
         let Some((op, boot)) = self.intend(ordinal, EffectClass::SandboxDurable, None, effects) else {
             return;
         };
         self.running.insert(ordinal, self.at.monotonic);
         effects.push(Effect::Barrier(Barrier::Call));
-        let call_id = written.call_id;
         effects.push(Effect::RunCall(RunCall { ordinal, op, call_id, boot, resumed: false, call }));
     }
 
@@ -168,8 +154,7 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) -> Option<(u64, BootId)> {
         let thread = self.thread()?;
-        let call = thread.calls.iter().find(|call| call.ordinal == ordinal)?;
-        let written = written(thread, call)?;
+        let written = thread.call_at(ordinal)?;
         let Some(boot) = self.boot.clone() else {
             self.fault = Some("a call was started before the sandbox was reached".to_owned());
             return None;
@@ -178,7 +163,7 @@ impl Machine {
         let intent = CallIntent {
             op,
             ordinal,
-            tool: written.name,
+            tool: written.name.to_owned(),
             arguments: Digest::of(written.arguments.as_bytes()),
             class,
             boot: boot.clone(),
@@ -239,11 +224,10 @@ impl Machine {
 
     fn resume(&mut self, ordinal: u64, op: u64, boot: BootId, effects: &mut Vec<Effect>) {
         let Some(thread) = self.thread() else { return };
-        let call = thread.calls.iter().find(|call| call.ordinal == ordinal);
-        let Some(written) = call.and_then(|call| written(thread, call)) else { return };
-        if let Ok(call) = thread.tool_call(written.kind, &written.name, &written.arguments) {
+        let Some(written) = thread.call_at(ordinal) else { return };
+        if let Ok(call) = thread.meaning(written) {
+            let call_id = written.call_id.to_owned();
             self.running.insert(ordinal, self.at.monotonic);
-            let call_id = written.call_id;
             effects.push(Effect::RunCall(RunCall { ordinal, op, call_id, boot, resumed: true, call }));
         }
     }
@@ -268,7 +252,8 @@ impl Machine {
         for ordinal in open {
             let since = running.get(&ordinal).copied().unwrap_or(self.at.monotonic);
             let wall: Duration = self.at.monotonic.saturating_sub(since);
-            let output = exec::aborted(&self.tool_of(ordinal).unwrap_or_default(), wall);
+            let tool = self.thread().and_then(|thread| thread.call_at(ordinal)).map_or("", |call| call.name);
+            let output = exec::aborted(tool, wall);
             self.conclude(ordinal, CallOutcome::Interrupted, output, effects);
         }
         self.append_outputs(effects);
@@ -286,46 +271,16 @@ impl Machine {
         call.intent.as_ref().map(|intent| intent.op)
     }
 
-    /// The name of a call's tool.
-    fn tool_of(&self, ordinal: u64) -> Option<String> {
-        let thread = self.thread()?;
-        let call = thread.calls.iter().find(|call| call.ordinal == ordinal)?;
-        written(thread, call).map(|written| written.name)
-    }
-
     fn show(&self, ordinal: u64, details: ItemDetails, effects: &mut Vec<Effect>) {
         effects.push(Effect::Emit(Event::ItemCompleted { item: ThreadEventItem::new(ordinal, details) }));
     }
 }
 
-/// A call as it stands in history.
-pub(super) fn written(thread: &Thread, call: &OpenCall) -> Option<Written> {
-    match thread.call_item(call)? {
-        Item::FunctionCall(call) => Some(Written {
-            kind: CallKind::Function,
-            call_id: call.call_id.clone(),
-            name: call.name.clone(),
-            arguments: call.arguments.clone(),
-        }),
-        Item::CustomCall(call) => Some(Written {
-            kind: CallKind::Custom,
-            call_id: call.call_id.clone(),
-            name: call.name.clone(),
-            arguments: call.input.clone(),
-        }),
-        Item::Message(_)
-        | Item::Reasoning(_)
-        | Item::FunctionCallOutput(_)
-        | Item::CustomCallOutput(_)
-        | Item::Opaque(_) => None,
-    }
-}
-
 fn output_item(thread: &Thread, call: &OpenCall) -> Option<ThreadItem> {
     let ended = call.ended.as_ref()?;
-    let Written { kind, call_id, name, .. } = written(thread, call)?;
+    let Call { kind, call_id, name, .. } = thread.call_at(call.ordinal)?;
     let mut output = CallOutput::text(call_id, String::new());
-    output.content = output_parts(&name, ended.outcome == CallOutcome::Ok, ended.output.clone());
+    output.content = output_parts(name, ended.outcome == CallOutcome::Ok, ended.output.clone());
     output.content.extend(ended.images.iter().map(|url| ContentPart::Image { url: url.clone() }));
     output.failed = ended.outcome != CallOutcome::Ok;
     let (wire, capabilities) = (thread.opened.wire, &thread.opened.capabilities);
@@ -343,13 +298,4 @@ fn images_in(item: &Item) -> usize {
         | Item::Opaque(_) => return 0,
     };
     content.iter().filter(|part| matches!(part, ContentPart::Image { .. })).count()
-}
-
-fn todo_list(plan: &PlanUpdate) -> ItemDetails {
-    let items = plan.plan.iter().map(|step| TodoItem {
-        text: step.step.clone(),
-        completed: step.status == StepStatus::Completed,
-        status: step.status,
-    });
-    ItemDetails::TodoList { items: items.collect() }
 }

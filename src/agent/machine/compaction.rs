@@ -12,7 +12,7 @@ use crate::agent::thread::{Compaction, Thread};
 use crate::api::attempt::Outcome;
 use crate::api::reasons::Reason;
 use crate::llm::wire::COMPACTION;
-use crate::llm::{Item, Role, ThreadItem};
+use crate::llm::{Item, ThreadItem};
 
 /// How often a summary is asked for when what comes cannot be used. A model that answers twice without a word will the
 /// third time, and the work goes on better without a summary than not at all.
@@ -100,18 +100,8 @@ impl Machine {
                 }
             };
         }
-        let words = draft.iter().filter_map(|item| match &item.item {
-            Item::Message(message) if message.role == Role::Assistant => Some(message.text()),
-            // What it calls all the same is ignored.
-            Item::Message(_)
-            | Item::Reasoning(_)
-            | Item::FunctionCall(_)
-            | Item::CustomCall(_)
-            | Item::FunctionCallOutput(_)
-            | Item::CustomCallOutput(_)
-            | Item::Opaque(_) => None,
-        });
-        let words: Vec<String> = words.collect();
+        // What it calls all the same is ignored.
+        let words: Vec<String> = draft.iter().filter_map(|item| item.item.words()).collect();
         let words = words.join("\n\n").trim().to_owned();
         if words.is_empty() {
             let message = "The model was asked to sum up the thread and answered without a word.".to_owned();

@@ -4,7 +4,7 @@ use super::{Effect, Machine};
 use crate::agent::events::Event;
 use crate::agent::journal::record::{ItemAppended, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries};
 use crate::agent::thread::Thread;
-use crate::llm::{ContentPart, Fatal, FatalKind, Message, ModelError, Role, ThreadItem, Usage};
+use crate::llm::{Fatal, FatalKind, ModelError, Role, ThreadItem, Usage};
 
 /// What the model reads after a response that its output limit cut off: asked again as it was, it would write as much.
 const CUT_OFF: &str = "<response_cut_off>\nYour last response reached the limit of output tokens and was cut off. What \
@@ -34,9 +34,7 @@ pub(super) fn mend(thread: &Thread, intent: &ModelIntent, error: &ModelError) ->
             Some(Mend { retries: Retries { left_out: true, ..retries }, leave_out, note: None })
         }
         FatalKind::Incomplete if !retries.continued => {
-            let content = vec![ContentPart::Text { text: CUT_OFF.to_owned() }];
-            let opened = &thread.opened;
-            let note = opened.wire.message(Message { role: Role::User, content }, &opened.capabilities);
+            let note = thread.message(Role::User, CUT_OFF);
             Some(Mend { retries: Retries { continued: true, ..retries }, leave_out: None, note: Some(note) })
         }
         FatalKind::InvalidRequest

@@ -3,7 +3,7 @@
 use super::{Effect, Machine};
 use crate::agent::journal::record::SandboxNoted;
 use crate::agent::tools::mcp;
-use crate::llm::{ContentPart, Message, Role};
+use crate::llm::Role;
 
 impl Machine {
     /// Says that the sandbox lives anew, before the first request after it, where tools of the thread depend on what
@@ -14,8 +14,7 @@ impl Machine {
             return;
         }
         let Some(text) = mcp::restarted_note(&thread.opened.mcp_tools) else { return };
-        let message = Message { role: Role::Developer, content: vec![ContentPart::Text { text }] };
-        let item = thread.opened.wire.message(message, &thread.opened.capabilities);
+        let item = thread.message(Role::Developer, text);
         let boot = boot.clone();
         self.append(SandboxNoted { boot, items: vec![item] }, effects);
     }

@@ -57,7 +57,7 @@ impl Machine {
     /// Says in the thread that a person interrupted the turn.
     pub(super) fn leave_trace(&mut self, effects: &mut Vec<Effect>) {
         let Some(thread) = self.thread() else { return };
-        let (ordinal, item) = (thread.history.len() as u64, user_message(thread, TURN_ABORTED.to_owned()));
+        let (ordinal, item) = (thread.history.len() as u64, thread.message(Role::User, TURN_ABORTED));
         self.append(ItemAppended { ordinal, request: None, item }, effects);
     }
 }
@@ -73,10 +73,4 @@ fn words_of_a_person(thread: &Thread, text: String, attachments: Vec<ContentPart
         .chain(skills)
         .map(|message| opened.wire.message(message, &opened.capabilities))
         .collect()
-}
-
-/// Words of the user, as the thread's wire carries them.
-pub(super) fn user_message(thread: &Thread, text: String) -> ThreadItem {
-    let message = Message { role: Role::User, content: vec![ContentPart::Text { text }] };
-    thread.opened.wire.message(message, &thread.opened.capabilities)
 }

@@ -133,28 +133,7 @@ pub(super) fn messages(fragments: &[Fragment], capabilities: &Capabilities) -> V
 
 /// Renders the tools.
 pub fn tools(tools: &[ToolDefinition], capabilities: &Capabilities) -> RenderedTools {
-    let mut custom_as_function = Vec::new();
-    let rendered: Vec<Value> = tools
-        .iter()
-        .map(|tool| match tool {
-            ToolDefinition::Function { name, description, parameters } => {
-                function_tool(name, description, parameters)
-            }
-            ToolDefinition::Custom { name, description, grammar } if capabilities.custom_tools => json!({
-                "type": "custom",
-                "custom": {
-                    "name": name,
-                    "description": description,
-                    "format": {"type": "grammar", "grammar": {"syntax": "lark", "definition": grammar}},
-                },
-            }),
-            ToolDefinition::Custom { name, description, grammar } => {
-                custom_as_function.push(name.clone());
-                function_tool(name, description, &custom::parameters(grammar))
-            }
-        })
-        .collect();
-    RenderedTools { bytes: WireJson::render(&Value::Array(rendered)).into_bytes(), custom_as_function }
+    custom::render(tools, function_tool, capabilities.custom_tools.then_some(custom_tool))
 }
 
 /// Assembles a body: `model, stream, messages, tools, parallel_tool_calls, reasoning_effort, stream_options,
@@ -352,6 +331,17 @@ fn function_tool(name: &str, description: &str, parameters: &Value) -> Value {
     function.insert("description".into(), description.into());
     function.insert("parameters".into(), parameters.clone());
     json!({"type": "function", "function": function})
+}
+
+fn custom_tool(name: &str, description: &str, grammar: &str) -> Value {
+    json!({
+        "type": "custom",
+        "custom": {
+            "name": name,
+            "description": description,
+            "format": {"type": "grammar", "grammar": {"syntax": "lark", "definition": grammar}},
+        },
+    })
 }
 
 #[cfg(test)]

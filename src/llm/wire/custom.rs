@@ -3,8 +3,35 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::llm::item::WireJson;
+use crate::llm::tool::{RenderedTools, ToolDefinition};
+
+/// Renders tools. `function` writes one that takes JSON (name, description, parameters), `custom` one that takes free text
+/// (name, description, grammar), where there is such a thing.
+pub(super) fn render(
+    tools: &[ToolDefinition],
+    function: fn(&str, &str, &Value) -> Value,
+    custom: Option<fn(&str, &str, &str) -> Value>,
+) -> RenderedTools {
+    let mut custom_as_function = Vec::new();
+    let rendered = tools.iter().map(|tool| match (tool, custom) {
+        (ToolDefinition::Function { name, description, parameters }, _) => {
+            function(name, description, parameters)
+        }
+        (ToolDefinition::Custom { name, description, grammar }, Some(custom)) => {
+            custom(name, description, grammar)
+        }
+        (ToolDefinition::Custom { name, description, grammar }, None) => {
+            custom_as_function.push(name.clone());
+            function(name, description, &parameters(grammar))
+        }
+    });
+    let rendered = Value::Array(rendered.collect());
+    RenderedTools { bytes: WireJson::render(&rendered).into_bytes(), custom_as_function }
+}
+
 /// The parameters of the function.
-pub(super) fn parameters(grammar: &str) -> Value {
+fn parameters(grammar: &str) -> Value {
     let input = format!("The whole input of the tool, in this Lark grammar:\n{grammar}");
     json!({
         "type": "object",

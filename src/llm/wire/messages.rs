@@ -32,10 +32,11 @@ const MIN_THINKING_TOKENS: i32 = 1024;
 /// Marks the end of what the provider shall keep, for five minutes after its last use.
 pub const CACHE_MARKER: &str = r#","cache_control":{"type":"ephemeral"}"#;
 
-/// The header that compaction on demand needs, in every request that asks for one or holds its payload.
-pub const COMPACTION_FEATURE: (&str, &str) = ("anthropic-beta", "compact-2026-09-04");
 /// The same for an hour. All markers of a request are of one kind: a shorter one may not come before a longer one.
 pub const LONG_CACHE_MARKER: &str = r#","cache_control":{"type":"ephemeral","ttl":"1h"}"#;
+
+/// The header that compaction on demand needs, in every request that asks for one or holds its payload.
+pub const COMPACTION_FEATURE: (&str, &str) = ("anthropic-beta", "compact-2026-09-04");
 
 /// What stands in the place of nothing: the API refuses empty text.
 const NO_OUTPUT: &str = "(no output)";
@@ -127,21 +128,7 @@ pub(super) fn messages(fragments: &[Fragment]) -> Vec<(Speaker, Bytes)> {
 
 /// Renders the tools. There are none that take free text.
 pub fn tools(tools: &[ToolDefinition]) -> RenderedTools {
-    let mut custom_as_function = Vec::new();
-    let rendered: Vec<Value> = tools
-        .iter()
-        .map(|tool| match tool {
-            ToolDefinition::Function { name, description, parameters } => {
-                json!({"name": name, "description": description, "input_schema": parameters})
-            }
-            ToolDefinition::Custom { name, description, grammar } => {
-                custom_as_function.push(name.clone());
-                let schema = custom::parameters(grammar);
-                json!({"name": name, "description": description, "input_schema": schema})
-            }
-        })
-        .collect();
-    RenderedTools { bytes: WireJson::render(&Value::Array(rendered)).into_bytes(), custom_as_function }
+    custom::render(tools, function_tool, None)
 }
 
 /// Assembles a body: `model, max_tokens, stream, thinking, output_config, system, tools, messages, compaction`.
@@ -295,6 +282,10 @@ fn renamed(wire: &Bytes, member: &str, place: Place<'_>) -> Bytes {
         Some(id) => members::with_text(wire, member, id),
         None => wire.clone(),
     }
+}
+
+fn function_tool(name: &str, description: &str, parameters: &Value) -> Value {
+    json!({"name": name, "description": description, "input_schema": parameters})
 }
 
 #[cfg(test)]

@@ -80,26 +80,7 @@ pub fn fragment(item: &ThreadItem, place: Place<'_>, capabilities: &Capabilities
 
 /// Renders the tools.
 pub fn tools(tools: &[ToolDefinition], capabilities: &Capabilities) -> RenderedTools {
-    let mut custom_as_function = Vec::new();
-    let rendered: Vec<Value> = tools
-        .iter()
-        .map(|tool| match tool {
-            ToolDefinition::Function { name, description, parameters } => {
-                function_tool(name, description, parameters)
-            }
-            ToolDefinition::Custom { name, description, grammar } if capabilities.custom_tools => json!({
-                "type": "custom",
-                "name": name,
-                "description": description,
-                "format": {"type": "grammar", "syntax": "lark", "definition": grammar},
-            }),
-            ToolDefinition::Custom { name, description, grammar } => {
-                custom_as_function.push(name.clone());
-                function_tool(name, description, &custom::parameters(grammar))
-            }
-        })
-        .collect();
-    RenderedTools { bytes: WireJson::render(&Value::Array(rendered)).into_bytes(), custom_as_function }
+    custom::render(tools, function_tool, capabilities.custom_tools.then_some(custom_tool))
 }
 
 /// Assembles a body: `model, stream, input, tools, tool_choice, parallel_tool_calls, reasoning, store,
@@ -167,6 +148,15 @@ fn function_tool(name: &str, description: &str, parameters: &Value) -> Value {
         "description": description,
         "strict": false,
         "parameters": parameters,
+    })
+}
+
+fn custom_tool(name: &str, description: &str, grammar: &str) -> Value {
+    json!({
+        "type": "custom",
+        "name": name,
+        "description": description,
+        "format": {"type": "grammar", "syntax": "lark", "definition": grammar},
     })
 }
 
