@@ -13,6 +13,7 @@ mod world;
 mod brought;
 mod fence;
 mod life;
+mod long_task;
 mod messages;
 mod model;
 mod person;
