@@ -44,6 +44,8 @@ pub struct ChatFold {
     calls: Calls,
     usage: Option<Usage>,
     finished: bool,
+    /// How the response failed, when its finish reason said so: what it cost often comes after that.
+    failure: Option<(FatalKind, String)>,
     items: usize,
     item_bytes: u64,
 }
@@ -65,6 +67,7 @@ impl ChatFold {
             calls: Calls::default(),
             usage: None,
             finished: false,
+            failure: None,
             items: 0,
             item_bytes: 0,
         }
@@ -128,9 +131,13 @@ impl ChatFold {
             return Err(self.asked.broken(&format!("ended without a finish_reason ({reason})")));
         }
         let (request, items) = (self.request_bytes, self.item_bytes);
+        let usage = self.usage.take().unwrap_or_else(|| Usage::estimate(request, items));
+        if let Some((kind, message)) = self.failure.take() {
+            return Err(ModelError::Fatal(Fatal { kind, message, usage: Some(usage) }));
+        }
         events.push(StreamEvent::Completed(Completed {
             response_id: self.response_id.take(),
-            usage: self.usage.take().unwrap_or_else(|| Usage::estimate(request, items)),
+            usage,
             end_turn: None,
             items: self.items,
         }));
@@ -197,10 +204,9 @@ impl ChatFold {
                 return Err(self.asked.reported(&error, RetryCause::ResponseFailed));
             }
             "content_filter" | "sensitive" => {
-                return Err(self.fatal(
-                    FatalKind::Refused,
-                    format!("A policy of {} ended the response ({reason}).", self.asked.url),
-                ));
+                let message = format!("A policy of {} ended the response ({reason}).", self.asked.url);
+                self.fails(FatalKind::Refused, message);
+                return Ok(());
             }
             _ => {}
         }
@@ -211,7 +217,8 @@ impl ChatFold {
         self.check_for_calls_as_text()?;
         let calls = self.calls.finish(&self.custom_as_function);
         if !self.refusal.is_empty() && calls.is_empty() {
-            return Err(self.fatal(FatalKind::Refused, format!("The model refuses: {}", self.refusal)));
+            self.fails(FatalKind::Refused, format!("The model refuses: {}", self.refusal));
+            return Ok(());
         }
         let has_calls = !calls.is_empty();
         for item in self.said().into_iter().chain(calls) {
@@ -220,10 +227,8 @@ impl ChatFold {
             events.push(StreamEvent::ItemCompleted(Box::new(item)));
         }
         if is_cut && !has_calls {
-            return Err(self.fatal(
-                FatalKind::Incomplete,
-                format!("{} ended the response early ({reason}).", self.asked.url),
-            ));
+            let message = format!("{} ended the response early ({reason}).", self.asked.url);
+            self.fails(FatalKind::Incomplete, message);
         }
         self.finished = true;
         Ok(())
@@ -275,8 +280,9 @@ impl ChatFold {
         }))
     }
 
-    fn fatal(&self, kind: FatalKind, message: String) -> ModelError {
-        ModelError::Fatal(Fatal { kind, message, usage: self.usage })
+    fn fails(&mut self, kind: FatalKind, message: String) {
+        self.finished = true;
+        self.failure = Some((kind, message));
     }
 }
 

@@ -153,9 +153,25 @@ fn w12_stop_with_calls_present_is_a_step_too() {
 fn w12_length_discards_the_last_call() {
     let delta = |index: u64, id: &str| json!({"tool_calls": [{"index": index, "id": id, "function": {"name": "f", "arguments": "{}"}}]});
     assert_eq!(whole(&[delta(0, "a"), delta(1, "b")], "length").len(), 1);
-    let (told, last) = run(&[&chunk(json!({"content": "half"})), &chunk(delta(0, "a")), &finish("length")]);
+    let cut = [chunk(json!({"content": "half"})), chunk(delta(0, "a")), finish("length")];
+    let (told, last) = run(&[&cut[0], &cut[1], &cut[2], "[DONE]"]);
     assert!(matches!(last, Err(ModelError::Fatal(Fatal { kind: FatalKind::Incomplete, .. }))));
     assert_eq!(items(&told)[0].item, Item::message(Role::Assistant, "half"));
+}
+
+#[test]
+fn w6_what_a_response_cost_that_was_cut_off_is_counted() {
+    let usage = OPENAI[5];
+    for reason in ["length", "content_filter"] {
+        let cost = |events: &[&str]| match run(events).1 {
+            Err(ModelError::Fatal(fatal)) => fatal.usage.unwrap(),
+            other => panic!("{reason}: {other:?}"),
+        };
+        let (half, end) = (chunk(json!({"content": "half"})), finish(reason));
+        let counted = cost(&[&half, &end, usage, "[DONE]"]);
+        assert_eq!((counted.input_tokens, counted.output_tokens), (100, 20), "{reason}");
+        assert!(cost(&[&half, &end, "[DONE]"]).estimated, "{reason}");
+    }
 }
 
 #[test]
@@ -325,8 +341,8 @@ fn a_refusal_and_a_filtered_response_end_the_work() {
     let refused = |events: &[&str]| {
         matches!(run(events).1, Err(ModelError::Fatal(Fatal { kind: FatalKind::Refused, .. })))
     };
-    assert!(refused(&[&chunk(json!({"refusal": "I cannot"})), &finish("stop")]));
-    assert!(refused(&[&chunk(json!({"content": "I"})), &finish("content_filter")]));
+    assert!(refused(&[&chunk(json!({"refusal": "I cannot"})), &finish("stop"), "[DONE]"]));
+    assert!(refused(&[&chunk(json!({"content": "I"})), &finish("content_filter"), "[DONE]"]));
 }
 
 #[test]
