@@ -148,6 +148,8 @@ impl ChatFold {
         for (name, value) in delta {
             match (name.as_str(), value) {
                 (_, Value::Null) | ("role" | "function_call", _) => {}
+                // Labels of a chunk and no part of the message. Groq refuses a `channel` that it sent itself.
+                ("channel", _) | (_, Value::Bool(_) | Value::Number(_)) => {}
                 ("content", value) => {
                     for said in words(value) {
                         match said {

@@ -308,6 +308,17 @@ fn w1_members_that_only_the_provider_understands_are_kept() {
 }
 
 #[test]
+fn labels_of_chunks_are_no_members_of_the_message() {
+    let deltas = [
+        json!({"role": "assistant", "content": null, "channel": "analysis", "reasoning": "h"}),
+        json!({"channel": "analysis", "reasoning": "m"}),
+        json!({"token_id": 5, "content": "hi", "is_last": true}),
+    ];
+    let kept: Vec<String> = whole(&deltas, "stop").into_iter().map(|(_, wire)| wire).collect();
+    assert_eq!(kept, [r#"{"reasoning":"hm"}"#, r#"{"content":"hi"}"#]);
+}
+
+#[test]
 fn w17_reasoning_is_read_under_each_of_its_names() {
     for delta in [
         json!({"reasoning_content": "hm"}),
