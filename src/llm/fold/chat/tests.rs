@@ -102,6 +102,17 @@ fn w6_servers_name_what_was_cached_in_many_ways() {
 }
 
 #[test]
+fn w6_output_is_total_where_reasoning_is_counted_beside_it() {
+    for (said, total) in [(12, 72), (42, 72)] {
+        let counts = json!({"prompt_tokens": 30, "completion_tokens": said, "total_tokens": total,
+            "completion_tokens_details": {"reasoning_tokens": 30}});
+        let last = json!({"choices": [], "usage": counts}).to_string();
+        let usage = usage(&run(&[&chunk(json!({"content": "hi"})), &finish("stop"), &last, "[DONE]"]).0);
+        assert_eq!((usage.output_tokens, usage.reasoning_tokens), (42, 30), "{counts}");
+    }
+}
+
+#[test]
 fn w12_calls_start_at_the_finish_reason_and_no_earlier() {
     let (mut fold, mut told) = (fold(), Vec::new());
     for event in &OPENAI[..4] {
