@@ -247,6 +247,8 @@ impl Open {
     /// Reads once and folds what came.
     async fn read(&mut self) {
         let chunk = match timeout_at(self.limits.next(), self.response.chunk()).await {
+            // Whole, and only its server does not close the connection.
+            Err(_) if self.fold.is_whole() => return self.ended("no end came"),
             Err(_) => return self.fail(self.limits.expired(self.fold.asked())),
             Ok(Err(error)) => return self.ended(&causes(&error)),
             Ok(Ok(None)) => return self.end(),

@@ -122,6 +122,10 @@ impl ChatFold {
         Ok(Progress::Advanced)
     }
 
+    pub(super) fn is_whole(&self) -> bool {
+        self.finished
+    }
+
     /// The response is whole when its finish reason came; many servers send nothing after it.
     pub(super) fn ended(&mut self, reason: &str, events: &mut Vec<StreamEvent>) -> Result<(), ModelError> {
         if !self.finished {
