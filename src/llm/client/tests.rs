@@ -245,6 +245,18 @@ async fn w22_a_request_ends_at_its_deadline_although_events_come() {
 }
 
 #[tokio::test]
+async fn a_response_without_an_end_is_given_up_before_it_fills_the_memory() {
+    const CHAT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"on and on\"}}]}\n\n";
+    let small = ModelClient { most: 1000, ..patient(dripping(CHAT).await) };
+    let events: Vec<_> = small.stream(prepared_for(Wire::Chat), None).collect().await;
+    let said: usize = events.iter().flatten().map(StreamEvent::size).sum();
+    assert!(said < 1100, "{said}");
+    let Some(Err(ModelError::Fatal(error))) = events.last() else { panic!("{events:?}") };
+    assert_eq!(error.kind, FatalKind::Oversized);
+    assert_eq!(patient("http://llm.test/v1".parse().unwrap()).most, 2 * MAX_EVENT_BYTES);
+}
+
+#[tokio::test]
 async fn noise_in_a_stream_is_skipped() {
     let url = serving(
         r#"
