@@ -171,6 +171,8 @@ impl History {
         }
         let mut input = self.assembly.input();
         input.images = self.window_images();
+        // In earlier windows too.
+        input.has_calls |= self.entries.iter().any(|entry| entry.item.item.is_call());
         Ok(input)
     }
 
@@ -210,6 +212,8 @@ impl History {
         }
         let mut input = assembly.input();
         input.images = self.window_images();
+        // In earlier windows too.
+        input.has_calls |= self.entries.iter().any(|entry| entry.item.item.is_call());
         Ok(input)
     }
 

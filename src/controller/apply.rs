@@ -15,7 +15,7 @@ use super::cleanup;
 use super::error::{ApplyError, Foreign, RequestError};
 use super::observed::{Epoch, Observed, SeenAttempt, TaskId};
 use super::plan::{AttemptPlan, Plan, PodOutcome, Situation};
-use super::refusal::refusal;
+use super::refusal::{Refusal, refusal};
 use super::request::bounded;
 use crate::api::AgentAttempt;
 use crate::names;
@@ -85,7 +85,7 @@ async fn make(
         Some(attempt) => match apply_attempt(client, attempt).await {
             Ok(attempt) => Some(Arc::new(attempt)),
             Err(ApplyError::Foreign(foreign)) => return Ok((None, PodOutcome::InTheWay(foreign), true)),
-            Err(error) => return Err(error),
+            Err(error) => return Ok((None, held_by_quota(error)?, true)),
         },
         None => seen.attempt.clone(),
     };
@@ -155,11 +155,14 @@ async fn create_children(
         }
     };
     let pod = async {
-        tokio::try_join!(
+        let needed = tokio::try_join!(
             create(client, namespace, owner, &patch),
             optional,
             create(client, namespace, owner, &service_account),
-        )?;
+        );
+        if let Err(error) = needed {
+            return held_by_quota(error);
+        }
         match create(client, namespace, owner, &pod).await {
             Ok(Created::Now) => Ok(PodOutcome::Made),
             Ok(Created::Before) => Ok(PodOutcome::There),
@@ -186,7 +189,15 @@ async fn create_rights(
     create(client, namespace, owner, role_binding).await.map(|_| ())
 }
 
-fn refused(error: &ApplyError) -> Option<super::refusal::Refusal> {
+/// A quota may count more than pods, and is waited for then as well. Other refusals say nothing about the task.
+fn held_by_quota(error: ApplyError) -> Result<PodOutcome, ApplyError> {
+    match refused(&error) {
+        Some(refusal @ Refusal::Quota(_)) => Ok(PodOutcome::Refused(refusal)),
+        Some(Refusal::Admission(_) | Refusal::Invalid(_)) | None => Err(error),
+    }
+}
+
+fn refused(error: &ApplyError) -> Option<Refusal> {
     match error {
         ApplyError::Write { source, .. } => source.status().and_then(refusal),
         ApplyError::Foreign(_) | ApplyError::Incomplete { .. } => None,

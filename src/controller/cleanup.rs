@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::apply::{delete, failed, is_controlled_by};
 use super::error::ApplyError;
 use super::observed::{Epoch, Observed, SeenAttempt};
-use super::plan::{EndedBy, Ending};
+use super::plan::EndedBy;
 use super::pod_state;
 use super::request::bounded;
 use crate::api::{AgentAttempt, AgentTask};
@@ -79,14 +79,13 @@ pub(super) async fn collect(client: &Client, observed: &Observed, due: Due) -> R
     Ok(due.attempt || due.pod)
 }
 
-/// Ends an attempt's work: takes the agent's rights, and the pod unless it stays to have its logs read. Done before
-/// the status says so, so that a status that says so needs no second look.
+/// Ends an attempt's work: takes the agent's rights. Done before the status says so, so that a status that says so
+/// needs no second look.
 pub(super) async fn end(
     client: &Client,
     observed: &Observed,
     seen: &SeenAttempt,
     attempt: Option<&AgentAttempt>,
-    ending: &Ending,
 ) -> Result<(), ApplyError> {
     let Some(attempt) = attempt else { return Ok(()) };
     let Some(owner) = attempt.metadata.uid.as_deref() else { return Ok(()) };
@@ -99,8 +98,19 @@ pub(super) async fn end(
             revoke_rights(client, namespace, &name, owner).await?;
         }
     }
+    Ok(())
+}
+
+/// Deletes the pod of an attempt that has ended, unless it stays to have its logs read. Done after the status says how
+/// it ended: until then the pod may be all that tells, and a pass that is made again would find it lost.
+pub(super) async fn take_pod(
+    client: &Client,
+    observed: &Observed,
+    seen: &SeenAttempt,
+    by: EndedBy,
+) -> Result<(), ApplyError> {
     let Some(pod) = &seen.pod else { return Ok(()) };
-    let by_agent = ending.by == EndedBy::Agent || pod_state::agent_is_done(pod);
+    let by_agent = by == EndedBy::Agent || pod_state::agent_is_done(pod);
     let stays = by_agent && observed.task.spec.retention.pod_seconds > 0;
     if stays { Ok(()) } else { delete_own(client, Some(pod.as_ref())).await }
 }

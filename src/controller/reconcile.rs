@@ -20,7 +20,7 @@ use super::context::{Context, lock};
 use super::error::{Error, ObserveError, RequestError, StatusError};
 use super::observe::{observe, observe_live};
 use super::observed::{Epoch, Observed, SeenAttempt, TaskId};
-use super::plan::{Plan, PodOutcome, Situation, overall, plan};
+use super::plan::{EndedBy, Plan, PodOutcome, Situation, overall, plan};
 use super::request::bounded;
 use super::status::{self, Change};
 use super::{answers, events, turns, unreadable};
@@ -157,8 +157,8 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
     };
     answers::give(client, &observed.id, &plan.answers, now).await?;
     for (seen, applied) in observed.attempts.iter().zip(&applied) {
-        if let Situation::Ended(ending) = &applied.situation {
-            cleanup::end(client, &observed, seen, applied.attempt.as_deref(), ending).await?;
+        if let Situation::Ended(_) = &applied.situation {
+            cleanup::end(client, &observed, seen, applied.attempt.as_deref()).await?;
         }
         if applied.pod == PodOutcome::Made && seen.epoch() == Epoch::Work {
             context.metrics.pod_made(&observed.task, now);
@@ -177,6 +177,15 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
         events::publish(client, &context.reporter, &observed.task, event, now).await;
     }
     let (written, held) = write_if_due(context, &observed, &next, now).await?;
+    for (seen, situation) in observed.attempts.iter().zip(&situations) {
+        match situation {
+            Situation::Ended(ending) => cleanup::take_pod(client, &observed, seen, ending.by).await?,
+            // One that a pass which broke off has left.
+            Situation::Finished => cleanup::take_pod(client, &observed, seen, EndedBy::Agent).await?,
+            Situation::Deleted | Situation::Waiting { .. } | Situation::Start | Situation::Working { .. } => {
+            }
+        }
+    }
     let spread = spread(&observed.id.uid);
     let due = match &situation {
         Situation::Ended(_) => after_end(&observed, next, now),

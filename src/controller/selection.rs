@@ -27,7 +27,10 @@ pub fn at_the_end(observed: &Observed, situations: &[Situation]) -> Option<i32> 
         SelectionPolicy::Manual => None,
         SelectionPolicy::FirstVerified => {
             let attempts = observed.attempts.iter().zip(situations);
-            let sound = attempts.filter(|(seen, _)| !matches!(seen.patch, Some(ArtifactCheck::Wrong(_))));
+            // One whose AgentAttempt was deleted meanwhile has no result any more.
+            let sound = attempts.filter(|(seen, _)| {
+                seen.attempt.is_some() && !matches!(seen.patch, Some(ArtifactCheck::Wrong(_)))
+            });
             sound
                 .filter(|(seen, situation)| verified(seen, situation) == Some(true))
                 .map(|(seen, _)| seen.index)

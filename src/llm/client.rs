@@ -23,7 +23,7 @@ use super::{
     failure::{Asked, HttpAnswer},
     fold::{Fold, Progress},
     request::PreparedRequest,
-    sse::SseParser,
+    sse::{MAX_EVENT_BYTES, SseParser},
     wire::Wire,
 };
 
@@ -33,6 +33,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that one response may take. Events that keep coming without an end would otherwise hold
 /// a task for ever.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30 * 60);
+
+/// The most bytes of texts and items that one response may bring: an item comes in pieces and may come whole after them,
+/// so twice the largest event. Many times what any model writes.
+const MAX_RESPONSE_BYTES: usize = 2 * MAX_EVENT_BYTES;
 
 mod headers;
 mod whole;
@@ -66,6 +70,8 @@ pub struct ModelClient {
     base_url: Url,
     idle_timeout: Duration,
     deadline: Duration,
+    /// How much one response may bring.
+    most: usize,
 }
 
 impl ModelClient {
@@ -104,6 +110,7 @@ impl ModelClient {
             base_url: endpoint.base_url.clone(),
             idle_timeout: endpoint.idle_timeout,
             deadline: REQUEST_DEADLINE,
+            most: MAX_RESPONSE_BYTES,
         })
     }
 
@@ -148,6 +155,8 @@ struct Open {
     ready: VecDeque<Result<StreamEvent, ModelError>>,
     finished: bool,
     limits: Limits,
+    /// How much more the response may bring, in bytes.
+    room: usize,
 }
 
 /// The two clocks of a request.
@@ -223,6 +232,7 @@ impl Unsent {
             ready: VecDeque::new(),
             finished: false,
             limits,
+            room: client.most,
         });
         if request.whole {
             open.read_whole().await;
@@ -247,6 +257,8 @@ impl Open {
     /// Reads once and folds what came.
     async fn read(&mut self) {
         let chunk = match timeout_at(self.limits.next(), self.response.chunk()).await {
+            // Whole, and only its server does not close the connection.
+            Err(_) if self.fold.is_whole() => return self.ended("no end came"),
             Err(_) => return self.fail(self.limits.expired(self.fold.asked())),
             Ok(Err(error)) => return self.ended(&causes(&error)),
             Ok(Ok(None)) => return self.end(),
@@ -293,7 +305,19 @@ impl Open {
     fn fold(&mut self, data: &Bytes) {
         let mut events = Vec::new();
         let progress = self.fold.event(data, &mut events);
+        let brought: usize = events.iter().map(StreamEvent::size).sum();
         self.ready.extend(events.into_iter().map(Ok));
+        let Some(room) = self.room.checked_sub(brought) else {
+            return self.fail(ModelError::Fatal(Fatal {
+                kind: FatalKind::Oversized,
+                message: format!(
+                    "{}: the response does not end where any model's would.",
+                    self.fold.asked().url
+                ),
+                usage: None,
+            }));
+        };
+        self.room = room;
         match progress {
             Ok(Progress::Advanced) => self.limits.idle_until = Instant::now() + self.limits.idle_timeout,
             Ok(Progress::None) => {}

@@ -45,6 +45,19 @@ pub enum StreamEvent {
     Completed(Completed),
 }
 
+impl StreamEvent {
+    /// Bytes of what it brings.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::TextDelta { delta, .. }
+            | Self::ReasoningDelta { delta, .. }
+            | Self::CallInputDelta { delta, .. } => delta.len(),
+            Self::ItemCompleted(item) => item.wire.as_bytes().len(),
+            Self::Created { .. } | Self::ItemStarted { .. } | Self::Completed(_) => 0,
+        }
+    }
+}
+
 /// What an item that began will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ItemKind {

@@ -76,6 +76,7 @@ async fn a_thread_goes_on_in_another_pod_byte_for_byte_on_every_api() {
     });
     continues("Responses", able).await;
     continues("ChatCompletions", json!({"customTools": true, "promptCacheKey": true})).await;
+    continues("Messages", json!({"thinking": "Adaptive", "cacheMarkers": true})).await;
 }
 
 /// The second model knows the former one's words and not its thread.

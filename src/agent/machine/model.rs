@@ -323,7 +323,12 @@ fn prepare(thread: &Thread, question: &Question, keeps_long: bool) -> Result<Pre
 
 fn cost(error: &ModelError, thread: &Thread, intent: &ModelIntent) -> Usage {
     match error {
-        ModelError::Fatal(Fatal { usage, .. }) => usage.unwrap_or_default(),
+        ModelError::Fatal(Fatal { usage: Some(usage), .. }) => *usage,
+        // A response that was not whole was paid for, whether the provider says so or not.
+        ModelError::Fatal(Fatal { kind: FatalKind::Incomplete | FatalKind::Oversized, .. }) => {
+            estimate(thread, intent)
+        }
+        ModelError::Fatal(_) => Usage::default(),
         ModelError::Misconfigured(_) => Usage::default(),
         ModelError::Retryable(failure) => match failure.cause {
             RetryCause::StreamBroken | RetryCause::Timeout | RetryCause::ResponseFailed => {

@@ -189,6 +189,19 @@ async fn the_lowest_attempt_that_was_verified_is_taken() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_was_deleted_meanwhile_is_not_taken() {
+    let world = world(2, "FirstVerified");
+    world.settle().await;
+    verifies(&world, 1, true).await;
+    world.server.remove(ATTEMPT, &id().attempt_name(1));
+    verifies(&world, 2, true).await;
+    let (_, reason, message) = world.succeeded();
+    assert_eq!(reason, "Completed");
+    assert!(message.contains("attempt 2 is selected"), "{message}");
+    assert_eq!(world.task()["status"]["result"]["attempt"], 2);
+}
+
+#[tokio::test]
 async fn where_none_was_verified_a_person_may_choose() {
     let world = world(2, "FirstVerified");
     world.settle().await;

@@ -42,6 +42,35 @@ async fn whatever_request_fails_the_end_is_the_same() {
     }
 }
 
+/// As for an end that the agent tells: what the pod told is not forgotten with the pod.
+#[tokio::test]
+async fn an_end_that_the_controller_finds_is_the_same_whichever_request_fails() {
+    let sandbox = |state: serde_json::Value| json!({"name": "sandbox", "image": "sandbox:1", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+    let no_image = sandbox(json!({"waiting": {"reason": "ErrImageNeverPull", "message": "not there"}}));
+    let killed = sandbox(json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}}));
+    for (expected, phase, container) in
+        [("ImagePullFailed", "Pending", no_image), ("OutOfMemory", "Failed", killed)]
+    {
+        let life = async |world: &World| {
+            world.settle().await;
+            world.kubelet_reports(json!({"phase": phase, "startTime": "1970-01-01T00:16:40Z", "containerStatuses": [container]}));
+            world.settle().await;
+        };
+        let sound = World::new();
+        life(&sound).await;
+        assert_eq!(sound.succeeded().1, expected);
+        let (requests, end) = (sound.server.asked_count(), sound.server.masked());
+        for fault in [Fault::LostRequest, Fault::LostAnswer] {
+            for nth in 0..requests {
+                let world = World::new();
+                world.server.fail(nth, fault);
+                life(&world).await;
+                assert_eq!(world.server.masked(), end, "{fault:?} of request {nth}");
+            }
+        }
+    }
+}
+
 /// A watch may show any earlier state of the world. A pass that begins from one must end in the present.
 #[tokio::test]
 async fn no_old_view_leads_to_a_wrong_step() {

@@ -153,6 +153,25 @@ async fn a_full_quota_is_waited_for_and_a_refusal_ends_the_task() {
     assert!(world.has_no_rights(), "what was made for the pod goes with it");
 }
 
+/// A quota may count more than pods.
+#[tokio::test]
+async fn a_quota_on_anything_that_a_pod_needs_is_waited_for_and_shown() {
+    for resource in [ATTEMPT, "configmaps", "serviceaccounts"] {
+        let world = World::new();
+        let quota =
+            format!("{resource} \"a\" is forbidden: exceeded quota: team, requested: count/{resource}=1");
+        world.server.refuse(resource, Some(failure(403, "Forbidden", &quota)));
+        let done = world.once().await.unwrap();
+        assert!(done.again.is_some_and(|again| again.as_secs() <= 30), "{resource}: {done:?}");
+        let (_, reason, message) = world.succeeded();
+        assert_eq!(reason, "Queued", "{resource}");
+        assert!(message.contains(&quota), "{message}");
+        world.server.refuse(resource, None);
+        world.settle().await;
+        assert_eq!(world.succeeded().1, "Preparing", "{resource}");
+    }
+}
+
 #[tokio::test]
 async fn a_job_that_no_agent_has_seen_follows_what_it_names() {
     let world = World::new();

@@ -35,7 +35,7 @@ struct State {
     asked: Vec<Asked>,
     versions: u64,
     fault: Option<(usize, Fault)>,
-    refusal: Option<Value>,
+    refusal: Option<(String, Value)>,
 }
 
 /// The server.
@@ -118,7 +118,12 @@ impl Server {
 
     /// Answers every creation of a pod with this status, or with none of that any more.
     pub(crate) fn refuse_pods(&self, refusal: Option<Value>) {
-        self.0.lock().unwrap().refusal = refusal;
+        self.refuse("pods", refusal);
+    }
+
+    /// The same for a resource.
+    pub(crate) fn refuse(&self, resource: &str, refusal: Option<Value>) {
+        self.0.lock().unwrap().refusal = refusal.map(|refusal| (resource.to_owned(), refusal));
     }
 
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
@@ -217,7 +222,7 @@ impl State {
 
     fn create(&mut self, path: &Path, mut object: Value) -> Value {
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        if let Some(refusal) = self.refusal.clone().filter(|_| path.resource == "pods") {
+        if let Some(refusal) = self.refused(path) {
             return refusal;
         }
         if self.objects.contains_key(&(path.resource.clone(), name.clone())) {
@@ -226,6 +231,11 @@ impl State {
         self.stamp(&mut object);
         self.objects.insert((path.resource.clone(), name), object.clone());
         object
+    }
+
+    fn refused(&self, path: &Path) -> Option<Value> {
+        let (resource, refusal) = self.refusal.as_ref()?;
+        (*resource == path.resource).then(|| refusal.clone())
     }
 
     fn apply(&mut self, path: &Path, patch: &Value) -> Value {
@@ -241,6 +251,9 @@ impl State {
         let Some(mut object) = stored else {
             if !path.subresource.is_empty() {
                 return failure(404, "NotFound", "not there");
+            }
+            if let Some(refusal) = self.refused(path) {
+                return refusal;
             }
             let mut object = patch.clone();
             self.stamp(&mut object);

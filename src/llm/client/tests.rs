@@ -245,6 +245,18 @@ async fn w22_a_request_ends_at_its_deadline_although_events_come() {
 }
 
 #[tokio::test]
+async fn a_response_without_an_end_is_given_up_before_it_fills_the_memory() {
+    const CHAT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"on and on\"}}]}\n\n";
+    let small = ModelClient { most: 1000, ..patient(dripping(CHAT).await) };
+    let events: Vec<_> = small.stream(prepared_for(Wire::Chat), None).collect().await;
+    let said: usize = events.iter().flatten().map(StreamEvent::size).sum();
+    assert!(said < 1100, "{said}");
+    let Some(Err(ModelError::Fatal(error))) = events.last() else { panic!("{events:?}") };
+    assert_eq!(error.kind, FatalKind::Oversized);
+    assert_eq!(patient("http://llm.test/v1".parse().unwrap()).most, 2 * MAX_EVENT_BYTES);
+}
+
+#[tokio::test]
 async fn noise_in_a_stream_is_skipped() {
     let url = serving(
         r#"
@@ -386,6 +398,42 @@ async fn recording(stream: &'static str) -> (Url, tokio::sync::oneshot::Receiver
     (url, told)
 }
 
+fn prepared_for(wire: Wire) -> PreparedRequest {
+    let capabilities = Capabilities::default();
+    let mut assembly = Assembly::new(wire, capabilities);
+    let Item::Message(message) = Item::message(Role::User, "go") else { unreachable!() };
+    let item = wire.message(message, &capabilities);
+    assembly.push(wire.fragment(&item, Place::default(), &capabilities).unwrap());
+    let request = Request {
+        model: "m".into(),
+        input: assembly.input(),
+        tools: wire.tools(&[], &capabilities),
+        thread_id: "t".into(),
+        reasoning_effort: None,
+        compacts: false,
+        keeps_long: false,
+        answer: None,
+    };
+    wire.prepare(&request, &capabilities)
+}
+
+#[tokio::test]
+async fn w12_a_whole_response_is_taken_although_its_server_never_closes_the_connection() {
+    const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+    const CHAT: &str =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\n";
+    const MESSAGES: &str = concat!(
+        "data: {\"type\":\"message_start\",\"message\":{\"id\":\"m\"}}\n\n",
+        "data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"}}\n\n",
+    );
+    for (wire, stream) in [(Wire::Chat, CHAT), (Wire::Messages, MESSAGES)] {
+        let url = answering(format!("{HEAD}{stream}").leak().as_bytes()).await;
+        let stream = client(url, Duration::from_millis(100)).stream(prepared_for(wire), None);
+        let events: Vec<_> = stream.collect().await;
+        assert!(matches!(events.last(), Some(Ok(StreamEvent::Completed(_)))), "{wire:?}: {events:?}");
+    }
+}
+
 #[tokio::test]
 async fn each_api_is_asked_at_its_path_with_its_own_headers() {
     const CHAT: &str =
@@ -401,22 +449,7 @@ async fn each_api_is_asked_at_its_path_with_its_own_headers() {
         (Wire::Messages, MESSAGES, "POST /v1/messages ", "x-api-key: secret\r\n", "authorization"),
     ] {
         let (url, told) = recording(stream).await;
-        let capabilities = Capabilities::default();
-        let mut assembly = Assembly::new(wire, capabilities);
-        let Item::Message(message) = Item::message(Role::User, "go") else { unreachable!() };
-        let item = wire.message(message, &capabilities);
-        assembly.push(wire.fragment(&item, Place::default(), &capabilities).unwrap());
-        let request = Request {
-            model: "m".into(),
-            input: assembly.input(),
-            tools: wire.tools(&[], &capabilities),
-            thread_id: "t".into(),
-            reasoning_effort: None,
-            compacts: false,
-            keeps_long: false,
-            answer: None,
-        };
-        let prepared = wire.prepare(&request, &capabilities);
+        let prepared = prepared_for(wire);
         let key = Some(SecretString::from("secret\n"));
         let events: Vec<_> = patient(url).stream(prepared, key).map(Result::unwrap).collect().await;
         // Both ends lack their last event: the response is whole without it.

@@ -44,6 +44,8 @@ pub struct ChatFold {
     calls: Calls,
     usage: Option<Usage>,
     finished: bool,
+    /// How the response failed, when its finish reason said so: what it cost often comes after that.
+    failure: Option<(FatalKind, String)>,
     items: usize,
     item_bytes: u64,
 }
@@ -65,6 +67,7 @@ impl ChatFold {
             calls: Calls::default(),
             usage: None,
             finished: false,
+            failure: None,
             items: 0,
             item_bytes: 0,
         }
@@ -119,6 +122,10 @@ impl ChatFold {
         Ok(Progress::Advanced)
     }
 
+    pub(super) fn is_whole(&self) -> bool {
+        self.finished
+    }
+
     /// The response is whole when its finish reason came; many servers send nothing after it.
     pub(super) fn ended(&mut self, reason: &str, events: &mut Vec<StreamEvent>) -> Result<(), ModelError> {
         if !self.finished {
@@ -128,9 +135,13 @@ impl ChatFold {
             return Err(self.asked.broken(&format!("ended without a finish_reason ({reason})")));
         }
         let (request, items) = (self.request_bytes, self.item_bytes);
+        let usage = self.usage.take().unwrap_or_else(|| Usage::estimate(request, items));
+        if let Some((kind, message)) = self.failure.take() {
+            return Err(ModelError::Fatal(Fatal { kind, message, usage: Some(usage) }));
+        }
         events.push(StreamEvent::Completed(Completed {
             response_id: self.response_id.take(),
-            usage: self.usage.take().unwrap_or_else(|| Usage::estimate(request, items)),
+            usage,
             end_turn: None,
             items: self.items,
         }));
@@ -141,6 +152,8 @@ impl ChatFold {
         for (name, value) in delta {
             match (name.as_str(), value) {
                 (_, Value::Null) | ("role" | "function_call", _) => {}
+                // Labels of a chunk and no part of the message. Groq refuses a `channel` that it sent itself.
+                ("channel", _) | (_, Value::Bool(_) | Value::Number(_)) => {}
                 ("content", value) => {
                     for said in words(value) {
                         match said {
@@ -197,10 +210,9 @@ impl ChatFold {
                 return Err(self.asked.reported(&error, RetryCause::ResponseFailed));
             }
             "content_filter" | "sensitive" => {
-                return Err(self.fatal(
-                    FatalKind::Refused,
-                    format!("A policy of {} ended the response ({reason}).", self.asked.url),
-                ));
+                let message = format!("A policy of {} ended the response ({reason}).", self.asked.url);
+                self.fails(FatalKind::Refused, message);
+                return Ok(());
             }
             _ => {}
         }
@@ -211,7 +223,8 @@ impl ChatFold {
         self.check_for_calls_as_text()?;
         let calls = self.calls.finish(&self.custom_as_function);
         if !self.refusal.is_empty() && calls.is_empty() {
-            return Err(self.fatal(FatalKind::Refused, format!("The model refuses: {}", self.refusal)));
+            self.fails(FatalKind::Refused, format!("The model refuses: {}", self.refusal));
+            return Ok(());
         }
         let has_calls = !calls.is_empty();
         for item in self.said().into_iter().chain(calls) {
@@ -220,10 +233,8 @@ impl ChatFold {
             events.push(StreamEvent::ItemCompleted(Box::new(item)));
         }
         if is_cut && !has_calls {
-            return Err(self.fatal(
-                FatalKind::Incomplete,
-                format!("{} ended the response early ({reason}).", self.asked.url),
-            ));
+            let message = format!("{} ended the response early ({reason}).", self.asked.url);
+            self.fails(FatalKind::Incomplete, message);
         }
         self.finished = true;
         Ok(())
@@ -275,8 +286,9 @@ impl ChatFold {
         }))
     }
 
-    fn fatal(&self, kind: FatalKind, message: String) -> ModelError {
-        ModelError::Fatal(Fatal { kind, message, usage: self.usage })
+    fn fails(&mut self, kind: FatalKind, message: String) {
+        self.finished = true;
+        self.failure = Some((kind, message));
     }
 }
 

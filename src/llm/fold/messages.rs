@@ -137,6 +137,10 @@ impl MessagesFold {
         Ok(Progress::Advanced)
     }
 
+    pub(super) fn is_whole(&self) -> bool {
+        self.stop.is_some()
+    }
+
     /// The response is whole when its stop reason came.
     pub(super) fn ended(&mut self, reason: &str, events: &mut Vec<StreamEvent>) -> Result<(), ModelError> {
         if self.stop.is_some() {

@@ -79,6 +79,15 @@ impl Fold {
         }
     }
 
+    /// Whether nothing of the response is missing but the stream's own end, so that an end of any kind will do.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Self::Responses(_) => false,
+            Self::Chat(fold) => fold.is_whole(),
+            Self::Messages(fold) => fold.is_whole(),
+        }
+    }
+
     /// The stream ended, or broke for the reason given, before the response's last event.
     ///
     /// # Errors

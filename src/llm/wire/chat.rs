@@ -128,7 +128,10 @@ pub(super) fn messages(fragments: &[Fragment], capabilities: &Capabilities) -> V
         }
     }
     drafts.extend(shown(&mut images));
-    drafts.into_iter().map(|draft| draft.render(capabilities)).collect()
+    // A message of reasoning alone has neither content nor calls, and servers refuse that.
+    let sent =
+        drafts.into_iter().filter(|draft| !matches!(draft, Draft::Assistant(said) if said.is_silent()));
+    sent.map(|draft| draft.render(capabilities)).collect()
 }
 
 /// Renders the tools.
@@ -196,6 +199,10 @@ impl Said {
         };
         list.push(fragment.bytes.clone());
         self.details.extend(fragment.beside.clone());
+    }
+
+    fn is_silent(&self) -> bool {
+        self.content.is_empty() && self.calls.is_empty() && self.others.is_empty()
     }
 
     fn render(&self, capabilities: &Capabilities) -> Bytes {

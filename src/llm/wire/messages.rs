@@ -38,7 +38,7 @@ pub const LONG_CACHE_MARKER: &str = r#","cache_control":{"type":"ephemeral","ttl
 /// The header that compaction on demand needs, in every request that asks for one or holds its payload.
 pub const COMPACTION_FEATURE: (&str, &str) = ("anthropic-beta", "compact-2026-09-04");
 
-/// What stands in the place of nothing: the API refuses empty text.
+/// What stands in the place of nothing: the API refuses text without a visible character.
 const NO_OUTPUT: &str = "(no output)";
 const NO_TEXT: &str = "(no text)";
 
@@ -259,7 +259,7 @@ fn block(part: &ContentPart, capabilities: &Capabilities) -> Option<Value> {
 fn words(part: &ContentPart) -> Option<&str> {
     match part {
         ContentPart::Text { text } | ContentPart::Refusal { text } => {
-            Some(text.as_str()).filter(|text| !text.is_empty())
+            Some(text.as_str()).filter(|text| !text.trim().is_empty())
         }
         ContentPart::Image { .. } => None,
     }

@@ -234,6 +234,9 @@ impl Message {
         match kind {
             "text" => match text("text")? {
                 "" => Err("text content blocks must be non-empty".to_owned()),
+                text if text.trim().is_empty() => {
+                    Err("text content blocks must contain non-whitespace text".to_owned())
+                }
                 text => Ok(Block::Text(text)),
             },
             "thinking" => {

@@ -43,6 +43,16 @@ fn a_window_has_the_layers_and_what_came_since() {
 }
 
 #[test]
+fn w18_who_called_in_an_earlier_window_still_only_talks_of_calls() {
+    let mut history = long();
+    history.begin_window(None).unwrap();
+    history.append(message(Role::User)).unwrap();
+    history.end_base();
+    assert!(history.input().unwrap().has_calls);
+    assert!(history.input_with(Some(&message(Role::User)), 1).unwrap().has_calls);
+}
+
+#[test]
 fn no_window_begins_between_a_call_and_its_output() {
     let mut history = long();
     history.append(call("b")).unwrap();

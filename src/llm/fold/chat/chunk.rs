@@ -87,8 +87,12 @@ fn usage_of(value: &Value) -> Option<Usage> {
     let counts = ChatUsage::deserialize(value).ok()?;
     let input = counts.prompt_tokens_details.unwrap_or_default();
     let output = counts.completion_tokens_details.unwrap_or_default();
+    let (prompt, said) = (counts.prompt_tokens?, counts.completion_tokens.unwrap_or(0));
+    let reasoning = output.reasoning_tokens.unwrap_or(0);
+    // Most servers count reasoning as output. Those that count it beside the output (xAI) show it in the total.
+    let is_beside = counts.total_tokens == Some(prompt.saturating_add(said).saturating_add(reasoning));
     Some(Usage {
-        input_tokens: counts.prompt_tokens?,
+        input_tokens: prompt,
         cached_input_tokens: input
             .cached_tokens
             .or(counts.prompt_cache_hit_tokens)
@@ -99,8 +103,8 @@ fn usage_of(value: &Value) -> Option<Usage> {
             .or(input.cache_creation_tokens)
             .or(counts.cache_creation_input_tokens)
             .unwrap_or(0),
-        output_tokens: counts.completion_tokens.unwrap_or(0),
-        reasoning_tokens: output.reasoning_tokens.unwrap_or(0),
+        output_tokens: if is_beside { said.saturating_add(reasoning) } else { said },
+        reasoning_tokens: reasoning,
         estimated: false,
     })
 }
@@ -110,6 +114,7 @@ fn usage_of(value: &Value) -> Option<Usage> {
 struct ChatUsage {
     prompt_tokens: Option<u64>,
     completion_tokens: Option<u64>,
+    total_tokens: Option<u64>,
     prompt_tokens_details: Option<InputDetails>,
     completion_tokens_details: Option<OutputDetails>,
     prompt_cache_hit_tokens: Option<u64>,

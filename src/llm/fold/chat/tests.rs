@@ -102,6 +102,17 @@ fn w6_servers_name_what_was_cached_in_many_ways() {
 }
 
 #[test]
+fn w6_output_is_total_where_reasoning_is_counted_beside_it() {
+    for (said, total) in [(12, 72), (42, 72)] {
+        let counts = json!({"prompt_tokens": 30, "completion_tokens": said, "total_tokens": total,
+            "completion_tokens_details": {"reasoning_tokens": 30}});
+        let last = json!({"choices": [], "usage": counts}).to_string();
+        let usage = usage(&run(&[&chunk(json!({"content": "hi"})), &finish("stop"), &last, "[DONE]"]).0);
+        assert_eq!((usage.output_tokens, usage.reasoning_tokens), (42, 30), "{counts}");
+    }
+}
+
+#[test]
 fn w12_calls_start_at_the_finish_reason_and_no_earlier() {
     let (mut fold, mut told) = (fold(), Vec::new());
     for event in &OPENAI[..4] {
@@ -153,9 +164,25 @@ fn w12_stop_with_calls_present_is_a_step_too() {
 fn w12_length_discards_the_last_call() {
     let delta = |index: u64, id: &str| json!({"tool_calls": [{"index": index, "id": id, "function": {"name": "f", "arguments": "{}"}}]});
     assert_eq!(whole(&[delta(0, "a"), delta(1, "b")], "length").len(), 1);
-    let (told, last) = run(&[&chunk(json!({"content": "half"})), &chunk(delta(0, "a")), &finish("length")]);
+    let cut = [chunk(json!({"content": "half"})), chunk(delta(0, "a")), finish("length")];
+    let (told, last) = run(&[&cut[0], &cut[1], &cut[2], "[DONE]"]);
     assert!(matches!(last, Err(ModelError::Fatal(Fatal { kind: FatalKind::Incomplete, .. }))));
     assert_eq!(items(&told)[0].item, Item::message(Role::Assistant, "half"));
+}
+
+#[test]
+fn w6_what_a_response_cost_that_was_cut_off_is_counted() {
+    let usage = OPENAI[5];
+    for reason in ["length", "content_filter"] {
+        let cost = |events: &[&str]| match run(events).1 {
+            Err(ModelError::Fatal(fatal)) => fatal.usage.unwrap(),
+            other => panic!("{reason}: {other:?}"),
+        };
+        let (half, end) = (chunk(json!({"content": "half"})), finish(reason));
+        let counted = cost(&[&half, &end, usage, "[DONE]"]);
+        assert_eq!((counted.input_tokens, counted.output_tokens), (100, 20), "{reason}");
+        assert!(cost(&[&half, &end, "[DONE]"]).estimated, "{reason}");
+    }
 }
 
 #[test]
@@ -292,6 +319,17 @@ fn w1_members_that_only_the_provider_understands_are_kept() {
 }
 
 #[test]
+fn labels_of_chunks_are_no_members_of_the_message() {
+    let deltas = [
+        json!({"role": "assistant", "content": null, "channel": "analysis", "reasoning": "h"}),
+        json!({"channel": "analysis", "reasoning": "m"}),
+        json!({"token_id": 5, "content": "hi", "is_last": true}),
+    ];
+    let kept: Vec<String> = whole(&deltas, "stop").into_iter().map(|(_, wire)| wire).collect();
+    assert_eq!(kept, [r#"{"reasoning":"hm"}"#, r#"{"content":"hi"}"#]);
+}
+
+#[test]
 fn w17_reasoning_is_read_under_each_of_its_names() {
     for delta in [
         json!({"reasoning_content": "hm"}),
@@ -325,8 +363,8 @@ fn a_refusal_and_a_filtered_response_end_the_work() {
     let refused = |events: &[&str]| {
         matches!(run(events).1, Err(ModelError::Fatal(Fatal { kind: FatalKind::Refused, .. })))
     };
-    assert!(refused(&[&chunk(json!({"refusal": "I cannot"})), &finish("stop")]));
-    assert!(refused(&[&chunk(json!({"content": "I"})), &finish("content_filter")]));
+    assert!(refused(&[&chunk(json!({"refusal": "I cannot"})), &finish("stop"), "[DONE]"]));
+    assert!(refused(&[&chunk(json!({"content": "I"})), &finish("content_filter"), "[DONE]"]));
 }
 
 #[test]

@@ -105,14 +105,14 @@ impl Block {
         if self.kind == "text" { self.text("text") } else { "" }
     }
 
-    /// The item that it is; nothing for empty text, which the API does not take back, and for a block that
-    /// has not stopped.
+    /// The item that it is; nothing for text of nothing but white space, which the API does not take back, and for a block
+    /// that has not stopped.
     pub(super) fn take_item(&mut self, custom_as_function: &[String]) -> Option<ThreadItem> {
         if !self.has_stopped {
             return None;
         }
         let item = match self.kind.as_str() {
-            "text" if self.text("text").is_empty() => return None,
+            "text" if self.text("text").trim().is_empty() => return None,
             "text" => Item::message(Role::Assistant, self.text("text")),
             "thinking" => {
                 let text = Some(self.text("thinking")).filter(|text| !text.is_empty()).map(str::to_owned);

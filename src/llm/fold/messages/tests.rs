@@ -297,8 +297,14 @@ fn inputs_of_other_shapes_are_read() {
     let (told, _) = whole(&[tool_use(0, "a", &["{\"cmd\": "])], "tool_use");
     assert_eq!(items(&told)[0].item, call("a", "{\"cmd\": "), "the tool says that it is no JSON");
     assert!(texts(&told)[0].ends_with(r#""input":{"invalid_json":"{\"cmd\": "}}"#), "{:?}", texts(&told));
-    let (told, _) = whole(&[said(0, "")], "end_turn");
-    assert!(items(&told).is_empty(), "the API takes no empty text back");
+    for text in ["", "\n\n", " "] {
+        let (told, _) = whole(&[said(0, text), tool_use(1, "a", &["{}"])], "tool_use");
+        assert_eq!(
+            items(&told)[0].item,
+            call("a", "{}"),
+            "the API takes no text back without a word: {text:?}"
+        );
+    }
 }
 
 #[test]

@@ -108,7 +108,9 @@ fn w17_reasoning_goes_back_in_the_member_that_the_server_takes() {
     // Some servers refuse its absence, even where the model showed none.
     let silent = rendered(&[said("hi")], &with(Some(ReasoningField::ReasoningContent)));
     assert_eq!(silent, [r#"{"role":"assistant","content":"hi","reasoning_content":""}"#]);
-    assert!(rendered(&[reasoning()], &with(None)).is_empty());
+    for field in [None, Some(ReasoningField::ReasoningContent), Some(ReasoningField::Reasoning)] {
+        assert!(rendered(&[reasoning()], &with(field)).is_empty(), "neither content nor calls: {field:?}");
+    }
 }
 
 #[test]

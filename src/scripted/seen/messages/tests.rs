@@ -156,6 +156,10 @@ fn what_the_api_refuses_is_refused() {
             json!([user(&[json!({"type": "text", "text": ""})])]),
             "messages.0.content.0: text content blocks must be non-empty",
         ),
+        (
+            said(json!({"type": "text", "text": "\n\n"})),
+            "messages.1.content.0: text content blocks must contain non-whitespace text",
+        ),
         (json!([user(&[json!({"text": "x"})])]), "messages.0.content.0: type: Field required"),
         (
             json!([user(&[json!({"type": "tool_use"})])]),
