@@ -103,6 +103,7 @@ pub fn replacement(
         said,
         sessions,
         plan: thread.plan.clone(),
+        tools: None,
     }
 }
 

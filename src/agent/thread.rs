@@ -1,6 +1,7 @@
 //! The open thread of an attempt, as its journal tells it.
 
 mod calls;
+mod tools;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use super::journal::record::{
     BrokenBy, CallEnded, CallIntent, EffectClass, HistoryReplaced, Inherited, ModelEnd, ModelEnded,
     ModelIntent, Record, RequestKind, SessionOpened, ThreadOpened,
 };
+use super::tools::mcp::McpTool;
 use super::tools::plan::PlanStep;
 use crate::llm::{ContentPart, Item, Message, RenderedTools, Role, ThreadItem};
 
@@ -20,8 +22,10 @@ use crate::llm::{ContentPart, Item, Message, RenderedTools, Role, ThreadItem};
 pub struct Thread {
     /// What stays as it is.
     pub opened: ThreadOpened,
-    /// The tools as the wire carries them.
+    /// The tools as the wire carries them in this window.
     pub tools: RenderedTools,
+    /// The tools of MCP servers among them.
+    pub mcp_tools: Vec<McpTool>,
     /// Everything said and done.
     pub history: History,
     /// Turns begun.
@@ -103,6 +107,7 @@ impl Thread {
                 bytes: Bytes::from(opened.tools.clone()),
                 custom_as_function: opened.custom_as_function.clone(),
             },
+            mcp_tools: opened.mcp_tools.clone(),
             history: History::new(opened.wire, opened.capabilities),
             turn: 0,
             in_turn: false,
@@ -316,6 +321,9 @@ impl Thread {
         let said = usize::try_from(replaced.said).unwrap_or(usize::MAX).min(items.len());
         self.said = (first..first + said).collect();
         self.plan.clone_from(&replaced.plan);
+        if let Some(tools) = &replaced.tools {
+            self.take_tools(tools);
+        }
         items.iter().try_for_each(|item| self.append(item.clone()))?;
         self.history.end_base();
         Ok(())

@@ -69,7 +69,7 @@ pub struct Head {
     /// What model and server can take.
     #[serde(default)]
     pub capabilities: Capabilities,
-    /// The tools as the wire carries them.
+    /// The tools as the wire carried them last.
     #[serde(default)]
     pub tools: String,
     /// Custom tools that were declared as functions.
@@ -125,7 +125,7 @@ pub fn lines(thread: &Thread) -> (Vec<Line>, usize) {
         model: opened.model.clone(),
         wire: opened.wire,
         capabilities: opened.capabilities,
-        tools: opened.tools.clone(),
+        tools: String::from_utf8_lossy(&thread.tools.bytes).into_owned(),
         custom_as_function: opened.custom_as_function.clone(),
         skills: opened.skills.clone(),
         layers,

@@ -121,7 +121,7 @@ pub struct Reply {
     #[serde(default)]
     pub capture: BTreeMap<String, Capture>,
     /// The request asks for a compaction: the input of the next one begins anew, after the same instructions and with
-    /// the same tools.
+    /// the same tools, but for those of MCP servers.
     #[serde(default)]
     pub compaction: bool,
     /// How many requests in a row get this reply.

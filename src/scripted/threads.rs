@@ -13,6 +13,9 @@ use super::{
 /// is a few hundred bytes, and no test runs a thousand at once.
 const MAX_THREADS: usize = 1000;
 
+/// What the names of MCP servers' tools begin with.
+const MCP_PREFIX: &str = "mcp__";
+
 /// The state of all threads.
 #[derive(Debug, Default)]
 pub struct Threads {
@@ -65,6 +68,7 @@ struct Thread {
 #[derive(Debug)]
 struct Opening {
     instructions: String,
+    /// But for those of MCP servers, which may offer others after a compaction.
     tools: Vec<String>,
 }
 
@@ -183,7 +187,7 @@ impl Thread {
         })
     }
 
-    /// After a compaction the instructions and the tools are still those from before.
+    /// After a compaction the instructions and our own tools are still those from before.
     fn check_opening(&self, received: &Received) -> Result<(), Refused> {
         if self.opening.as_ref().is_none_or(|before| before.fits(&Opening::of(received))) {
             return Ok(());
@@ -220,7 +224,8 @@ impl Thread {
 
 impl Opening {
     fn of(received: &Received) -> Self {
-        Self { instructions: received.seen.instructions.clone(), tools: received.seen.tools.clone() }
+        let own = received.seen.tools.iter().filter(|tool| !tool.starts_with(MCP_PREFIX));
+        Self { instructions: received.seen.instructions.clone(), tools: own.cloned().collect() }
     }
 
     /// A request to the compaction endpoint has no tools.

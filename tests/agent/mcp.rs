@@ -1,9 +1,12 @@
 //! MCP servers: real ones in the sandbox and over HTTP, hostile ones, and crashes in the middle of calls.
 
+mod boundary;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use podwright::agent::events::replay::replay;
 use podwright::agent::tools::mcp::names::names;
 use podwright::api::attempt::AgentAttemptStatus;
 use podwright::api::reasons::Reason;
@@ -80,7 +83,7 @@ fn completed(stage: &Stage, status: AgentAttemptStatus) -> AgentAttemptStatus {
 /// The name that the model knows a tool by.
 fn named(server: &str, tool: &str) -> String {
     let place = (server.to_owned(), tool.to_owned());
-    names(&BTreeSet::from([place.clone()])).remove(&place).unwrap()
+    names(&BTreeSet::from([place.clone()]), &BTreeMap::new()).remove(&place).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,6 +141,19 @@ scenarios:
             "result": "echo: hä?", "error": null, "status": "completed"})
     );
     assert!(calls.iter().any(|event| event["item"]["tool"] == "fail" && event["item"]["status"] == "failed"));
+    // Both their beginnings and their ends say where a surface goes on, and the journal tells the same.
+    let told: Vec<Value> = replay(&stage.journal(), None)
+        .unwrap()
+        .iter()
+        .map(|told| serde_json::to_value(told).unwrap())
+        .collect();
+    assert_eq!(calls.iter().filter(|event| event["type"] == "item.started").count(), 7);
+    for event in &calls {
+        let again = told
+            .iter()
+            .find(|told| told["type"] == event["type"] && told["item"]["id"] == event["item"]["id"]);
+        assert!(event["cursor"]["seq"].is_u64() && again.unwrap()["cursor"] == event["cursor"], "{event}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -336,12 +352,7 @@ scenarios:
         output:
           - text: Done.
 "#;
-    // Another list at its second start.
-    let shell = "if test -e started; then set -- names=new version=second; else touch started; set -- names=old; fi; exec python3 -c \"$SERVER\" \"$@\"";
-    let server = json!({
-        "name": "t",
-        "stdio": {"command": "sh", "args": ["-c", shell], "env": [{"name": "SERVER", "value": SERVER}]},
-    });
+    let server = other_after_a_start("names=old", "names=new version=second");
     let stage = stage(script, json!([server])).await;
     run(&stage).await;
     let log = stage.log.text();
@@ -352,4 +363,15 @@ scenarios:
     ] {
         assert!(log.contains(words), "{words}\n{log}");
     }
+}
+
+/// A program that has other modes at its second start.
+fn other_after_a_start(first: &str, then: &str) -> Value {
+    let shell = format!(
+        "if test -e started; then set -- {then}; else touch started; set -- {first}; fi; exec python3 -c \"$SERVER\" \"$@\""
+    );
+    json!({
+        "name": "t",
+        "stdio": {"command": "sh", "args": ["-c", shell], "env": [{"name": "SERVER", "value": SERVER}]},
+    })
 }

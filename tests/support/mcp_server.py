@@ -6,6 +6,8 @@ It speaks the protocol's versions that have a handshake. Its arguments are modes
   names=a,b      tools of these names beside its own
   many=N         N tools beside its own
   version=TEXT   what it says in the descriptions of its tools
+  changes=a,b    a tool more, which puts tools of these names in the place of "fail" and describes all others otherwise
+  silent         does not declare that it announces other tools
   noise          lines that are no messages, and a word on standard error
   mute           never answers
   refuse         turns the handshake down
@@ -36,7 +38,9 @@ PICTURE = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC"
 )
 
-STATE = {"counter": 0}
+STATE = {"counter": 0, "announce": lambda: None}
+
+CHANGED = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
 
 
 def schema(**properties):
@@ -60,6 +64,8 @@ def tools():
         {"name": "env", "description": "Tells a variable.", "inputSchema": schema()},
         {"name": "odd name/with (signs)", "description": "Has an odd name.", "inputSchema": schema()},
     ]
+    if "changes" in MODES:
+        own.append({"name": "change", "description": "Changes the tools.", "inputSchema": schema()})
     own = [tool for tool in own if tool["name"] not in MODES.get("without", "").split(",")]
     more = [name for name in MODES.get("names", "").split(",") if name]
     more += [f"tool_{number:05}" for number in range(int(MODES.get("many", 0)))]
@@ -75,6 +81,16 @@ def call(name, arguments):
         with open(MODES["log"], "a", encoding="utf-8") as log:
             log.write(f"{name}\n")
     STATE["counter"] += 1
+    if name in MODES.get("without", "").split(","):
+        return None
+    if name in MODES.get("names", "").split(","):
+        return text(f"{name} answers")
+    if name == "change":
+        MODES.update(names=MODES["changes"], without="fail", version="second")
+        # More often than anybody needs.
+        for _ in range(100):
+            STATE["announce"]()
+        return text("changed")
     if name == "echo":
         return text(f"echo: {arguments.get('text', '')}")
     if name == "count":
@@ -119,7 +135,7 @@ def answer(message):
         version = message["params"]["protocolVersion"]
         result = {
             "protocolVersion": version,
-            "capabilities": {"tools": {"listChanged": True}},
+            "capabilities": {"tools": {} if "silent" in MODES else {"listChanged": True}},
             "serverInfo": {"name": "test", "version": "1"},
         }
     elif method == "tools/list":
@@ -147,6 +163,7 @@ def stdio():
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
 
+    STATE["announce"] = lambda: say(CHANGED)
     if "exit" in MODES:
         sys.stderr.write("cannot find my settings\n")
         sys.exit(7)
@@ -163,7 +180,7 @@ def stdio():
             while True:
                 sys.stdout.write("x" * 65536)
         if message.get("method") == "notifications/initialized":
-            say({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+            say(CHANGED)
             continue
 
         def work(message=message):

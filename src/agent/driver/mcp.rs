@@ -1,5 +1,7 @@
 //! The MCP servers of a thread: started with it, started again when they are lost, called for the model.
 
+mod listing;
+mod perform;
 mod start;
 
 use std::collections::BTreeMap;
@@ -59,6 +61,8 @@ struct Link {
     failures: u32,
     /// Tools of the thread that the server has no more.
     missing: Vec<String>,
+    /// Whether its tools were others than the thread's when they were listed last.
+    differs: bool,
 }
 
 /// A server that was started, or why not.
@@ -267,7 +271,9 @@ impl<C: Cluster> Shared<C> {
         frozen: &[McpTool],
     ) -> Result<Arc<Connection>, String> {
         let (connection, tools) = self.connect(slot, link).await?;
-        let Changes { missing, changed, new } = compare(frozen, &slot.server, tools);
+        let changes = compare(frozen, &slot.server, tools);
+        link.differs = changes != Changes::default();
+        let Changes { missing, changed, new } = changes;
         let name = &slot.server.name;
         if !missing.is_empty() {
             let tools = missing.join(", ");

@@ -503,5 +503,6 @@ fn config(job: &Job) -> Config {
         prices: job.model.prices,
         outage: Duration::from_secs(job.model.outage_seconds.max(0).unsigned_abs()),
         context_window: job.model.context_window.and_then(|tokens| u64::try_from(tokens).ok()),
+        mcp_servers: !job.environment.mcp_servers.is_empty(),
     }
 }

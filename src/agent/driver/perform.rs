@@ -17,7 +17,6 @@ use crate::agent::journal::Barrier;
 use crate::agent::machine::{Effect, RunCall, Signal};
 use crate::agent::recover::World;
 use crate::agent::tools::image::ViewImage;
-use crate::agent::tools::mcp::McpCall;
 use crate::agent::tools::{ApplyPatch, ToolCall};
 use crate::api::attempt::{Outcome, PatchSummary, Phase};
 use crate::api::reasons::Reason;
@@ -60,6 +59,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
                 | Effect::ApplyPatch { .. }
                 | Effect::ViewImage { .. }
                 | Effect::CallMcp { .. }
+                | Effect::ListTools
                 | Effect::StopCalls
                 | Effect::Acknowledge(_)
                 | Effect::ShowPatch
@@ -70,7 +70,8 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         self.write(entries, barrier).await?;
         let mut answer = None;
         // What is told last of a record says so.
-        let tells = |effect: &Effect| matches!(effect, Effect::Emit(_) | Effect::RunCall(_));
+        let tells =
+            |effect: &Effect| matches!(effect, Effect::Emit(_) | Effect::RunCall(_) | Effect::CallMcp { .. });
         let told = rest.iter().enumerate().filter(|(_, (effect, _))| tells(effect));
         let last: BTreeMap<u64, usize> = told.map(|(place, (_, seq))| (*seq, place)).collect();
         for (place, (effect, seq)) in rest.into_iter().enumerate() {
@@ -118,7 +119,8 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             Effect::ComputePatch { ordinal, patch } => self.compute_patch(ordinal, patch),
             Effect::ApplyPatch { ordinal, op } => self.apply_patch(ordinal, op),
             Effect::ViewImage { ordinal, view } => self.view_image(ordinal, view),
-            Effect::CallMcp { ordinal, call } => self.call_mcp(ordinal, call),
+            Effect::CallMcp { ordinal, call } => self.call_mcp(ordinal, call, seq),
+            Effect::ListTools => self.list_tools(),
             Effect::StopCalls => {
                 self.calls.abort_all();
                 self.computed.clear();
@@ -196,15 +198,6 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             return Signal::Failed(super::prepare::lost(error));
         }
         Signal::Surveyed(world)
-    }
-
-    /// The MCP servers of the process before this one are gone with its connections. The thread goes on meanwhile; a
-    /// call waits for its server.
-    fn restart_servers(&mut self) {
-        let (Some(sandbox), Some(thread)) = (&self.sandbox, &self.machine.state().thread) else { return };
-        self.servers.reach(sandbox.clone());
-        let (servers, frozen) = (self.servers.clone(), thread.opened.mcp_tools.clone());
-        self.calls.spawn(async move { servers.restart(&frozen).await });
     }
 
     /// The tools of an open thread.
@@ -288,18 +281,6 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         let messages = self.messages.clone();
         self.calls.spawn(async move {
             let (result, event) = images.view(ordinal, view).await;
-            tell(&messages, Done::ended(result, Some(event))).await;
-        });
-    }
-
-    fn call_mcp(&mut self, ordinal: u64, call: McpCall) {
-        let Some(thread) = &self.machine.state().thread else { return };
-        let images = thread.opened.capabilities.image_input;
-        let frozen = thread.opened.mcp_tools.clone();
-        self.emit(&Event::ItemStarted { item: ThreadEventItem::new(ordinal, ItemDetails::mcp_begun(&call)) });
-        let (servers, messages) = (self.servers.clone(), self.messages.clone());
-        self.calls.spawn(async move {
-            let (result, event) = servers.call(ordinal, call, &frozen, images).await;
             tell(&messages, Done::ended(result, Some(event))).await;
         });
     }
@@ -403,7 +384,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
     }
 }
 
-async fn tell(messages: &tokio::sync::mpsc::Sender<Message>, done: Done) {
+pub(super) async fn tell(messages: &tokio::sync::mpsc::Sender<Message>, done: Done) {
     let message = match done.event {
         Some(event) => Message::Ended(Box::new((done.signal, event))),
         None => Message::Signal(done.signal),

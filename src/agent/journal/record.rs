@@ -15,7 +15,7 @@ pub use self::call::{
     CallEnded, CallIntent, CallOutcome, EffectClass, PatchIntent, PatchedFile, SessionClosed, SessionCursor,
     SessionMoved, SessionOpened,
 };
-pub use self::history::{CarriedSession, HistoryReplaced};
+pub use self::history::{CarriedSession, HistoryReplaced, ToolsReplaced};
 pub use self::model::{BrokenBy, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries};
 use crate::agent::prompt::skills::Skill;
 use crate::agent::tools::mcp::McpTool;
@@ -82,7 +82,7 @@ pub struct ThreadOpened {
     pub wire: Wire,
     /// What model and server can take.
     pub capabilities: Capabilities,
-    /// The tools as the wire carries them.
+    /// The tools as the wire carries them, until a compaction brings others.
     pub tools: String,
     /// Custom tools that were declared as functions.
     pub custom_as_function: Vec<String>,
@@ -100,7 +100,7 @@ pub struct ThreadOpened {
     /// What came in the thread that it goes on with.
     #[serde(default, skip_serializing_if = "Inherited::is_empty")]
     pub inherited: Box<Inherited>,
-    /// The tools of MCP servers among the tools.
+    /// The tools of MCP servers among the tools, the last of them, in the same order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mcp_tools: Vec<McpTool>,
     /// The life of the sandbox, when some of these servers run in it.

@@ -42,6 +42,9 @@ impl Machine {
             };
             return Some(format!("waiting before the model is asked again{why}"));
         }
+        if self.lists_tools() {
+            return stands("asking the MCP servers for their tools");
+        }
         if thread.compaction.is_some() {
             return stands("having the thread summed up, since it nears the end of the context window");
         }

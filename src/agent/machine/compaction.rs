@@ -7,8 +7,9 @@ use super::{Effect, Machine, Progress};
 use crate::agent::compaction::{self, Summary};
 use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem};
 use crate::agent::journal::Barrier;
-use crate::agent::journal::record::{ModelEnd, RequestKind, Retries};
+use crate::agent::journal::record::{HistoryReplaced, ModelEnd, RequestKind, Retries};
 use crate::agent::thread::{Compaction, Thread};
+use crate::agent::tools::mcp::selection::Offer;
 use crate::api::attempt::Outcome;
 use crate::api::reasons::Reason;
 use crate::llm::wire::COMPACTION;
@@ -18,12 +19,25 @@ use crate::llm::{Item, ThreadItem};
 /// third time, and the work goes on better without a summary than not at all.
 const SUMMARY_TRIES: u32 = 2;
 
+/// What MCP servers offer for the window that a compaction begins. Not in the journal before it is a fact of the thread:
+/// another process starts the servers again and asks anew.
+#[derive(Debug, Default)]
+pub(super) enum Offers {
+    /// They were not asked.
+    #[default]
+    Unknown,
+    /// They are asked.
+    Asked,
+    /// They have answered.
+    Known(Vec<Offer>),
+}
+
 impl Machine {
     /// Asks for the next step of the turn, or for a compaction before it.
     pub(super) fn ask_step(&mut self, effects: &mut Vec<Effect>) -> Progress {
         let is_due = |thread: &Thread| compaction::is_due(thread, self.config.context_window);
         if self.thread().is_some_and(is_due) {
-            self.ask(Question::compaction(0), effects)
+            self.compact(effects)
         } else {
             self.ask(Question::turn(), effects)
         }
@@ -35,7 +49,7 @@ impl Machine {
         if thread.compacted {
             self.ask(Question::turn(), effects)
         } else if thread.history.has_answers() {
-            self.ask(Question::compaction(0), effects)
+            self.compact(effects)
         } else {
             let outcome = Outcome {
                 reason: Reason::ModelFailed,
@@ -49,9 +63,45 @@ impl Machine {
         }
     }
 
+    /// Asks for a compaction.
+    fn compact(&mut self, effects: &mut Vec<Effect>) -> Progress {
+        if self.knows_offers(effects) { self.ask(Question::compaction(0), effects) } else { Progress::Wait }
+    }
+
+    /// Whether it is known what MCP servers offer. If not they are asked, before the summary is: then no crash between
+    /// the two costs a request. A suspended agent asks when it goes on.
+    fn knows_offers(&mut self, effects: &mut Vec<Effect>) -> bool {
+        match self.offers {
+            Offers::Known(_) => true,
+            Offers::Asked => false,
+            Offers::Unknown if self.config.mcp_servers && !self.suspended => {
+                self.offers = Offers::Asked;
+                effects.push(Effect::ListTools);
+                false
+            }
+            Offers::Unknown => true,
+        }
+    }
+
+    /// The MCP servers were asked what they offer.
+    pub(super) fn tools_listed(&mut self, offers: Vec<Offer>) {
+        if matches!(self.offers, Offers::Asked) {
+            self.offers = Offers::Known(offers);
+        }
+    }
+
+    /// Whether the MCP servers are being asked.
+    pub(super) fn lists_tools(&self) -> bool {
+        matches!(self.offers, Offers::Asked)
+    }
+
     /// Goes on with a compaction whose newest request is over.
     pub(super) fn go_on_compacting(&mut self, under_way: Compaction, effects: &mut Vec<Effect>) -> Progress {
         let Compaction { left_out, end, unusable } = under_way;
+        // Not so after a restart.
+        if !self.knows_offers(effects) {
+            return Progress::Wait;
+        }
         let again = Question::compaction(left_out);
         match end {
             // Of a whole response only a crash can have lost the words: it is followed by their use at once.
@@ -113,13 +163,20 @@ impl Machine {
 
     /// The thread goes on from what was made of it.
     pub(super) fn replace_history(&mut self, summary: Summary, effects: &mut Vec<Effect>) {
+        let offers = match std::mem::take(&mut self.offers) {
+            Offers::Known(offers) => offers,
+            Offers::Unknown | Offers::Asked => Vec::new(),
+        };
         let Some(thread) = self.thread() else { return };
         let ordinal = thread.history.len() as u64;
-        let window = self.config.context_window;
-        let replaced = compaction::replacement(thread, window, self.boot.as_ref(), summary);
+        let (window, boot) = (self.config.context_window, self.boot.as_ref());
+        let (tools, left_out) = thread.renewed(offers, boot);
+        let replaced = HistoryReplaced { tools, ..compaction::replacement(thread, window, boot, summary) };
         let number = replaced.window;
         self.append(replaced, effects);
         effects.push(Effect::Barrier(Barrier::Request));
+        let warnings = left_out.into_iter().map(|message| Event::Error { message, will_retry: false });
+        effects.extend(warnings.map(Effect::Emit));
         self.show_compaction(ordinal, number, ItemStatus::Completed, effects);
     }
 

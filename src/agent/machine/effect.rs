@@ -60,6 +60,8 @@ pub enum Effect {
         /// The call.
         call: McpCall,
     },
+    /// Ask the MCP servers whose tools may be others now what they offer; answered by `ToolsListed`, soon in any case.
+    ListTools,
     /// Drop every call that is under way. The commands themselves are killed at the end.
     StopCalls,
     /// Let the supervisor forget the processes of these operations.

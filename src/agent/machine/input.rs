@@ -9,6 +9,7 @@ use crate::agent::journal::record::{
     CallOutcome, EpochStarted, InputAccepted, PatchIntent, SessionCursor, SessionOpened, ThreadOpened,
 };
 use crate::agent::recover::World;
+use crate::agent::tools::mcp::selection::Offer;
 use crate::api::attempt::Outcome;
 use crate::llm::{Completed, ModelError, ThreadItem};
 use podwright_sandboxd::protocol::ExitRecord;
@@ -91,6 +92,8 @@ pub enum Signal {
     },
     /// A call is over.
     CallEnded(CallResult),
+    /// What MCP servers offer whose tools are others than the thread's; of all others nothing.
+    ToolsListed(Vec<Offer>),
     /// A moment asked for by [`super::Machine::wake_at`] has come.
     Woken,
     /// Something ends the attempt that no other input tells.

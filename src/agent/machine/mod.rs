@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use podwright_sandboxd::protocol::BootId;
 
+use self::compaction::Offers;
 pub use self::effect::{AskModel, Effect, RunCall};
 pub use self::input::{CallResult, Input, Moment, Prepared, SessionChange, Signal};
 use super::budget::{self, Limit};
@@ -75,6 +76,8 @@ pub struct Config {
     pub outage: Duration,
     /// Tokens that the model's context window holds, if that is known.
     pub context_window: Option<u64>,
+    /// Whether there are MCP servers, which may offer other tools one day.
+    pub mcp_servers: bool,
 }
 
 /// The machine.
@@ -102,6 +105,8 @@ pub struct Machine {
     /// What came so far of the response to a compaction's request. It is whole or worth nothing, so the journal does
     /// not have it.
     draft: Vec<ThreadItem>,
+    /// What MCP servers offer for the window that the next compaction begins.
+    offers: Offers,
     /// When the failed request is repeated.
     retry_at: Option<Duration>,
     /// Whether a finished turn waits for a message.
@@ -153,6 +158,7 @@ impl Machine {
             boot_over: false,
             running: BTreeMap::new(),
             draft: Vec::new(),
+            offers: Offers::default(),
             retry_at: None,
             idle: false,
             recorded: Duration::ZERO,
@@ -257,6 +263,7 @@ impl Machine {
                 }
             }
             Signal::CallEnded(result) => self.call_ended(result, effects),
+            Signal::ToolsListed(offers) => self.tools_listed(offers),
             Signal::Woken => {}
             Signal::Failed(outcome) => self.end(outcome, effects),
             Signal::Published => self.published(effects),

@@ -13,7 +13,7 @@ impl Machine {
         if thread.boot.as_ref().is_none_or(|known| known == boot) {
             return;
         }
-        let Some(text) = mcp::restarted_note(&thread.opened.mcp_tools) else { return };
+        let Some(text) = mcp::restarted_note(&thread.mcp_tools) else { return };
         let item = thread.message(Role::Developer, text);
         let boot = boot.clone();
         self.append(SandboxNoted { boot, items: vec![item] }, effects);

@@ -1,5 +1,6 @@
 //! A server that was started: its tools and their calls.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rmcp::model::{
@@ -13,7 +14,7 @@ use rmcp::{RoleClient, ServiceExt as _};
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
-use super::transport::{BROKEN_OFF, Fault, TransportError};
+use super::transport::{Announced, BROKEN_OFF, Fault, TransportError};
 use crate::agent::tools::mcp::result::{Content, ToolResult};
 use crate::agent::tools::mcp::selection::ListedTool;
 
@@ -30,6 +31,9 @@ const WORDS_MAX: usize = 500;
 pub struct Connection {
     service: RunningService<RoleClient, InitializeRequestParams>,
     fault: Fault,
+    announced: Announced,
+    /// How often it had announced other tools when they were listed.
+    listed: AtomicU64,
     call_timeout: Duration,
 }
 
@@ -68,6 +72,7 @@ impl Connection {
     pub async fn open<T>(
         transport: T,
         fault: Fault,
+        announced: Announced,
         start_timeout: Duration,
         call_timeout: Duration,
     ) -> Result<(Self, Vec<ListedTool>), StartError>
@@ -81,7 +86,7 @@ impl Connection {
             .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE);
         let service = timeout_at(until, client.serve(transport)).await.map_err(late)?;
         let service = service.map_err(|error| start_error(&error, &fault))?;
-        let connection = Self { service, fault, call_timeout };
+        let connection = Self { service, fault, announced, listed: AtomicU64::new(0), call_timeout };
         let listed = timeout_at(until, connection.list(start_timeout)).await.map_err(late)?;
         let tools = listed.map_err(|error| match error {
             CallError::NotSent(why) | CallError::BrokenOff(why) => StartError::Broken(why),
@@ -94,6 +99,14 @@ impl Connection {
     /// Whether it can be used no more.
     pub fn is_closed(&self) -> bool {
         self.fault.get().is_some() || self.service.is_closed() || self.service.is_transport_closed()
+    }
+
+    /// Whether its tools may be others than when they were listed: it declares that it says so, and perhaps has.
+    pub fn may_have_changed(&self) -> bool {
+        let declares = self.service.peer_info().is_some_and(|server| {
+            server.capabilities.tools.as_ref().is_some_and(|tools| tools.list_changed == Some(true))
+        });
+        declares && self.announced.since(self.listed.load(Ordering::Relaxed))
     }
 
     /// Calls a tool by its name at the server.
@@ -116,7 +129,13 @@ impl Connection {
         }))
     }
 
-    async fn list(&self, limit: Duration) -> Result<Vec<ListedTool>, CallError> {
+    /// Lists its tools. Each page may take `limit`.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn list(&self, limit: Duration) -> Result<Vec<ListedTool>, CallError> {
+        // What it announces from here on may be in the list or not.
+        let announced = self.announced.times();
         let mut tools = Vec::new();
         let mut cursor = None;
         for _ in 0..PAGES_MAX {
@@ -131,6 +150,7 @@ impl Connection {
                 break;
             }
         }
+        self.listed.store(announced, Ordering::Relaxed);
         Ok(tools)
     }
 

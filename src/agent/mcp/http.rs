@@ -1,7 +1,8 @@
 //! The way to a server elsewhere, by the transport that the protocol calls "streamable HTTP".
 //!
 //! Every message of ours is a request of its own; the answer's body holds the server's, as JSON or as a stream of
-//! events. The stream for what a server says unasked is never opened: nothing that it could say is of use.
+//! events. The stream for what a server says unasked is never opened: all of use that it could say there is that its
+//! tools are others now, and whoever says so at all is asked before every compaction.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::MESSAGE_MAX;
-use super::transport::{Asked, BROKEN_OFF, Fault, Inbox, Incoming, Outgoing, TransportError};
+use super::transport::{Announced, Asked, BROKEN_OFF, Fault, Inbox, Incoming, Outgoing, TransportError};
 use crate::api::mcp::McpHttp;
 use crate::llm::sse::SseParser;
 
@@ -112,8 +113,8 @@ impl HttpServer {
     }
 
     /// A way to it.
-    pub fn connect(self, fault: Fault) -> HttpTransport {
-        let (inbox, incoming, asked) = Inbox::new();
+    pub fn connect(self, fault: Fault, announced: Announced) -> HttpTransport {
+        let (inbox, incoming, asked) = Inbox::new(announced);
         HttpTransport {
             server: self,
             session: Arc::default(),

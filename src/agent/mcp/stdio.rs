@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::MESSAGE_MAX;
 use super::lines::Lines;
-use super::transport::{Asked, Fault, Inbox, Incoming, Outgoing, TransportError};
+use super::transport::{Announced, Asked, Fault, Inbox, Incoming, Outgoing, TransportError};
 use crate::api::mcp::McpStdio;
 use crate::sandbox::{Outcome, Sandbox, SandboxError};
 
@@ -73,6 +73,7 @@ impl Program {
         cwd: String,
         mut env: BTreeMap<String, String>,
         fault: Fault,
+        announced: Announced,
     ) -> Result<StdioTransport, SandboxError> {
         env.extend(stdio.env.iter().map(|variable| (variable.name.clone(), variable.value.clone())));
         let mut argv = ["/bin/sh", "-c", LAUNCH, "sh", &self.log, &stdio.command].map(str::to_owned).to_vec();
@@ -87,7 +88,7 @@ impl Program {
             deadline_ms: None,
         };
         self.sandbox.start(&self.boot, start, 0).await?;
-        let (inbox, incoming, asked) = Inbox::new();
+        let (inbox, incoming, asked) = Inbox::new(announced);
         let (outgoing, lines) = mpsc::channel(OUTGOING);
         let reader = tokio::spawn(read(self.clone(), inbox, fault.clone()));
         let writer = tokio::spawn(write(self.clone(), lines, fault));

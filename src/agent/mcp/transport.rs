@@ -1,10 +1,10 @@
 //! What both ways to a server have in common.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use rmcp::RoleClient;
-use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
+use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage, ServerNotification};
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use tokio::sync::mpsc;
 
@@ -42,11 +42,20 @@ pub enum TransportError {
 #[derive(Clone, Debug, Default)]
 pub struct Fault(Arc<OnceLock<String>>);
 
+/// How often a server announced that its tools are others now: a number, however often it does.
+#[derive(Clone, Debug, Default)]
+pub struct Announced {
+    times: Arc<AtomicU64>,
+    /// Whether the server may say so where nobody listens.
+    unheard: bool,
+}
+
 /// Where a server's messages go. The connection ends with the last one.
 #[derive(Clone)]
 pub(super) struct Inbox {
     sender: mpsc::Sender<Incoming>,
     asked: Asked,
+    announced: Announced,
 }
 
 /// How many requests of a server are unanswered.
@@ -66,12 +75,29 @@ impl Fault {
     }
 }
 
+impl Announced {
+    /// Of a server that may say so where nobody listens.
+    pub fn unheard() -> Self {
+        Self { unheard: true, ..Self::default() }
+    }
+
+    /// How often so far.
+    pub(super) fn times(&self) -> u64 {
+        self.times.load(Ordering::Relaxed)
+    }
+
+    /// Whether there may be more of it than these.
+    pub(super) fn since(&self, times: u64) -> bool {
+        self.unheard || self.times() != times
+    }
+}
+
 impl Inbox {
     /// An inbox, its end, and the count of requests in it.
-    pub(super) fn new() -> (Self, mpsc::Receiver<Incoming>, Asked) {
+    pub(super) fn new(announced: Announced) -> (Self, mpsc::Receiver<Incoming>, Asked) {
         let (sender, receiver) = mpsc::channel(INCOMING);
         let asked = Asked::default();
-        (Self { sender, asked: asked.clone() }, receiver, asked)
+        (Self { sender, asked: asked.clone(), announced }, receiver, asked)
     }
 
     /// Takes a message of the server.
@@ -84,6 +110,13 @@ impl Inbox {
         {
             return Err("it asked too much".to_owned());
         }
+        // Before whatever it says next, so that what a call changed is known when the call has ended. It goes no further.
+        if let ServerJsonRpcMessage::Notification(said) = &message
+            && matches!(said.notification, ServerNotification::ToolListChangedNotification(_))
+        {
+            self.announced.times.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
         self.sender.send(message).await.map_err(|_| "the connection was closed".to_owned())
     }
 }
@@ -94,5 +127,34 @@ impl Asked {
         if matches!(message, ClientJsonRpcMessage::Response(_) | ClientJsonRpcMessage::Error(_)) {
             self.0.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn w9_an_announcement_is_counted_and_goes_no_further() {
+        let announced = Announced::default();
+        let (inbox, mut received, _) = Inbox::new(announced.clone());
+        let said = |what: &str| {
+            let method = format!("notifications/{what}/list_changed");
+            serde_json::from_value(json!({"jsonrpc": "2.0", "method": method, "params": {}})).unwrap()
+        };
+        // More than wait to be looked at: nobody looks.
+        for _ in 0..INCOMING * 10 {
+            inbox.take(said("tools")).await.unwrap();
+        }
+        let times = announced.times();
+        assert_eq!(times, INCOMING as u64 * 10);
+        assert!(announced.since(0) && !announced.since(times));
+        assert!(received.try_recv().is_err());
+        inbox.take(said("prompts")).await.unwrap();
+        assert!(received.try_recv().is_ok());
+        assert_eq!(announced.times(), times);
+        assert!(Announced::unheard().since(0), "there may always be more");
     }
 }

@@ -55,8 +55,8 @@ impl Thread {
         }
     }
 
-    /// The tool of an MCP server that the model calls by this name.
+    /// The tool of an MCP server that the model calls by this name in this window.
     pub fn mcp_tool(&self, name: &str) -> Option<&McpTool> {
-        self.opened.mcp_tools.iter().find(|tool| tool.name == name)
+        self.mcp_tools.iter().find(|tool| tool.name == name)
     }
 }

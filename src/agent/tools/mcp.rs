@@ -24,7 +24,7 @@ use serde_json::{Map, Value};
 
 use super::CallClass;
 
-/// A tool of an MCP server as a thread has it, from its beginning to its end.
+/// A tool of an MCP server as a thread has it, from its beginning or a compaction on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct McpTool {

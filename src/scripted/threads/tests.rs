@@ -82,6 +82,27 @@ scenarios:
 }
 
 #[test]
+fn after_a_compaction_only_tools_of_mcp_servers_are_others() {
+    let script = script(
+        "checks: {prefix: true}
+scenarios: [{name: a, cycle: true, replies: [{compaction: true, output: [{text: x}]}]}]",
+    );
+    let with = |names: &[&str]| {
+        let tools: Vec<Value> =
+            names.iter().map(|name| json!({"type": "function", "name": name, "parameters": {}})).collect();
+        let body = json!({"model": "m", "stream": true, "input": said("go"), "tools": tools});
+        Received::parse(Api::Responses, body.to_string().as_bytes(), vec![]).unwrap()
+    };
+    let mut threads = Threads::default();
+    let mut ask = |names: &[&str]| reply(&mut threads, &script, with(names)).map_err(|refused| refused.code);
+    assert!(ask(&["run", "mcp__a__old"]).is_ok());
+    assert!(ask(&["run", "mcp__a__new", "mcp__b__new"]).is_ok());
+    assert_eq!(ask(&["walk", "mcp__a__new"]), Err("prefix_changed"));
+    assert_eq!(ask(&["mcp__a__new"]), Err("prefix_changed"));
+    assert!(ask(&["run"]).is_ok());
+}
+
+#[test]
 fn a_thread_that_matches_nothing_is_told_why() {
     let script = script("scenarios: [{name: a, match: {prompt: apple}, replies: [{}]}]");
     let refused = reply(&mut Threads::default(), &script, request("1", said("a pear"))).unwrap_err();

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use super::{Link, Shared, Slot};
 use crate::agent::driver::cluster::Cluster;
 use crate::agent::driver::prepare::begin_agent_phase;
-use crate::agent::mcp::transport::Fault;
+use crate::agent::mcp::transport::{Announced, Fault};
 use crate::agent::mcp::{Connection, HttpServer, Program, StartError};
 use crate::agent::tools::mcp::selection::ListedTool;
 use crate::api::mcp::{McpHttp, McpServer, McpStdio};
@@ -71,10 +71,12 @@ impl<C: Cluster> Shared<C> {
         let id = self.replace(sandbox, &server.name, &boot).await?;
         let log = format!("/tmp/podwright-mcp-{}.log", server.name);
         let program = Program { sandbox: sandbox.clone(), boot, id, log };
-        let fault = Fault::default();
-        let transport = program.clone().start(stdio, self.cwd.clone(), self.env.clone(), fault.clone()).await;
+        let (fault, announced) = (Fault::default(), Announced::default());
+        let (cwd, env) = (self.cwd.clone(), self.env.clone());
+        let transport = program.clone().start(stdio, cwd, env, fault.clone(), announced.clone()).await;
         let transport = transport.map_err(|error| error.to_string())?;
-        let opened = Connection::open(transport, fault, start_timeout(server), call_timeout(server)).await;
+        let (start, call) = (start_timeout(server), call_timeout(server));
+        let opened = Connection::open(transport, fault, announced, start, call).await;
         let error = match opened {
             Ok(opened) => return Ok(opened),
             Err(error) => error,
@@ -104,11 +106,11 @@ impl<C: Cluster> Shared<C> {
                 value.map_err(|error| error.to_string())?
             }
         };
-        let limit = start_timeout(server).max(call_timeout(server));
-        let fault = Fault::default();
-        let transport =
-            HttpServer::new(http, token.as_ref(), bundle.as_deref(), limit)?.connect(fault.clone());
-        let opened = Connection::open(transport, fault, start_timeout(server), call_timeout(server)).await;
+        let (start, call) = (start_timeout(server), call_timeout(server));
+        let (fault, announced) = (Fault::default(), Announced::unheard());
+        let server_at = HttpServer::new(http, token.as_ref(), bundle.as_deref(), start.max(call))?;
+        let transport = server_at.connect(fault.clone(), announced.clone());
+        let opened = Connection::open(transport, fault, announced, start, call).await;
         match opened {
             Ok(opened) => Ok(opened),
             Err(error) => {

@@ -1,7 +1,9 @@
 //! The record of a compaction.
 
+use podwright_sandboxd::protocol::BootId;
 use serde::{Deserialize, Serialize};
 
+use crate::agent::tools::mcp::McpTool;
 use crate::agent::tools::plan::PlanStep;
 use crate::llm::ThreadItem;
 
@@ -26,6 +28,23 @@ pub struct HistoryReplaced {
     pub sessions: Vec<CarriedSession>,
     /// The model's plan, as it was told of it.
     pub plan: Vec<PlanStep>,
+    /// The tools from here on, where MCP servers offer others than before. In this record, so that no crash leaves a
+    /// window with the tools of another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<ToolsReplaced>,
+}
+
+/// The tools of a thread from a compaction on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolsReplaced {
+    /// All of them as the wire carries them.
+    pub tools: String,
+    /// The tools of MCP servers among them.
+    pub mcp_tools: Vec<McpTool>,
+    /// The life of the sandbox of which the model knows, when some of these servers run in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootId>,
 }
 
 /// A command that goes on in the background.

@@ -7,15 +7,16 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::boundary::{offered, opened};
 use super::world::{
     World, boot, broken, call, command, config, intent, message, overloaded, patch, result, too_long, words,
 };
-use crate::agent::journal::record::{InputKind, Record};
+use crate::agent::journal::record::{EffectClass, InputKind, Record};
 use crate::agent::machine::{Config, Effect, Signal};
 use crate::agent::state::State;
-use crate::agent::tools::{CallClass, ToolCall};
+use crate::agent::tools::CallClass;
 use crate::api::reasons::Reason;
-use crate::llm::{CallKind, Item, Role};
+use crate::llm::{CallKind, Item, Role, Wire};
 
 /// What is under way outside, as the effects said.
 #[derive(Default)]
@@ -23,8 +24,10 @@ struct Outside {
     asking: bool,
     running: Vec<u64>,
     computing: Vec<u64>,
-    /// What was asked: the number of the window and the items, without the one that asks for a compaction.
-    requests: Vec<(usize, Vec<Value>)>,
+    /// Whether the MCP servers are asked for their tools.
+    listing: bool,
+    /// What was asked: the number of the window, the tools, and the items without the one that asks for a compaction.
+    requests: Vec<(usize, String, Vec<Value>)>,
     finishing: bool,
     crashes: u32,
 }
@@ -46,9 +49,10 @@ impl Outside {
                             continue;
                         }
                     }
-                    self.requests.push((window, input));
+                    self.requests.push((window, body["tools"].to_string(), input));
                 }
                 Effect::StopModel => self.asking = false,
+                Effect::ListTools => self.listing = true,
                 Effect::RunCall(run) => self.running.push(run.ordinal),
                 Effect::ComputePatch { ordinal, .. } => self.computing.push(ordinal),
                 Effect::ApplyPatch { ordinal, .. }
@@ -79,27 +83,28 @@ impl Outside {
         let Some(thread) = &world.machine.state().thread else { return };
         let under_way: Vec<u64> = self.running.iter().chain(&self.computing).copied().collect();
         let exclusive = under_way.iter().any(|ordinal| {
-            let item = thread.history.get(*ordinal as usize).unwrap();
-            let call = match item {
-                Item::FunctionCall(call) => ToolCall::parse(CallKind::Function, &call.name, &call.arguments),
-                Item::CustomCall(call) => ToolCall::parse(CallKind::Custom, &call.name, &call.input),
-                other => panic!("{other:?} runs"),
-            };
-            call.unwrap().class() == CallClass::Exclusive
+            let call = thread.call_at(*ordinal).unwrap();
+            thread.meaning(call).unwrap().class() == CallClass::Exclusive
         });
         assert!(!exclusive || under_way.len() == 1, "{under_way:?}");
     }
 }
 
+/// What the MCP server may have.
+const TOOLS: [&str; 4] = ["a", "b", "c", "d"];
+
 /// One thing that happens, chosen by two bytes among those that can.
 fn happen(world: &mut World, outside: &mut Outside, (what, which): (u8, u8)) {
     let id = format!("c{}", which % 3);
     let pick = |list: &mut Vec<u64>| (!list.is_empty()).then(|| list.remove(usize::from(which) % list.len()));
-    match what % 15 {
+    match what % 16 {
         0 | 1 if outside.asking => world.item(command(&id, "true")),
         2 if outside.asking => world.item(patch(&id)),
         3 if outside.asking => world.item(call(&id, "update_plan", json!({"plan": []}))),
-        4 if outside.asking => world.item(call(&id, "unknown", json!({}))),
+        // Of the four servers' tools that there are some are not there at the time.
+        4 if outside.asking => {
+            world.item(call(&id, &format!("mcp__s__{}", TOOLS[usize::from(which % 4)]), json!({})))
+        }
         5 if outside.asking => world.item(words("words")),
         6 if outside.asking => {
             outside.asking = false;
@@ -136,7 +141,7 @@ fn happen(world: &mut World, outside: &mut Outside, (what, which): (u8, u8)) {
             let thread = world.machine.state().thread.as_ref().unwrap();
             let call = thread.calls.iter().find(|call| call.ordinal == ordinal).unwrap();
             let intent = call.intent.clone().unwrap();
-            if intent.patch.is_none() {
+            if intent.patch.is_none() && intent.class == EffectClass::SandboxDurable {
                 outside.running.remove(0);
                 world.tell(Signal::CallUnsent { ordinal, boot: intent.boot });
                 outside.take(world);
@@ -147,6 +152,7 @@ fn happen(world: &mut World, outside: &mut Outside, (what, which): (u8, u8)) {
         13 if which < 40 => {
             outside.crashes += 1;
             outside.asking = false;
+            outside.listing = false;
             outside.running.clear();
             outside.computing.clear();
             world.boot += which % 2;
@@ -154,6 +160,14 @@ fn happen(world: &mut World, outside: &mut Outside, (what, which): (u8, u8)) {
             world.found(BTreeMap::new());
         }
         13 => world.tell(Signal::Suspend(which % 2 == 0)),
+        15 if outside.listing => {
+            outside.listing = false;
+            // Which tools there are, and how they are described.
+            let there = TOOLS.iter().enumerate().filter(|(place, _)| which >> place & 1 == 1);
+            let described = if which & 16 == 0 { "as ever" } else { "otherwise" };
+            let tools: Vec<(&str, &str)> = there.map(|(_, name)| (*name, described)).collect();
+            world.tell(Signal::ToolsListed(if which & 32 == 0 { offered(&tools) } else { vec![] }));
+        }
         _ => {}
     }
     outside.take(world);
@@ -161,8 +175,9 @@ fn happen(world: &mut World, outside: &mut Outside, (what, which): (u8, u8)) {
 
 fn check(world: &World, outside: &Outside) {
     for pair in outside.requests.windows(2) {
-        let ((window, before), (next, after)) = (&pair[0], &pair[1]);
+        let ((window, tools, before), (next, tools_after, after)) = (&pair[0], &pair[1]);
         if window == next {
+            assert_eq!(tools_after, tools, "a window has the same tools from its beginning to its end");
             assert_eq!(
                 after[..before.len()],
                 before[..],
@@ -192,6 +207,7 @@ fn check(world: &World, outside: &Outside) {
     assert_eq!(folded.compaction, live.compaction);
     assert_eq!((folded.compacted, &folded.said), (live.compacted, &live.said));
     assert_eq!(folded.context_tokens(), live.context_tokens());
+    assert_eq!((folded.tools, folded.mcp_tools), (live.tools.clone(), live.mcp_tools.clone()));
     assert!(folded.history.items().eq(live.history.items()));
     let state = world.machine.state();
     if let Some(outcome) = &state.outcome {
@@ -251,11 +267,14 @@ fn check_prompts(world: &World) {
 proptest! {
     #[test]
     fn keep_pairing_order_and_prefix(happenings in prop::collection::vec(any::<(u8, u8)>(), 0..120)) {
-        let mut world = World::asked(Config {
+        let mut world = World::new(Config {
             keep: Duration::from_secs(30),
-            context_window: Some(250),
+            context_window: Some(400),
+            mcp_servers: true,
             ..config()
         });
+        world.start();
+        world.tell(opened(Wire::Responses, &[("a", "as ever"), ("b", "as ever")]));
         let mut outside = Outside::default();
         outside.take(&mut world);
         for happening in happenings {

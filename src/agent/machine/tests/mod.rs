@@ -1,6 +1,7 @@
 //! The machine by scripts: what it is told, and everything that it wants done.
 
 mod answers;
+mod boundary;
 mod compaction;
 mod crashes;
 mod images;

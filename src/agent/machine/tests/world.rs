@@ -44,6 +44,7 @@ pub(super) fn config() -> Config {
         prices: None,
         outage: Duration::from_secs(100),
         context_window: None,
+        mcp_servers: false,
     }
 }
 
@@ -312,6 +313,7 @@ fn shown(effect: &Effect) -> String {
         Effect::ApplyPatch { ordinal, op } => format!("apply patch {ordinal} as op {op}"),
         Effect::ViewImage { ordinal, .. } => format!("view image {ordinal}"),
         Effect::CallMcp { ordinal, call } => format!("call {} for {ordinal}", call.tool.shown()),
+        Effect::ListTools => "list tools".into(),
         Effect::StopCalls => "stop calls".into(),
         Effect::Acknowledge(ops) => format!("acknowledge {ops:?}"),
         Effect::ShowPatch => "show patch".into(),
@@ -341,7 +343,8 @@ fn recorded(record: &Record) -> String {
         }
         Record::HistoryReplaced(replaced) => {
             let (from, to) = replaced.removed;
-            format!(" {from}..{to} by {} items, window {}", replaced.items.len(), replaced.window)
+            let tools = if replaced.tools.is_some() { ", other tools" } else { "" };
+            format!(" {from}..{to} by {} items, window {}{tools}", replaced.items.len(), replaced.window)
         }
         Record::ModelEnded(ended) => {
             let how = match &ended.end {

@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::agent::transcript::{Head, VERSION};
-use crate::llm::{ContentPart, Item};
+use crate::llm::{ContentPart, Item, Opaque, Reasoning, WireJson};
 
 fn capabilities() -> Capabilities {
     Capabilities { developer_role: true, ..Capabilities::default() }
@@ -82,6 +82,30 @@ fn w3_with_another_model_the_thread_begins_anew_with_what_was_said() {
     assert!(texts[2].contains("another model"), "{texts:?}");
     assert!(beginning.inherited.sealed.is_empty() && beginning.cache_key.is_none());
     assert!(texts.iter().all(|text| !text.is_empty()));
+}
+
+#[test]
+fn w3_with_another_model_nothing_is_left_that_only_the_former_one_understands() {
+    let raw = |item: Item, kind: &str| ThreadItem {
+        item,
+        wire: WireJson::render(&serde_json::json!({"type": kind, "encrypted_content": "sealed"})),
+    };
+    let sealed = [
+        raw(Item::Opaque(Opaque { kind: "compaction".into() }), "compaction"),
+        raw(Item::Reasoning(Reasoning { text: vec![], encrypted: true }), "reasoning"),
+    ];
+    let mut former = former();
+    drop(former.items.splice(1..1, sealed));
+    let is_sealed = |item: &&ThreadItem| item.wire.as_bytes().windows(6).any(|bytes| bytes == b"sealed");
+    let left = |beginning: Beginning| beginning.inherited.items.iter().filter(is_sealed).count();
+    assert_eq!(left(begins_after(&former, "m", layers("rights"))), 2, "the same model gets them back");
+    assert_eq!(left(begins_after(&former, "n", layers("rights"))), 0);
+    let (capabilities, tools) =
+        (capabilities(), RenderedTools { bytes: Bytes::from("[]"), custom_as_function: vec![] });
+    for wire in [Wire::Chat, Wire::Messages] {
+        let speaks = Speaks { provider: "p", model: "m", wire, capabilities: &capabilities, tools: &tools };
+        assert_eq!(left(begin(Some(&former), layers("rights"), speaks)), 0, "{wire:?}");
+    }
 }
 
 #[test]

@@ -18,12 +18,17 @@ const DIGITS: usize = 12;
 pub type Place = (String, String);
 
 /// A name for each tool: different ones, of at most [`NAME_MAX`] letters, digits, `_` and `-`. The same set gives the
-/// same names in whatever order it comes.
-pub fn names(places: &BTreeSet<Place>) -> BTreeMap<Place, String> {
-    let mut taken = BTreeSet::new();
-    let mut names = BTreeMap::new();
+/// same names in whatever order it comes. `known` are names that a thread has: they keep their meaning, whatever comes
+/// beside them.
+pub fn names(places: &BTreeSet<Place>, known: &BTreeMap<Place, String>) -> BTreeMap<Place, String> {
+    let mut taken: BTreeSet<String> = known.values().cloned().collect();
+    let mut names = known.clone();
+    names.retain(|place, _| places.contains(place));
     // Who can have a name as it is has it, whatever others would be shortened to.
     for place in places {
+        if names.contains_key(place) {
+            continue;
+        }
         let exact = format!("{PREFIX}{}__{}", place.0, place.1);
         if exact.len() <= NAME_MAX && exact.chars().all(is_plain) && taken.insert(exact.clone()) {
             names.insert(place.clone(), exact);
@@ -34,7 +39,7 @@ pub fn names(places: &BTreeSet<Place>) -> BTreeMap<Place, String> {
             continue;
         }
         // Each name that is taken is so once, so one of as many as there are tools is free.
-        let free = (0..=places.len()).map(|salt| shortened(place, salt)).find(|name| !taken.contains(name));
+        let free = (0..=taken.len()).map(|salt| shortened(place, salt)).find(|name| !taken.contains(name));
         if let Some(name) = free {
             taken.insert(name.clone());
             names.insert(place.clone(), name);

@@ -54,7 +54,36 @@ pub struct Selection {
     pub left_out: Vec<String>,
 }
 
-/// What became of a thread's tools at a server that was started again.
+/// What a server offers of what it lists.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Offer {
+    /// The server.
+    pub server: String,
+    /// Its tools as they would be declared, each once; their names for the model come later.
+    pub tools: Vec<(McpTool, ToolDefinition)>,
+    /// What is left out, in a sentence for the operator.
+    pub left_out: Option<String>,
+}
+
+/// A tool that a thread has.
+#[derive(Clone, Copy, Debug)]
+pub struct Held<'a> {
+    /// The tool.
+    pub tool: &'a McpTool,
+    /// Bytes of it as it is sent.
+    pub size: usize,
+}
+
+/// The MCP tools of a thread from a compaction on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Renewal {
+    /// The tools, sorted by name. One without a definition stays as it is sent now.
+    pub tools: Vec<(McpTool, Option<ToolDefinition>)>,
+    /// What is left out, in sentences for the operator.
+    pub left_out: Vec<String>,
+}
+
+/// What became of a thread's tools at a server that was started or asked again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Names, at the server, of tools that the thread has and the server has no more.
@@ -67,53 +96,90 @@ pub struct Changes {
 
 /// Chooses among all that servers list: what the operator offers, sorted by name, within the bounds.
 pub fn select(listings: Vec<Listing<'_>>) -> Selection {
-    let mut selection = Selection::default();
-    let mut offered: BTreeMap<Place, (McpTool, ToolDefinition)> = BTreeMap::new();
-    for Listing { server, tools } in listings {
-        let mut refused = Vec::new();
-        for tool in tools.into_iter().filter(|tool| server.offers(&tool.name)) {
-            let place = (server.name.clone(), tool.name.clone());
-            match declare(server, tool) {
-                // A name that is listed twice is that of the first.
-                Ok(declared) => drop(offered.entry(place).or_insert(declared)),
-                Err((name, why)) => refused.push(format!("{name} ({why})")),
-            }
-        }
-        if let Some(first) = refused.first() {
-            let more = match refused.len() - 1 {
-                0 => String::new(),
-                more => format!(", and {more} more"),
-            };
-            selection.left_out.push(format!("MCP server {}: left out are {first}{more}.", server.name));
+    let Renewal { tools, left_out } = renew(&[], listings.into_iter().map(offer).collect());
+    let declared = tools.into_iter().filter_map(|(tool, definition)| Some((tool, definition?)));
+    let (tools, definitions) = declared.unzip();
+    Selection { definitions, tools, left_out }
+}
+
+/// What a server offers of what it lists.
+pub fn offer(listing: Listing<'_>) -> Offer {
+    let Listing { server, tools } = listing;
+    let mut offered: BTreeMap<String, (McpTool, ToolDefinition)> = BTreeMap::new();
+    let mut refused = Vec::new();
+    for tool in tools.into_iter().filter(|tool| server.offers(&tool.name)) {
+        let name = tool.name.clone();
+        match declare(server, tool) {
+            // A name that is listed twice is that of the first.
+            Ok(declared) => drop(offered.entry(name).or_insert(declared)),
+            Err((name, why)) => refused.push(format!("{name} ({why})")),
         }
     }
-    let names = names(&offered.keys().cloned().collect::<BTreeSet<_>>());
-    let named =
-        offered.into_iter().filter_map(|(place, declared)| Some((names.get(&place)?.clone(), declared)));
+    let left_out = refused.first().map(|first| {
+        let more = match refused.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        format!("MCP server {}: left out are {first}{more}.", server.name)
+    });
+    Offer { server: server.name.clone(), tools: offered.into_values().collect(), left_out }
+}
+
+/// Chooses anew for a thread that has tools. What servers without an offer have stays as it is, and so does what others
+/// offer as before. What is described otherwise keeps its name, what is not offered any more goes, and what is new comes
+/// beside it, as far as there is room: nobody's new tools take the place of those that the thread has.
+pub fn renew(held: &[Held<'_>], offers: Vec<Offer>) -> Renewal {
+    let asked: BTreeSet<String> = offers.iter().map(|offer| offer.server.clone()).collect();
+    let mut renewal = Renewal::default();
+    let mut offered: BTreeMap<Place, (McpTool, ToolDefinition)> = BTreeMap::new();
+    for Offer { tools, left_out, .. } in offers {
+        renewal.left_out.extend(left_out);
+        offered.extend(tools.into_iter().map(|(tool, definition)| (place(&tool), (tool, definition))));
+    }
+    let mut chosen: BTreeMap<String, (McpTool, Option<ToolDefinition>)> = BTreeMap::new();
+    let mut known: BTreeMap<Place, String> = BTreeMap::new();
     let mut bytes = 0;
+    for Held { tool, size } in held {
+        let place = place(tool);
+        let now = offered.get(&place).map(|(now, _)| now.definition);
+        if now.is_none() && asked.contains(&tool.server) {
+            continue;
+        }
+        if now.is_none_or(|now| now == tool.definition) {
+            offered.remove(&place);
+            chosen.insert(tool.name.clone(), ((*tool).clone(), None));
+            bytes += size;
+        }
+        known.insert(place, tool.name.clone());
+    }
+    let names = names(&offered.keys().cloned().collect(), &known);
+    let named = offered.into_iter().filter_map(|(place, declared)| {
+        let is_new = !known.contains_key(&place);
+        Some(((is_new, names.get(&place)?.clone()), declared))
+    });
     let mut beyond = 0;
-    // Sorted by their names in the end.
-    for (name, (mut tool, mut definition)) in named.collect::<BTreeMap<_, _>>() {
+    // By their names, and what the thread had before what it had not.
+    for ((_, name), (mut tool, mut definition)) in named.collect::<BTreeMap<_, _>>() {
         let size = size(&definition);
-        if selection.tools.len() == TOOLS_MAX || bytes + size > DEFINITIONS_MAX {
+        if chosen.len() == TOOLS_MAX || bytes + size > DEFINITIONS_MAX {
             beyond += 1;
             continue;
         }
         bytes += size;
         tool.name.clone_from(&name);
         if let ToolDefinition::Function { name: own, .. } = &mut definition {
-            *own = name;
+            own.clone_from(&name);
         }
-        selection.tools.push(tool);
-        selection.definitions.push(definition);
+        chosen.insert(name, (tool, Some(definition)));
     }
     if beyond > 0 {
-        selection.left_out.push(format!(
+        renewal.left_out.push(format!(
             "{beyond} tools of MCP servers are left out: a thread has at most {TOOLS_MAX}, and {DEFINITIONS_MAX} bytes of \
              definitions. Choose with enabledTools in the AgentEnvironment."
         ));
     }
-    selection
+    renewal.tools = chosen.into_values().collect();
+    renewal
 }
 
 /// Compares a thread's tools of a server with what it lists now.
@@ -166,6 +232,10 @@ fn declare(server: &McpServer, listed: ListedTool) -> Result<(McpTool, ToolDefin
         tool: name,
     };
     Ok((tool, ToolDefinition::Function { name: String::new(), description, parameters }))
+}
+
+fn place(tool: &McpTool) -> Place {
+    (tool.server.clone(), tool.tool.clone())
 }
 
 fn size(definition: &ToolDefinition) -> usize {

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 use super::names::{NAME_MAX, Place, names};
 use super::result::{CallFailed, Content, ToolResult, output};
 use super::schema::{SCHEMA_MAX, SchemaRefused, canonical};
-use super::selection::{Changes, ListedTool, Listing, TOOLS_MAX, compare, select};
+use super::selection::{
+    Changes, Held, ListedTool, Listing, Renewal, TOOLS_MAX, compare, offer, renew, select,
+};
 use super::*;
 use crate::api::mcp::McpServer;
 use crate::llm::ToolDefinition;
@@ -39,7 +41,7 @@ proptest! {
     fn w9_names_are_different_and_short_and_the_same_in_any_order(
         list in proptest::collection::btree_set(("[a-b_]{0,3}|[a-z]{20,32}", "[ab_./]{0,6}|[a-b]{30,70}|\\PC{0,5}"), 0..40),
     ) {
-        let given = names(&list);
+        let given = names(&list, &BTreeMap::new());
         prop_assert_eq!(given.len(), list.len());
         prop_assert_eq!(given.values().collect::<BTreeSet<_>>().len(), list.len());
         for name in given.values() {
@@ -47,7 +49,7 @@ proptest! {
             prop_assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')));
         }
         let again: BTreeSet<Place> = list.iter().rev().cloned().collect();
-        prop_assert_eq!(names(&again), given);
+        prop_assert_eq!(names(&again, &BTreeMap::new()), given);
     }
 
     /// What has a name of its own keeps it, whatever else there is.
@@ -58,7 +60,7 @@ proptest! {
         let mut list = others;
         let place: Place = ("docs".into(), "search".into());
         list.insert(place.clone());
-        prop_assert_eq!(&names(&list)[&place], "mcp__docs__search");
+        prop_assert_eq!(&names(&list, &BTreeMap::new())[&place], "mcp__docs__search");
     }
 
     #[test]
@@ -67,6 +69,41 @@ proptest! {
         let shuffled = shuffled(&schema, seed);
         let (one, other) = (canonical(object(schema)), canonical(object(shuffled)));
         prop_assert_eq!(one.map(|schema| schema.to_string()), other.map(|schema| schema.to_string()));
+    }
+}
+
+proptest! {
+    /// Whatever a server offers from one time to the next: names are sorted, short and different, and who stays keeps his.
+    #[test]
+    fn w9_a_tool_that_stays_keeps_its_name_and_one_that_stays_the_same_its_bytes(
+        lists in proptest::collection::vec(
+            proptest::collection::btree_map("[ab./]{1,3}|a{60}[ab]{0,9}|a_b_[0-9a-f]{12}", 0u8..2, 0..12), 1..5,
+        ),
+    ) {
+        let (docs, other) = (server(json!({})), server(json!({"name": "other"})));
+        let beside = Listing { server: &other, tools: vec![tool("stays")] };
+        let mut held = select(vec![beside]).tools;
+        for list in lists {
+            let tools = list.iter().map(|(name, version)| ListedTool {
+                description: version.to_string(), ..tool(name)
+            });
+            let before = held.clone();
+            let sizes: Vec<Held<'_>> = before.iter().map(|tool| Held { tool, size: 100 }).collect();
+            let Renewal { tools, .. } = renew(&sizes, vec![offer(Listing { server: &docs, tools: tools.collect() })]);
+            prop_assert_eq!(tools.len(), list.len() + 1);
+            let names: Vec<&String> = tools.iter().map(|(tool, _)| &tool.name).collect();
+            prop_assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", names);
+            prop_assert!(names.iter().all(|name| name.len() <= NAME_MAX));
+            for (now, definition) in &tools {
+                let was = before.iter().find(|was| (&was.server, &was.tool) == (&now.server, &now.tool));
+                prop_assert!(was.is_none_or(|was| was.name == now.name));
+                prop_assert_eq!(definition.is_none(), was == Some(now));
+                if let Some(ToolDefinition::Function { name, .. }) = definition {
+                    prop_assert_eq!(name, &now.name);
+                }
+            }
+            held = tools.into_iter().map(|(tool, _)| tool).collect();
+        }
     }
 }
 
@@ -103,16 +140,24 @@ fn shuffled(value: &Value, seed: u64) -> Value {
 #[test]
 fn names_are_told_apart_where_servers_make_them_meet() {
     let long = "x".repeat(60);
-    let given = names(&places(&[("docs", "a/b"), ("docs", "a.b"), ("docs", "a_b"), ("docs", &long)]));
+    let fresh = |list: &[(&str, &str)]| names(&places(list), &BTreeMap::new());
+    let given = fresh(&[("docs", "a/b"), ("docs", "a.b"), ("docs", "a_b"), ("docs", &long)]);
     let given: Vec<&str> = given.values().map(String::as_str).collect();
     assert_eq!(given[2], "mcp__docs__a_b");
     assert_eq!(given[3].len(), NAME_MAX);
     assert!(given[0].starts_with("mcp__docs__a_b_") && given[1].starts_with("mcp__docs__a_b_"), "{given:?}");
     // A server that calls a tool by the name to which another is shortened does not take it over.
     let stolen = given[0].strip_prefix("mcp__docs__").unwrap();
-    let both = names(&places(&[("docs", "a.b"), ("docs", stolen)]));
+    let both = fresh(&[("docs", "a.b"), ("docs", stolen)]);
     assert_eq!(both.values().collect::<BTreeSet<_>>().len(), 2);
     assert_eq!(both[&("docs".to_owned(), stolen.to_owned())], given[0]);
+    // Unless a thread knows another one by it.
+    let (thief, owner): (Place, Place) = (("docs".into(), stolen.into()), ("docs".into(), "a.b".into()));
+    let known = BTreeMap::from([(owner.clone(), given[0].to_owned())]);
+    let later = names(&[thief.clone(), owner.clone()].into(), &known);
+    assert!(later[&owner] == given[0] && later[&thief] != given[0], "{later:?}");
+    let later = names(&[thief.clone()].into(), &known);
+    assert!(later.len() == 1 && later[&thief] != given[0], "{later:?}");
 }
 
 #[test]
@@ -184,6 +229,33 @@ fn a_thread_has_no_more_tools_than_fit_and_the_operator_is_told() {
     };
     let selection = select(vec![Listing { server: &docs, tools: (0..9).map(large).collect() }]);
     assert_eq!((selection.tools.len(), selection.left_out.len()), (4, 1));
+}
+
+#[test]
+fn w9_new_tools_take_the_place_of_none_that_the_thread_has() {
+    let (docs, many) = (server(json!({})), server(json!({"name": "a-many"})));
+    let held = select(vec![Listing { server: &docs, tools: ["a", "b", "c"].map(tool).to_vec() }]).tools;
+    let held: Vec<Held<'_>> = held.iter().map(|tool| Held { tool, size: 10 }).collect();
+    let first = (0..200).map(|number| tool(&format!("tool_{number:03}"))).collect();
+    let otherwise = ListedTool { description: "other".into(), ..tool("b") };
+    let offers = vec![
+        offer(Listing { server: &many, tools: first }),
+        offer(Listing { server: &docs, tools: vec![tool("a"), otherwise] }),
+    ];
+    let Renewal { tools, left_out } = renew(&held, offers);
+    assert_eq!(tools.len(), TOOLS_MAX);
+    let own: Vec<(&str, bool)> = tools
+        .iter()
+        .filter(|(tool, _)| tool.server == "docs")
+        .map(|(tool, definition)| (tool.tool.as_str(), definition.is_some()))
+        .collect();
+    assert_eq!(own, [("a", false), ("b", true)], "c is gone");
+    assert!(left_out[0].contains("90 tools of MCP servers are left out"), "{left_out:?}");
+    // A server that is not heard of keeps what it has.
+    let Renewal { tools, left_out } = renew(&held, vec![]);
+    assert!(
+        tools.len() == 3 && tools.iter().all(|(_, definition)| definition.is_none()) && left_out.is_empty()
+    );
 }
 
 #[test]
