@@ -16,9 +16,6 @@ use super::journal::record::{
 use super::thread::Thread;
 use crate::api::attempt::Outcome;
 
-/// The tool whose calls `limits.commands` counts.
-pub const EXEC_COMMAND: &str = "exec_command";
-
 /// Why a journal does not tell a state.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FoldError {
@@ -232,9 +229,7 @@ impl State {
                 }
             }
             Record::CallIntent(intent)
-                if intent.tool == EXEC_COMMAND
-                    && intent.patch.is_none()
-                    && !thread.has_left(intent.ordinal) =>
+                if thread.command_at(intent.ordinal).is_some() && !thread.has_left(intent.ordinal) =>
             {
                 self.spent.commands += 1;
             }
