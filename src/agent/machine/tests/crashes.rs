@@ -173,3 +173,9 @@ fn goes_on_after_every_record(journal: &[Entry]) {
         }
     }
 }
+            let thread = world.machine.state().thread.as_ref().expect(&at);
+            let asked = thread
+                .history
+                .items()
+                .filter(|item| matches!(&item.item, Item::Message(message) if message.text() == "do it"));
+            assert_ne!(asked.count(), 0, "the task's own prompt is lost; {at}");
