@@ -202,6 +202,11 @@ impl State {
             Record::TurnSteered(steered) => {
                 self.prompts.retain(|prompt| prompt.uid != steered.input_uid);
             }
+            Record::TurnEnded(ended) => {
+                if let Some(outcome) = &ended.outcome {
+                    self.outcome = Some(outcome.clone());
+                }
+            }
             Record::ModelIntent(intent) => {
                 self.spent.requests += 1;
                 self.asked_at = Some(entry.at);
@@ -228,6 +233,7 @@ impl State {
                     self.fruitless_starts = 0;
                 }
             }
+            // By what it means: each surface has a tool of its own for commands.
             Record::CallIntent(intent)
                 if thread.command_at(intent.ordinal).is_some() && !thread.has_left(intent.ordinal) =>
             {
@@ -240,7 +246,6 @@ impl State {
             Record::CallIntent(_)
             | Record::AnswerRejected(_)
             | Record::SandboxNoted(_)
-            | Record::TurnEnded(_)
             | Record::ItemAppended(_)
             | Record::HistoryReplaced(_)
             | Record::SessionOpened(_)
