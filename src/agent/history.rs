@@ -169,9 +169,7 @@ impl History {
         if !self.open.is_empty() {
             return Err(PairingError::CallsOpen(self.open.len()));
         }
-        let mut input = self.assembly.input();
-        input.images = self.window_images();
-        Ok(input)
+        Ok(self.told(self.assembly.input()))
     }
 
     /// The reasoning of the model's that nothing of the model's follows, when there is one at the end. Some servers make
@@ -208,9 +206,7 @@ impl History {
         if let Some(fragment) = fragment {
             assembly.push(fragment);
         }
-        let mut input = assembly.input();
-        input.images = self.window_images();
-        Ok(input)
+        Ok(self.told(assembly.input()))
     }
 
     /// A request with everything so far was sent: what comes later never changes its messages.
@@ -252,6 +248,13 @@ impl History {
         let mut images = Images::default();
         self.window_entries().for_each(|entry| images += entry.images);
         images
+    /// Messages with what else there is to know of them. That the model can call was shown in whichever window it did.
+    fn told(&self, mut input: Input) -> Input {
+        input.images = self.window_images();
+        input.has_calls |= self.entries.iter().any(|entry| entry.item.item.is_call());
+        input
+    }
+
     }
 
     fn window_entries(&self) -> impl Iterator<Item = &Entry> {

@@ -43,6 +43,17 @@ fn a_window_has_the_layers_and_what_came_since() {
 }
 
 #[test]
+fn w18_that_the_model_can_call_is_known_in_every_window() {
+    let mut history = long();
+    assert!(history.input().unwrap().has_calls);
+    let all = history.units();
+    assert!(history.input_with(None, all).unwrap().has_calls, "also when all calls are left out");
+    history.begin_window(None).unwrap();
+    history.append(message(Role::User)).unwrap();
+    assert!(history.input().unwrap().has_calls);
+}
+
+#[test]
 fn no_window_begins_between_a_call_and_its_output() {
     let mut history = long();
     history.append(call("b")).unwrap();
