@@ -191,6 +191,11 @@ impl History {
         self.assembly.leave_out(entry.item.wire.as_bytes());
     }
 
+    /// Whether the item at a place is sent no more, since the provider refused it.
+    pub fn is_left_out(&self, ordinal: usize) -> bool {
+        self.entries.get(ordinal).is_some_and(|entry| entry.is_left_out)
+    }
+
     /// What a request sends that ends with an item which does not become part of history, such as the one that asks
     /// for a compaction. `left_out` units of the window stay away, see [`History::units`]; with none it begins with
     /// the bytes of the request before.
@@ -243,11 +248,6 @@ impl History {
         self.window_entries().map(|entry| &entry.item)
     }
 
-    /// The images of this window that are sent.
-    fn window_images(&self) -> Images {
-        let mut images = Images::default();
-        self.window_entries().for_each(|entry| images += entry.images);
-        images
     /// Messages with what else there is to know of them. That the model can call was shown in whichever window it did.
     fn told(&self, mut input: Input) -> Input {
         input.images = self.window_images();
@@ -255,6 +255,11 @@ impl History {
         input
     }
 
+    /// The images of this window that are sent.
+    fn window_images(&self) -> Images {
+        let mut images = Images::default();
+        self.window_entries().for_each(|entry| images += entry.images);
+        images
     }
 
     fn window_entries(&self) -> impl Iterator<Item = &Entry> {
