@@ -169,11 +169,7 @@ impl History {
         if !self.open.is_empty() {
             return Err(PairingError::CallsOpen(self.open.len()));
         }
-        let mut input = self.assembly.input();
-        input.images = self.window_images();
-        // In earlier windows too.
-        input.has_calls |= self.entries.iter().any(|entry| entry.item.item.is_call());
-        Ok(input)
+        Ok(self.told(self.assembly.input()))
     }
 
     /// The reasoning of the model's that nothing of the model's follows, when there is one at the end. Some servers make
@@ -195,6 +191,11 @@ impl History {
         self.assembly.leave_out(entry.item.wire.as_bytes());
     }
 
+    /// Whether the item at a place is sent no more, since the provider refused it.
+    pub fn is_left_out(&self, ordinal: usize) -> bool {
+        self.entries.get(ordinal).is_some_and(|entry| entry.is_left_out)
+    }
+
     /// What a request sends that ends with an item which does not become part of history, such as the one that asks
     /// for a compaction. `left_out` units of the window stay away, see [`History::units`]; with none it begins with
     /// the bytes of the request before.
@@ -210,11 +211,7 @@ impl History {
         if let Some(fragment) = fragment {
             assembly.push(fragment);
         }
-        let mut input = assembly.input();
-        input.images = self.window_images();
-        // In earlier windows too.
-        input.has_calls |= self.entries.iter().any(|entry| entry.item.item.is_call());
-        Ok(input)
+        Ok(self.told(assembly.input()))
     }
 
     /// A request with everything so far was sent: what comes later never changes its messages.
@@ -249,6 +246,13 @@ impl History {
     /// The items of this window, in order.
     pub fn window(&self) -> impl Iterator<Item = &ThreadItem> {
         self.window_entries().map(|entry| &entry.item)
+    }
+
+    /// Messages with what else there is to know of them. That the model can call was shown in whichever window it did.
+    fn told(&self, mut input: Input) -> Input {
+        input.images = self.window_images();
+        input.has_calls |= self.entries.iter().any(|entry| entry.item.item.is_call());
+        input
     }
 
     /// The images of this window that are sent.

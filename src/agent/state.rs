@@ -16,9 +16,6 @@ use super::journal::record::{
 use super::thread::Thread;
 use crate::api::attempt::Outcome;
 
-/// The tool whose calls `limits.commands` counts.
-pub const EXEC_COMMAND: &str = "exec_command";
-
 /// Why a journal does not tell a state.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FoldError {
@@ -205,6 +202,11 @@ impl State {
             Record::TurnSteered(steered) => {
                 self.prompts.retain(|prompt| prompt.uid != steered.input_uid);
             }
+            Record::TurnEnded(ended) => {
+                if let Some(outcome) = &ended.outcome {
+                    self.outcome = Some(outcome.clone());
+                }
+            }
             Record::ModelIntent(intent) => {
                 self.spent.requests += 1;
                 self.asked_at = Some(entry.at);
@@ -231,10 +233,9 @@ impl State {
                     self.fruitless_starts = 0;
                 }
             }
+            // By what it means: each surface has a tool of its own for commands.
             Record::CallIntent(intent)
-                if intent.tool == EXEC_COMMAND
-                    && intent.patch.is_none()
-                    && !thread.has_left(intent.ordinal) =>
+                if thread.command_at(intent.ordinal).is_some() && !thread.has_left(intent.ordinal) =>
             {
                 self.spent.commands += 1;
             }
@@ -245,7 +246,6 @@ impl State {
             Record::CallIntent(_)
             | Record::AnswerRejected(_)
             | Record::SandboxNoted(_)
-            | Record::TurnEnded(_)
             | Record::ItemAppended(_)
             | Record::HistoryReplaced(_)
             | Record::SessionOpened(_)

@@ -224,6 +224,8 @@ impl Thread {
             }
             Record::SandboxNoted(noted) => {
                 self.boot = Some(noted.boot.clone());
+                // The model knows that these are gone.
+                self.sessions.retain(|_, session| session.boot == noted.boot);
                 noted.items.iter().try_for_each(|item| self.append(item.clone()))?;
             }
             Record::EpochStarted(_)

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::prompt::skills::Skill;
 use super::thread::Thread;
+use crate::llm::wire::COMPACTION;
 use crate::llm::{Capabilities, ContentPart, Item, ThreadItem, Wire, WireJson};
 
 /// The version of the document. One without a version has no bytes in it.
@@ -96,6 +97,8 @@ pub struct Former {
     pub sealed: Vec<usize>,
     /// Whether the first of `items` comes before the messages among the layers.
     pub leads: bool,
+    /// Whether the payload was cut that stood for what came before `items`.
+    pub lacks_payload: bool,
 }
 
 /// Why a transcript cannot be gone on with.
@@ -127,22 +130,26 @@ pub fn lines(thread: &Thread) -> (Vec<Line>, usize) {
         capabilities: opened.capabilities,
         tools: String::from_utf8_lossy(&thread.tools.bytes).into_owned(),
         custom_as_function: opened.custom_as_function.clone(),
-        skills: opened.skills.clone(),
+        // Their texts are the repository's to choose, and would fill what is never cut.
+        skills: opened.skills.iter().map(|skill| Skill { text: String::new(), ..skill.clone() }).collect(),
         layers,
     }))];
     let mut requests = thread.history.sealed().iter().copied().peekable();
     let windows = thread.history.windows();
     for (place, item) in thread.history.items().enumerate() {
-        // The first window begins with the thread.
-        if let Some(before) = windows.iter().position(|start| *start == place).filter(|before| *before > 0) {
-            lines.push(Line::Compaction { window: before + 1, leads: thread.history.leads(place) });
-        }
+        // A request that ended where a window begins is of the window before.
         while requests.next_if(|end| *end <= place).is_some() {
             lines.push(Line::Request {});
         }
+        // The first window begins with the thread; one that was inherited with what leads it begins there as well.
+        if let Some(before) = windows.iter().rposition(|start| *start == place).filter(|before| *before > 0) {
+            lines.push(Line::Compaction { window: before + 1, leads: thread.history.leads(place) });
+        }
         let rendered = opened.wire.project(item.item.clone(), &opened.capabilities);
         let follows = rendered.is_some_and(|rendered| rendered.wire == item.wire);
-        let wire = (!follows).then(|| String::from_utf8_lossy(item.wire.as_bytes()).into_owned());
+        // What the provider refused is told, and not gone on with: without its bytes it is nothing.
+        let wire = (!follows && !thread.history.is_left_out(place))
+            .then(|| String::from_utf8_lossy(item.wire.as_bytes()).into_owned());
         lines.push(Line::Item { item: item.item.clone(), wire });
     }
     lines.extend(requests.map(|_| Line::Request {}));
@@ -173,12 +180,24 @@ pub fn read(document: &[u8]) -> Result<Former, Unusable> {
             return Err(Unusable::Damaged("it does not begin with its thread".to_owned()));
         }
     };
-    let mut former = Former { layers: Vec::new(), items: Vec::new(), sealed: Vec::new(), leads: false, head };
+    let mut former = Former {
+        layers: Vec::new(),
+        items: Vec::new(),
+        sealed: Vec::new(),
+        leads: false,
+        lacks_payload: false,
+        head,
+    };
     let mut read = 0;
+    let mut bereft = false;
     for line in lines {
         match serde_json::from_slice(line) {
             Ok(Line::Item { item, wire }) => {
                 let into = if read < former.head.layers { &mut former.layers } else { &mut former.items };
+                let wire = bytes(&item, wire, &mut bereft, &former.head);
+                if wire.is_none() && is_payload(&item) {
+                    (former.lacks_payload, former.leads) = (true, false);
+                }
                 into.extend(restored(item, wire, former.head.wire, &former.head.capabilities));
                 read += 1;
             }
@@ -187,6 +206,7 @@ pub fn read(document: &[u8]) -> Result<Former, Unusable> {
                 former.items.clear();
                 former.sealed.clear();
                 former.leads = leads;
+                former.lacks_payload = false;
             }
             Ok(Line::Thread(_)) => return Err(Unusable::Damaged("it holds two threads".to_owned())),
             Err(error) => {
@@ -209,15 +229,36 @@ impl Former {
     }
 }
 
+/// Whether an item stands for everything before it, in a form that only its provider understands.
+pub fn is_payload(item: &Item) -> bool {
+    matches!(item, Item::Opaque(opaque) if opaque.kind == COMPACTION)
+}
+
+/// The bytes of an item, if it goes by them. `bereft`: whether the reasoning before it in its response was cut. A
+/// provider refuses the id of an item that it made together with reasoning which the request does not hold; rendered
+/// from what it means, the item has none.
+fn bytes(item: &Item, wire: Option<String>, bereft: &mut bool, head: &Head) -> Option<Box<RawValue>> {
+    let had_bytes = wire.is_some();
+    // What was cut in the middle is no JSON any more.
+    let raw = wire.and_then(|wire| RawValue::from_string(wire).ok());
+    if matches!(item, Item::Reasoning(_)) {
+        *bereft = had_bytes && raw.is_none();
+    } else if !item.is_the_models() {
+        *bereft = false;
+    }
+    let Capabilities { encrypted_reasoning, reasoning_replay, .. } = head.capabilities;
+    let sends_ids = head.wire == Wire::Responses && (encrypted_reasoning || reasoning_replay);
+    raw.filter(|_| !(*bereft && sends_ids))
+}
+
 /// An item with its bytes; nothing for one whose bytes are lost and that means nothing without them.
 fn restored(
     mut item: Item,
-    wire: Option<String>,
+    wire: Option<Box<RawValue>>,
     to: Wire,
     capabilities: &Capabilities,
 ) -> Option<ThreadItem> {
-    // What was cut in the middle is no JSON any more.
-    if let Some(raw) = wire.and_then(|wire| RawValue::from_string(wire).ok()) {
+    if let Some(raw) = wire {
         return Some(ThreadItem { item, wire: WireJson::from(raw) });
     }
     if let Item::Message(message) = &mut item {

@@ -94,6 +94,8 @@ pub struct ChangedFile {
     pub change: Change,
     /// Whether setup had changed it before, so that the patch has setup's change too.
     pub touched_by_setup: bool,
+    /// Whether it is as the work that this one goes on with had left it.
+    pub inherited: bool,
 }
 
 /// What happened to a path.
@@ -336,6 +338,7 @@ fn changed_files(differences: &[Difference<'_>], origin: &Tree, baseline: &Tree)
             path: (*path).clone(),
             change: change(*before, *after),
             touched_by_setup: origin.entries.get(*path) != baseline.entries.get(*path),
+            inherited: origin.entries.get(*path) == after.as_ref(),
         })
         .collect()
 }

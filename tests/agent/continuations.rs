@@ -119,3 +119,33 @@ async fn a_transcript_that_cannot_be_used_ends_the_task_before_it_begins() {
     assert_eq!(outcome.reason, Reason::InvalidSpec);
     assert!(outcome.message.contains("its digest is"), "{}", outcome.message);
 }
+
+/// A question about what another task has changed.
+const ASKED: &str = r#"
+checks: {pairing: true, prefix: true}
+scenarios:
+  - name: both
+    replies:
+      - output:
+          - call: {tool: exec_command, arguments: {cmd: "sed -i s/hullo/hello/ greet.sh"}}
+      - output: [{text: The greeting is mended.}]
+      - expect: {lastUserMessage: Now in French.}
+        output:
+          - call: {tool: exec_command, arguments: {cmd: "sh greet.sh"}}
+      - expect: {lastOutput: hello}
+        output: [{text: That is not French.}]
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_about_a_change_is_not_told_to_have_made_it() {
+    let mut stage = Stage::new(ASKED).await;
+    let former = stage.run().await;
+    assert_eq!(former.outcome.clone().unwrap().reason, Reason::Completed, "{}", stage.log.text());
+    go_on(&mut stage, &former);
+    stage.job["mode"] = json!("Ask");
+    let status = stage.run().await;
+    let outcome = status.outcome.unwrap();
+    assert_eq!((outcome.reason, outcome.message.as_str()), (Reason::Completed, "That is not French."));
+    let patch = status.patch.unwrap();
+    assert_eq!((patch.bytes, patch.files, patch.flags), (0, 0, vec![]));
+}

@@ -216,6 +216,13 @@ impl Stage {
         Journal::open(&self.volumes.path().join("state")).unwrap().entries
     }
 
+    /// Damages the journal in its first line. No agent may have it open.
+    pub(crate) fn damage_journal(&self) {
+        let segment = self.volumes.path().join("state/journal/0001");
+        let whole = fs::read(&segment).unwrap();
+        fs::write(&segment, [b"damaged\n", &whole[..]].concat()).unwrap();
+    }
+
     /// Runs an agent to its end, and gives the last status.
     pub(crate) async fn run(&self) -> AgentAttemptStatus {
         assert_eq!(self.agent().ended().await, Stopped::Published, "{}", self.log.text());

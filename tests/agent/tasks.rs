@@ -394,3 +394,15 @@ async fn an_agent_without_an_attempt_stops() {
     stage.orders.send_replace(Orders::Gone("deleted".into()));
     assert_eq!(agent.ended().await, Stopped::Gone("deleted".into()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_that_cannot_be_read_ends_the_task_and_hides_nothing_of_what_it_cost() {
+    let stage = Stage::new(MEND).await;
+    let before = stage.run().await;
+    stage.damage_journal();
+    let status = stage.run().await;
+    let outcome = status.outcome.unwrap();
+    assert_eq!(outcome.reason, Reason::InternalError);
+    assert!(outcome.message.starts_with("JournalCorrupt: "), "{}", outcome.message);
+    assert_eq!((status.usage, status.step, status.turn), (before.usage, before.step, before.turn));
+}

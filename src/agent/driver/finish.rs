@@ -22,7 +22,7 @@ use crate::api::task::Mode;
 use crate::artifacts::{encode, inline, transcript as encode_transcript};
 use crate::names;
 use crate::sandbox::Sandbox;
-use crate::workspace::patch::PatchBody;
+use crate::workspace::patch::{ChangedFile, PatchBody};
 use crate::workspace::{ObjectId, Patch, PatchStats};
 
 /// How long the sandbox may take in all to be reached and to kill everything: half of what the controller grants a
@@ -160,7 +160,11 @@ fn emptied(patch: Patch) -> Patch {
 
 fn summary(patch: &Patch, mode: Mode) -> PatchSummary {
     let kind = if mode.changes() { PatchFlagKind::TouchedBySetup } else { PatchFlagKind::Dropped };
-    let flagged = patch.files.iter().filter(|file| file.touched_by_setup || !mode.changes());
+    let is_flagged = |file: &&ChangedFile| match mode.changes() {
+        true => file.touched_by_setup,
+        false => !file.inherited,
+    };
+    let flagged = patch.files.iter().filter(is_flagged);
     let skipped = patch.skipped.named.iter();
     PatchSummary {
         inline: None,

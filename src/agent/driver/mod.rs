@@ -234,7 +234,7 @@ pub async fn drive_before<C: Cluster, D: Dial + Clone>(
     surfaces: Surfaces,
 ) -> Result<Stopped, DriveError> {
     let Drive { assignment, cluster, dial, git, directories, status, mut orders, log } = drive;
-    let facts = Facts::after(status, i32::try_from(assignment.epoch).unwrap_or(i32::MAX));
+    let facts = Facts::after(status.clone(), i32::try_from(assignment.epoch).unwrap_or(i32::MAX));
     let layout = Layout::new(directories.repo, directories.workspace, &assignment.job.repository.name)?;
     let state_directory = directories.state;
     let path = state_directory.clone();
@@ -242,7 +242,9 @@ pub async fn drive_before<C: Cluster, D: Dial + Clone>(
         Ok((_, state)) if state.published => return Ok(Stopped::Published),
         Ok(opened) => opened,
         Err(disk::Unusable::Now(error)) => return Err(error.into()),
-        Err(disk::Unusable::ForGood(outcome)) => return give_up(&assignment, cluster, facts, outcome).await,
+        Err(disk::Unusable::ForGood(outcome)) => {
+            return give_up(&assignment, cluster, status, facts, outcome).await;
+        }
     };
     let (refused_sender, mut refused) = watch::channel(None);
     let reporter = Reporter::new(cluster.clone(), refused_sender);
@@ -327,18 +329,22 @@ pub async fn drive_before<C: Cluster, D: Dial + Clone>(
     Ok(Stopped::Published)
 }
 
-/// Ends an attempt whose journal cannot be understood. Nobody knows what was done, so nothing more is.
+/// Ends an attempt whose journal cannot be understood. Nobody knows what was done, so nothing more is, and what was
+/// said of it before (tokens, money, the messages that it took in) is left as it is.
 async fn give_up<C: Cluster>(
     assignment: &Assignment,
     cluster: C,
+    left: AgentAttemptStatus,
     facts: Facts,
     outcome: Outcome,
 ) -> Result<Stopped, DriveError> {
     let (refused, _) = watch::channel(None);
     let mut reporter = Reporter::new(cluster, refused);
     let machine = Machine::new(config(&assignment.job), State::default());
-    let facts = Facts { outcome: Some(outcome), ..facts };
-    reporter.say(&status::build(&machine, &facts), Timestamp::now());
+    let AgentAttemptStatus { phase, epoch, outcome, suspended, doing, model_failure, .. } =
+        status::build(&machine, &Facts { outcome: Some(outcome), ..facts });
+    let status = AgentAttemptStatus { phase, epoch, outcome, suspended, doing, model_failure, ..left };
+    reporter.say(&status, Timestamp::now());
     if reporter.flush(LAST_WORD).await { Ok(Stopped::Published) } else { Err(DriveError::Unpublished) }
 }
 

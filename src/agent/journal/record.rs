@@ -209,13 +209,17 @@ pub struct SandboxNoted {
 }
 
 /// A turn ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TurnEnded {
     /// How.
     pub status: TurnStatus,
     /// The model's last words; empty when there were none.
     pub last_message: String,
+    /// How the attempt ends that cuts it off. In this record, so that no crash leaves a turn that has failed in an
+    /// attempt that has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
 }
 
 /// How a turn ended.

@@ -2,7 +2,7 @@
 
 use super::{Effect, Machine, Progress};
 use crate::agent::events::Event;
-use crate::agent::journal::record::{AnswerRejected, TurnStatus};
+use crate::agent::journal::record::AnswerRejected;
 use crate::answer::AnswerSchema;
 use crate::api::attempt::Outcome;
 use crate::api::reasons::Reason;
@@ -16,7 +16,7 @@ impl Machine {
     /// The model has given its final answer: the turn ends with it, or the model is told what is wrong with it.
     pub(super) fn settle(&mut self, effects: &mut Vec<Effect>) -> Progress {
         let Some(problem) = self.problem_of_answer() else {
-            self.end_turn(TurnStatus::Completed, effects);
+            self.complete_turn(effects);
             return Progress::Again;
         };
         let Some(thread) = self.thread() else { return Progress::Wait };

@@ -11,20 +11,23 @@ use crate::api::attempt::{EMPTY_REPLY, Outcome};
 use crate::api::reasons::{Reason, Verdict};
 
 impl Machine {
+    /// The model has answered.
+    pub(super) fn complete_turn(&mut self, effects: &mut Vec<Effect>) {
+        self.end_turn(TurnStatus::Completed, None, effects);
+        let usage = self.state.spent.usage.into();
+        effects.push(Effect::Barrier(Barrier::End));
+        effects.push(Effect::Emit(Event::TurnCompleted { usage }));
+    }
+
     /// A turn came to its end by itself, or is cut off by the end of the attempt.
-    pub(super) fn end_turn(&mut self, status: TurnStatus, effects: &mut Vec<Effect>) {
+    fn end_turn(&mut self, status: TurnStatus, outcome: Option<Outcome>, effects: &mut Vec<Effect>) {
         let answer = self.thread().map(|thread| thread.answer.clone()).unwrap_or_default();
         let last_message = if answer.is_empty() && status == TurnStatus::Completed {
             EMPTY_REPLY.to_owned()
         } else {
             answer
         };
-        self.append(TurnEnded { status, last_message }, effects);
-        if status == TurnStatus::Completed {
-            let usage = self.state.spent.usage.into();
-            effects.push(Effect::Barrier(Barrier::End));
-            effects.push(Effect::Emit(Event::TurnCompleted { usage }));
-        }
+        self.append(TurnEnded { status, last_message, outcome }, effects);
     }
 
     /// No turn goes on and nobody asked for another one.
@@ -68,7 +71,7 @@ impl Machine {
             } else {
                 TurnStatus::Failed
             };
-            self.end_turn(status, effects);
+            self.end_turn(status, Some(outcome.clone()), effects);
         }
         if outcome.reason.verdict() == Verdict::Failed {
             let message = outcome.message.clone();

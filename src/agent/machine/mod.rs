@@ -302,9 +302,11 @@ impl Machine {
         let Prepared { opened, prompt, boot } = prepared;
         self.stage = Stage::Working;
         self.boot = Some(boot);
+        // The prompt first: a write that tears between the two must leave no thread that nobody asked anything. Without
+        // a thread the next process prepares again, and drops the prompt that it has.
+        self.append(prompt, effects);
         effects.push(Effect::Emit(Event::ThreadStarted { thread_id: opened.thread_id.clone() }));
         self.append(opened, effects);
-        self.append(prompt, effects);
         effects.push(Effect::Barrier(Barrier::Opened));
     }
 

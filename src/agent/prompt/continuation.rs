@@ -6,7 +6,7 @@
 
 use super::message;
 use crate::agent::journal::record::Inherited;
-use crate::agent::transcript::Former;
+use crate::agent::transcript::{Former, is_payload};
 use crate::llm::{Capabilities, Item, Message, RenderedTools, Role, ThreadItem, Wire};
 
 /// How a note begins.
@@ -55,7 +55,8 @@ pub fn begin(former: Option<&Former>, layers: Vec<Message>, speaks: Speaks<'_>) 
         // The first are the base instructions, which are frozen with the thread.
         let changed = layers.into_iter().skip(1).filter(|layer| !holds(layer));
         let items = former.items.iter().cloned();
-        let items = items.chain(changed.chain([note(true)]).map(render)).collect();
+        let note = note(true, former.lacks_payload);
+        let items = items.chain(changed.chain([note]).map(render)).collect();
         return Beginning {
             prefix: former.layers.clone(),
             inherited: Inherited { items, sealed: former.sealed.clone(), leads: former.leads },
@@ -63,7 +64,8 @@ pub fn begin(former: Option<&Former>, layers: Vec<Message>, speaks: Speaks<'_>) 
         };
     }
     let items = former.projected(speaks.wire, speaks.capabilities).into_iter();
-    let items = items.chain([render(note(false))]).collect();
+    let lacks_payload = former.lacks_payload || former.items.iter().any(|item| is_payload(&item.item));
+    let items = items.chain([render(note(false, lacks_payload))]).collect();
     let prefix = layers.into_iter().map(render).collect();
     Beginning { prefix, inherited: Inherited { items, sealed: Vec::new(), leads: false }, cache_key: None }
 }
@@ -82,17 +84,23 @@ fn is_note(item: &Item) -> bool {
     matches!(item, Item::Message(message) if message.role == Role::User && message.text().starts_with(NOTE))
 }
 
-/// What the model has to know of the change.
-fn note(same: bool) -> Message {
+/// What the model has to know of the change. `lacks_payload`: whether what stood for the older part is lost.
+fn note(same: bool, lacks_payload: bool) -> Message {
     let model =
         if same { "" } else { " What another model said and did before is told without its reasoning." };
+    let older = if lacks_payload {
+        " The conversation was summed up once, in a form that cannot be read any more: of what came before that only the \
+         latest words of the user are left. Look at the workspace and at `git diff` to see what was done."
+    } else {
+        ""
+    };
     message(
         Role::User,
         [format!(
             "{NOTE}\nThe conversation goes on with a new task, in a new sandbox. The repository has the commit and the \
              changes that it had at the end, and they are part of the result as before. Processes, sessions, ignored files \
              and everything outside of the repository are gone, and the environment was set up anew. Where \
-             instructions above came twice, the newer ones hold.{model}\n</continued>"
+             instructions above came twice, the newer ones hold.{model}{older}\n</continued>"
         )],
     )
 }

@@ -52,7 +52,7 @@ fn an_end_before_the_thread_is_open_is_an_end() {
 
 #[test]
 fn a_fact_of_no_thread_is_corruption() {
-    let ended = TurnEnded { status: TurnStatus::Completed, last_message: String::new() };
+    let ended = TurnEnded { status: TurnStatus::Completed, last_message: String::new(), outcome: None };
     let error = State::fold(&[entry(1, 0, ended)]).unwrap_err();
     assert_eq!(error.to_string(), "JournalCorrupt: record 1 (turn.ended) comes before the thread was opened");
 }

@@ -1,13 +1,17 @@
 use serde_json::json;
 
 use super::*;
-use crate::agent::journal::record::{ItemAppended, ModelIntent, RequestKind, Retries, ThreadOpened};
+use crate::agent::journal::record::{
+    HistoryReplaced, ItemAppended, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries, ThreadOpened,
+};
 use crate::artifacts::{decode, transcript};
-use crate::llm::{CallKind, CallOutput, FunctionCall, Message, Reasoning, Role};
+use crate::llm::{CallKind, CallOutput, FunctionCall, Message, Opaque, Reasoning, Role, Usage};
 
 fn opened() -> ThreadOpened {
-    let (wire, capabilities) =
-        (Wire::Responses, Capabilities { image_input: true, ..Capabilities::default() });
+    opened_by(Wire::Responses, Capabilities { image_input: true, ..Capabilities::default() })
+}
+
+fn opened_by(wire: Wire, capabilities: Capabilities) -> ThreadOpened {
     let message = |text: &str| Message {
         role: Role::Developer,
         content: vec![ContentPart::Text { text: text.into() }],
@@ -47,12 +51,17 @@ fn asked(thread: &mut Thread) {
 
 /// A thread with reasoning, a call and its output, whose bytes are none that we would write.
 fn thread(output: Vec<ContentPart>) -> Thread {
-    let mut thread = Thread::open(&opened()).unwrap();
+    thinking(&opened(), "x", output)
+}
+
+/// The same with what the provider encrypted.
+fn thinking(opened: &ThreadOpened, encrypted: &str, output: Vec<ContentPart>) -> Thread {
+    let mut thread = Thread::open(opened).unwrap();
     let (wire, capabilities) = (thread.opened.wire, thread.opened.capabilities);
     append(&mut thread, wire.project(Item::message(Role::User, "do it"), &capabilities).unwrap());
     asked(&mut thread);
-    let reasoning = Reasoning { text: vec![], encrypted: true };
-    said(&mut thread, Item::Reasoning(reasoning), r#"{ "type":"reasoning", "encrypted_content":"x" }"#);
+    let reasoning = Item::Reasoning(Reasoning { text: vec![], encrypted: true });
+    said(&mut thread, reasoning, &format!(r#"{{ "type":"reasoning", "encrypted_content":"{encrypted}" }}"#));
     let call = FunctionCall { call_id: "c".into(), name: "f".into(), arguments: "{ }".into() };
     said(
         &mut thread,
@@ -95,17 +104,143 @@ fn a_thread_is_read_as_it_was() {
     assert_eq!(lines.lines().filter(|line| line.contains("\"wire\":\"{")).count(), 3);
 }
 
-#[test]
-fn a_thread_that_goes_on_sends_what_the_former_one_sent_first() {
-    let former_thread = thread(text("out"));
-    let former = read(&document(&former_thread).0).unwrap();
+/// A thread that goes on with another one.
+fn goes_on(thread: &Thread) -> Thread {
+    let former = read(&document(thread).0).unwrap();
     let inherited = Box::new(crate::agent::journal::record::Inherited {
         items: former.items,
         sealed: former.sealed,
         leads: former.leads,
     });
-    let opened = ThreadOpened { prefix: former.layers, inherited, thread_id: "t2".into(), ..opened() };
-    let next = Thread::open(&opened).unwrap();
+    let Head { wire, capabilities, .. } = former.head;
+    let opened = opened_by(wire, capabilities);
+    let opened = ThreadOpened { prefix: former.layers, inherited, thread_id: "t2".into(), ..opened };
+    Thread::open(&opened).unwrap()
+}
+
+fn sent(thread: &Thread) -> Vec<String> {
+    let messages = thread.history.input().unwrap().messages;
+    messages.iter().map(|message| String::from_utf8(message.to_vec()).unwrap()).collect()
+}
+
+/// A thread of the Messages API with words of people at the end of its layers.
+fn spoken_to() -> Thread {
+    let (wire, capabilities) = (Wire::Messages, Capabilities::default());
+    let mut opened = opened_by(wire, capabilities);
+    opened.prefix.extend(wire.project(Item::message(Role::User, "here"), &capabilities));
+    let mut thread = Thread::open(&opened).unwrap();
+    append(&mut thread, wire.project(Item::message(Role::User, "do it"), &capabilities).unwrap());
+    asked(&mut thread);
+    said(&mut thread, Item::message(Role::Assistant, "On it."), r#"{"type":"text","text":"On it."}"#);
+    thread
+}
+
+/// It goes on from what was made of it.
+fn compacted(thread: &mut Thread, payload: Option<ThreadItem>) {
+    let Thread { opened, .. } = thread;
+    let words = opened.wire.project(Item::message(Role::User, "do it"), &opened.capabilities);
+    let leads = payload.is_some();
+    let replaced = HistoryReplaced {
+        window: 2,
+        removed: (0, 0),
+        tools: None,
+        items: payload.into_iter().chain(words).collect(),
+        leads,
+        said: 1,
+        sessions: vec![],
+        plan: vec![],
+    };
+    thread.apply(&replaced.into()).unwrap();
+    asked(thread);
+    said(thread, Item::message(Role::Assistant, "Done."), r#"{"type":"text","text":"Done."}"#);
+}
+
+#[test]
+fn what_leads_does_so_in_every_thread_that_goes_on() {
+    let mut thread = spoken_to();
+    let wire = WireJson::render(&json!({"type": "compaction", "content": "x"}));
+    compacted(
+        &mut thread,
+        Some(ThreadItem { item: Item::Opaque(Opaque { kind: "compaction".into() }), wire }),
+    );
+    let before = sent(&thread);
+    assert!(before[0].contains("compaction"), "{before:?}");
+    let second = goes_on(&thread);
+    assert_eq!(sent(&second), before);
+    assert_eq!(sent(&goes_on(&second)), before);
+}
+
+#[test]
+fn a_request_that_was_too_long_is_of_the_window_before() {
+    let mut thread = spoken_to();
+    asked(&mut thread);
+    compacted(&mut thread, None);
+    assert_eq!(sent(&goes_on(&thread)), sent(&thread));
+}
+
+#[test]
+fn what_the_provider_refused_is_not_gone_on_with() {
+    let capabilities = Capabilities { encrypted_reasoning: true, ..Capabilities::default() };
+    let mut thread = Thread::open(&opened_by(Wire::Responses, capabilities)).unwrap();
+    let prompt = Wire::Responses.project(Item::message(Role::User, "do it"), &capabilities);
+    append(&mut thread, prompt.unwrap());
+    asked(&mut thread);
+    let reasoning = Item::Reasoning(Reasoning { text: vec!["alone".into()], encrypted: true });
+    said(&mut thread, reasoning, r#"{"type":"reasoning","id":"rs_1","encrypted_content":"x"}"#);
+    asked(&mut thread);
+    let leave_out = Some(thread.history.len() as u64 - 1);
+    let retries = Retries { left_out: true, ..Retries::default() };
+    let message = "refused".to_owned();
+    let end = ModelEnd::Retry { message, after_ms: 0, retries, reread_credential: false, leave_out };
+    thread.apply(&ModelEnded { request: 1, end, usage: Usage::default() }.into()).unwrap();
+    asked(&mut thread);
+    said(
+        &mut thread,
+        Item::message(Role::Assistant, "Done."),
+        r#"{"type":"message","id":"m_1","content":[]}"#,
+    );
+    assert!(!sent(&thread).concat().contains("rs_1"));
+    assert_eq!(sent(&goes_on(&thread)), sent(&thread));
+    assert!(String::from_utf8(document(&thread).0).unwrap().contains("alone"), "people can read it");
+}
+
+#[test]
+fn no_item_goes_by_its_id_without_the_reasoning_that_it_was_made_with() {
+    let capabilities = Capabilities { encrypted_reasoning: true, ..Capabilities::default() };
+    let opened = opened_by(Wire::Responses, capabilities);
+    let whole = sent(&goes_on(&thinking(&opened, "x", text("out")))).concat();
+    assert!(whole.contains("encrypted_content") && whole.contains("fc_1") && whole.contains("m_1"));
+    let cut = sent(&goes_on(&thinking(&opened, &letters(2 << 20), text("out")))).concat();
+    assert!(!cut.contains("encrypted_content") && !cut.contains("fc_1"), "{cut}");
+    assert!(
+        cut.contains(r#""call_id":"c""#) && cut.contains("m_1"),
+        "the next response was made without: {cut}"
+    );
+}
+
+#[test]
+fn a_repository_cannot_fill_a_transcript_with_its_skills() {
+    let letters = letters(1 << 20);
+    let skill = |number: usize| Skill {
+        name: format!("s{number}"),
+        description: "d".into(),
+        path: format!("/workspace/main/.agents/skills/s{number}/SKILL.md"),
+        text: letters[number << 15..(number + 1) << 15].to_owned(),
+    };
+    let opened = ThreadOpened { skills: (0..32).map(skill).collect(), ..opened() };
+    let (document, cut) = document(&thinking(&opened, "x", text("out")));
+    assert!(!cut && read(&document).unwrap().head.skills.len() == 32);
+}
+
+/// Text that compresses badly and stands in JSON as it is.
+fn letters(length: usize) -> String {
+    noise(length).replace(['"', '\\'], "-")
+}
+
+#[test]
+fn a_thread_that_goes_on_sends_what_the_former_one_sent_first() {
+    let former_thread = thread(text("out"));
+    let next = goes_on(&former_thread);
     assert_eq!(next.history.input().unwrap().messages, former_thread.history.input().unwrap().messages);
     assert_eq!((next.turn, next.unsent_tokens(), next.answer.as_str()), (0, 0, ""));
     // It can be gone on with in its turn.
@@ -158,5 +293,19 @@ fn what_cannot_be_gone_on_with_says_why() {
     assert_eq!(read(left_out.as_bytes()), Err(Unusable::LeftOut(7)));
     for damaged in ["", "x\n", "{\"record\":\"request\"}\n", &document[..document.len() - 3]] {
         assert!(matches!(read(damaged.as_bytes()), Err(Unusable::Damaged(_))), "{damaged}");
+    }
+}
+
+#[test]
+fn a_payload_that_was_cut_is_known_to_be_lost() {
+    for (length, is_lost) in [(100, false), (2 << 20, true)] {
+        let mut thread = spoken_to();
+        let wire = WireJson::render(&json!({"type": "compaction", "content": letters(length)}));
+        let item = Item::Opaque(Opaque { kind: "compaction".into() });
+        compacted(&mut thread, Some(ThreadItem { item, wire }));
+        let former = read(&document(&thread).0).unwrap();
+        assert_eq!((former.lacks_payload, former.leads), (is_lost, !is_lost));
+        assert_eq!(former.items.len(), if is_lost { 2 } else { 3 });
+        assert!(goes_on(&thread).history.input().is_ok());
     }
 }

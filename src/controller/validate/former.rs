@@ -2,7 +2,7 @@
 
 use super::Problem;
 use crate::api::AgentTask;
-use crate::api::attempt::{ArtifactRef, Continuation};
+use crate::api::attempt::{ArtifactRef, Continuation, Job};
 use crate::api::task::Repository;
 use crate::controller::observed::{Former, References, TaskId};
 use crate::names::{PATCH_KEY, TRANSCRIPT_KEY};
@@ -36,8 +36,17 @@ pub(super) fn check_former(
 /// reports: who has taken over an agent must not choose what the next one reads.
 pub(super) fn artifacts(former: &Former) -> Vec<String> {
     let job = former.attempt.as_ref().map(|attempt| &attempt.spec.job);
-    let names = job.map(|job| [Some(job.patch_artifact_name.clone()), job.transcript_artifact_name.clone()]);
+    let names = job.map(|job| {
+        let own = [Some(job.patch_artifact_name.clone()), job.transcript_artifact_name.clone()];
+        own.into_iter().chain([brought(job).map(|artifact| artifact.config_map_name)])
+    });
     names.into_iter().flatten().flatten().collect()
+}
+
+/// The patch with which a job began that leaves the repository alone: at its end the work tree has that and nothing else,
+/// and its own patch is empty.
+fn brought(job: &Job) -> Option<ArtifactRef> {
+    job.continue_from.as_ref().filter(|_| !job.mode.changes())?.patch.clone()
 }
 
 fn gone_on_with(
@@ -70,9 +79,14 @@ fn gone_on_with(
         return Err("it does not say which commit it began with".to_owned());
     }
     let transcript = there(transcript, kept, TRANSCRIPT_KEY, "transcript", references)?;
-    let patch = match status.patch.filter(|patch| patch.bytes > 0) {
-        None => None,
-        Some(patch) => {
+    let patch = match (brought(job), status.patch) {
+        (Some(artifact), _) => {
+            let name = artifact.config_map_name.clone();
+            Some(there(artifact, &name, PATCH_KEY, "patch", references)?)
+        }
+        (None, None) => return Err("its agent could make no patch of its work".to_owned()),
+        (None, Some(patch)) if patch.bytes == 0 => None,
+        (None, Some(patch)) => {
             let artifact = patch.artifact.ok_or("its patch was too large to be kept")?;
             Some(there(artifact, &job.patch_artifact_name, PATCH_KEY, "patch", references)?)
         }

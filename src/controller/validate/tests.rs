@@ -362,6 +362,25 @@ fn a_task_goes_on_with_the_commit_the_thread_and_the_patch_of_another_one() {
 }
 
 #[test]
+fn what_a_question_was_asked_about_is_gone_on_with_after_it() {
+    let (task, mut references) = continuing(|status| status["patch"]["bytes"] = json!(0));
+    let patch = |name: &str| json!({"configMapName": name, "key": "patch.zst", "sha256": "bb", "bytes": 9});
+    let former = references.former.as_mut().unwrap().attempt.as_mut().unwrap();
+    let job = &mut std::sync::Arc::make_mut(former).spec.job;
+    job.mode = crate::api::task::Mode::Ask;
+    job.continue_from = serde_json::from_value(json!({
+        "taskName": "first", "transcript": patch("first-1-transcript"), "patch": patch("first-1-patch"),
+    }))
+    .unwrap();
+    assert_invalid(&judge(&task, &references), "its patch is gone");
+    let asked = named(&task, None, None, references.former.as_ref()).config_maps;
+    assert!(asked.contains(&"first-1-patch".to_owned()), "{asked:?}");
+    references.binary_data.insert("first-1-patch".into(), ["patch.zst".to_owned()].into());
+    let from = valid(&task, &references).job.continue_from.unwrap();
+    assert_eq!(from.patch.unwrap().config_map_name, "first-1-patch");
+}
+
+#[test]
 fn a_task_waits_for_the_one_that_it_goes_on_with_and_needs_what_is_left_of_it() {
     let (task, there) = continuing(|_| {});
     assert_waiting(&judge(&task, &references()), "AgentTask before, named by continueFrom, does not exist");
@@ -376,6 +395,7 @@ fn a_task_waits_for_the_one_that_it_goes_on_with_and_needs_what_is_left_of_it() 
     for (change, part) in [
         ((|status: &mut Value| drop(status["transcript"].take())) as fn(&mut Value), "it left no transcript"),
         (|status| drop(status["patch"]["artifact"].take()), "its patch was too large"),
+        (|status| drop(status["patch"].take()), "no patch of its work"),
         (|status| status["workspace"]["baseCommit"] = json!("main"), "which commit it began with"),
     ] {
         let (task, references) = continuing(change);

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use podwright_sandboxd::protocol::{Digest, FileState};
 
 use super::world::{World, command, config, intent, message, patch, words};
-use crate::agent::journal::record::{CallIntent, CallOutcome, Entry, InputKind, Record};
+use crate::agent::journal::record::{CallIntent, CallOutcome, Entry, InputKind, ModelEnd, Record};
 use crate::agent::machine::{Config, Effect, Signal};
+use crate::api::attempt::Outcome;
 use crate::api::reasons::Reason;
-use crate::llm::Item;
+use crate::llm::{Fatal, FatalKind, Item, ModelError};
 
 /// A task with two commands beside each other, a patch and a command after it.
 fn journal() -> Vec<Entry> {
@@ -128,6 +129,45 @@ fn after_every_record_of_a_compaction_too() {
     goes_on_after_every_record(&journal);
 }
 
+/// How an attempt ends is known with the first record that says so, whatever of its end is lost.
+#[test]
+fn after_every_record_of_an_end_the_next_process_ends_in_the_same_way() {
+    let ends: [fn(&mut World); 3] = [
+        |world| world.fails(refused()),
+        |world| {
+            world.item(command("c1", "one"));
+            world.tell(Signal::Message(message(1, InputKind::Cancel, "")));
+        },
+        |world| {
+            world.item(command("c1", "one"));
+            world.tell(Signal::Failed(Outcome { reason: Reason::SandboxLost, message: "Gone.".into() }));
+        },
+    ];
+    for end in ends {
+        let mut world = World::asked(config());
+        world.item(words("Hm."));
+        let begins = world.journal.len();
+        end(&mut world);
+        let ended = world.machine.state().outcome.clone().unwrap();
+        let journal = world.journal;
+        let says = |entry: &Entry| match &entry.record {
+            Record::ModelEnded(ended) => matches!(ended.end, ModelEnd::Failed { .. }),
+            Record::InputAccepted(_) | Record::TurnEnded(_) | Record::FinishIntent(_) => true,
+            _ => false,
+        };
+        let known = begins + journal[begins..].iter().position(says).unwrap() + 1;
+        for length in known..=journal.len() {
+            let (world, _) = go_on(&journal[..length], 1, false);
+            let outcome = world.machine.state().outcome.clone();
+            assert_eq!(outcome.as_ref(), Some(&ended), "after {length} of {} records", journal.len());
+        }
+    }
+}
+
+fn refused() -> ModelError {
+    ModelError::Fatal(Fatal { kind: FatalKind::Refused, message: "No.".into(), usage: None })
+}
+
 fn goes_on_after_every_record(journal: &[Entry]) {
     for length in 0..=journal.len() {
         let prefix = &journal[..length];
@@ -138,6 +178,12 @@ fn goes_on_after_every_record(journal: &[Entry]) {
             let outcome = world.machine.state().outcome.clone().expect(&at);
             assert_eq!(outcome.reason, Reason::Completed, "{at}: {}", outcome.message);
             assert!(world.machine.state().published, "{at}");
+            let thread = world.machine.state().thread.as_ref().expect(&at);
+            let asked = thread
+                .history
+                .items()
+                .filter(|item| matches!(&item.item, Item::Message(message) if message.text() == "do it"));
+            assert_ne!(asked.count(), 0, "the task's own prompt is lost; {at}");
             let ordinals: BTreeSet<u64> = run.iter().map(|(ordinal, _)| *ordinal).collect();
             assert_eq!(ordinals.len(), run.len(), "nothing runs twice in one process; {at}");
             for intent in open.values() {

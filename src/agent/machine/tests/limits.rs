@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use insta::assert_snapshot;
+use serde_json::json;
 
-use super::world::{World, broken, command, config, exit, message, reason, result, words};
+use super::world::{World, broken, call, command, config, exit, message, reason, result, words};
 use crate::agent::journal::record::InputKind;
 use crate::agent::machine::{CallResult, Config, Signal};
 use crate::api::attempt::Phase;
@@ -35,6 +36,18 @@ fn limits_are_checked_before_the_spending() {
     world.completed(None);
     world.ended(2, "x");
     assert_eq!(reason(&world), Some(Reason::BudgetExceeded));
+}
+
+#[test]
+fn commands_are_counted_on_either_surface() {
+    for (name, argument) in [("exec_command", "cmd"), ("shell", "command")] {
+        let limits = Limits { commands: 1, ..Limits::default() };
+        let mut world = World::asked(Config { limits, ..config() });
+        world.item(call("c1", name, json!({argument: "ls"})));
+        assert_eq!((world.machine.state().spent.commands, reason(&world)), (1, None), "{name}");
+        world.item(call("c2", name, json!({argument: "ls"})));
+        assert_eq!(reason(&world), Some(Reason::BudgetExceeded), "{name}");
+    }
 }
 
 #[test]

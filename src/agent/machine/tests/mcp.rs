@@ -6,8 +6,8 @@ use podwright_sandboxd::protocol::Digest;
 use serde_json::json;
 
 use super::world::{World, boot, call, command, config, prepared, result, words};
-use crate::agent::journal::record::{CallOutcome, EffectClass, Entry, Record};
-use crate::agent::machine::{CallResult, Effect, Signal};
+use crate::agent::journal::record::{CallOutcome, EffectClass, Entry, Record, SessionCursor, SessionOpened};
+use crate::agent::machine::{CallResult, Effect, SessionChange, Signal};
 use crate::agent::tools::image::IMAGES_MAX;
 use crate::agent::tools::mcp::McpTool;
 use crate::api::reasons::Reason;
@@ -238,6 +238,27 @@ fn a_thread_without_servers_in_the_sandbox_hears_nothing_of_it() {
     world.say("the sandbox is new", Signal::SandboxRestarted(boot(2)));
     world.ended(2, "x");
     assert_eq!(notes(&world), [""; 0]);
+}
+
+#[test]
+fn the_model_is_told_once_which_sessions_are_gone_with_the_sandbox() {
+    let mut world = World::asked(config());
+    world.item(command("a", "npm run\n dev"));
+    world.completed(None);
+    let opened =
+        SessionOpened { session: 10_001, op: 1, ordinal: 2, boot: boot(1), cursor: SessionCursor::default() };
+    let running = result(2, "Process running with session ID 10001", Some(SessionChange::Opened(opened)));
+    world.say("the command goes on", Signal::CallEnded(running));
+    world.say("the sandbox is new", Signal::SandboxRestarted(boot(2)));
+    for (id, told) in [("b", 1), ("c", 1)] {
+        let ordinal = world.machine.state().thread.as_ref().unwrap().history.len() as u64;
+        world.item(command(id, "ls"));
+        world.completed(None);
+        world.ended(ordinal, "x");
+        assert_eq!(notes(&world).len(), told, "{:?}", notes(&world));
+    }
+    assert!(notes(&world)[0].ends_with("is not known: 10001."), "{:?}", notes(&world));
+    assert!(world.machine.state().thread.as_ref().unwrap().sessions.is_empty());
 }
 
 #[test]

@@ -37,6 +37,7 @@ fn former() -> Former {
         items: vec![render(words(Role::User, "do it")), render(words(Role::Assistant, "Done."))],
         sealed: vec![1],
         leads: false,
+        lacks_payload: false,
     }
 }
 
@@ -128,4 +129,18 @@ fn what_a_former_continuation_said_anew_is_said_anew_again() {
     let third = begins_after(&second, "m", layers("rights"));
     let texts = texts(&third.inherited.items);
     assert_eq!(texts[4..6], ["rights", "place"], "the first words do not hold any more: {texts:?}");
+}
+
+#[test]
+fn a_summary_that_cannot_be_read_any_more_is_told_to_be_lost() {
+    let is_told = |former: &Former, model: &str| {
+        let inherited = begins_after(former, model, layers("rights")).inherited;
+        texts(&inherited.items[inherited.items.len() - 1..])[0].contains("cannot be read any more")
+    };
+    let wire = WireJson::render(&serde_json::json!({"type": "compaction"}));
+    let payload = ThreadItem { item: Item::Opaque(Opaque { kind: "compaction".into() }), wire };
+    let summed_up = Former { items: [vec![payload], former().items].concat(), ..former() };
+    assert!(!is_told(&summed_up, "m") && is_told(&summed_up, "n"));
+    assert!(is_told(&Former { lacks_payload: true, ..former() }, "m"));
+    assert!(!is_told(&former(), "n"));
 }
