@@ -118,13 +118,19 @@ scenarios:
       - output:
           - call: {tool: mcp__t__old, arguments: {}}
         usage: {inputTokens: 95000, outputTokens: 50}
-      - expect: {tools: [mcp__t__old], lastUserMessage: Write the handover, lastOutput: old answers}
+      - when: {lastUserMessage: Write the handover}
+        expect: {tools: [mcp__t__old], lastOutput: old answers}
         compaction: true
         pace: {firstEventMillis: 2000}
-        repeat: 2
         output:
           - text: "State: fine."
-      - expect: {tools: [mcp__t__new], lastUserMessage: "State: fine."}
+      # Skipped when the agent died before its request had left.
+      - when: {lastUserMessage: Write the handover}
+        expect: {tools: [mcp__t__old], lastOutput: old answers}
+        compaction: true
+        output:
+          - text: "State: fine."
+      - expect: {tools: [mcp__t__new], lastUserMessage: The conversation before this message}
         output:
           - call: {tool: mcp__t__new, arguments: {}}
           - call: {tool: mcp__t__old, arguments: {}}
