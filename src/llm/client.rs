@@ -34,6 +34,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// a task for ever.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(30 * 60);
 
+/// Bytes of one response. The longest that models write, a hundred thousand tokens in as many events and the whole again
+/// at the end, has half as many. What is said is in memory until it is whole, some of it twice.
+const RESPONSE_MAX: usize = 64 * 1024 * 1024;
+
 mod headers;
 mod whole;
 
@@ -66,6 +70,7 @@ pub struct ModelClient {
     base_url: Url,
     idle_timeout: Duration,
     deadline: Duration,
+    response_max: usize,
 }
 
 impl ModelClient {
@@ -104,6 +109,7 @@ impl ModelClient {
             base_url: endpoint.base_url.clone(),
             idle_timeout: endpoint.idle_timeout,
             deadline: REQUEST_DEADLINE,
+            response_max: RESPONSE_MAX,
         })
     }
 
@@ -148,6 +154,8 @@ struct Open {
     ready: VecDeque<Result<StreamEvent, ModelError>>,
     finished: bool,
     limits: Limits,
+    /// Bytes that may still come.
+    room: usize,
 }
 
 /// The two clocks of a request.
@@ -223,6 +231,7 @@ impl Unsent {
             ready: VecDeque::new(),
             finished: false,
             limits,
+            room: client.response_max,
         });
         if request.whole {
             open.read_whole().await;
@@ -252,6 +261,10 @@ impl Open {
             Ok(Ok(None)) => return self.end(),
             Ok(Ok(Some(chunk))) => chunk,
         };
+        let Some(room) = self.room.checked_sub(chunk.len()) else {
+            return self.oversized("the response does not end");
+        };
+        self.room = room;
         let mut events = Vec::new();
         let parsed = self.parser.push(&chunk, &mut events);
         for data in events {
@@ -263,12 +276,13 @@ impl Open {
         if let Err(error) = parsed
             && !self.finished
         {
-            self.fail(ModelError::Fatal(Fatal {
-                kind: FatalKind::Oversized,
-                message: format!("{}: {error}.", self.fold.asked().url),
-                usage: None,
-            }));
+            self.oversized(&error.to_string());
         }
+    }
+
+    fn oversized(&mut self, what: &str) {
+        let message = format!("{}: {what}.", self.fold.asked().url);
+        self.fail(ModelError::Fatal(Fatal { kind: FatalKind::Oversized, message, usage: None }));
     }
 
     fn end(&mut self) {

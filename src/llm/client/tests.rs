@@ -245,6 +245,16 @@ async fn w22_a_request_ends_at_its_deadline_although_events_come() {
 }
 
 #[tokio::test]
+async fn a_response_that_does_not_end_is_given_up() {
+    let url = dripping("data: {\"type\": \"response.in_progress\"}\n\n").await;
+    let narrow = ModelClient { response_max: 200, ..patient(url) };
+    let (_, end) = ask(&narrow, None).await;
+    let error = end.unwrap_err();
+    assert!(matches!(&error, ModelError::Fatal(Fatal { kind: FatalKind::Oversized, .. })), "{error:?}");
+    assert!(error.to_string().ends_with("the response does not end."), "{error}");
+}
+
+#[tokio::test]
 async fn noise_in_a_stream_is_skipped() {
     let url = serving(
         r#"
