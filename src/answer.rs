@@ -13,6 +13,17 @@ pub const SCHEMA_MAX: usize = 32 * 1024;
 /// Bytes of an answer as JSON: a quarter of what the status of a task holds.
 pub const ANSWER_MAX: usize = 8 * 1024;
 
+/// Regular expressions of a schema.
+const PATTERNS_MAX: usize = 32;
+
+/// Bytes that all of them may take compiled. Whoever may create a task has the controller compile them, which has 256 MiB
+/// for everybody, and a short one such as `\p{L}{99}` takes more than four.
+const PATTERNS_BYTES: usize = 4 * 1024 * 1024;
+
+/// Names (`$id`) of a schema and its parts. A part with one that is referred to is compiled anew for each way to it, which
+/// takes four times as long with each two more: hours for some dozen.
+const NAMES_MAX: usize = 8;
+
 /// Faults of an answer that are told at a time; the rest follow from the first ones more often than not.
 const TOLD: usize = 5;
 
@@ -35,6 +46,12 @@ pub enum InvalidSchema {
     /// It is no JSON.
     #[error("it is not JSON: {0}")]
     Json(String),
+    /// It has too many regular expressions.
+    #[error("it has {0} regular expressions, and {PATTERNS_MAX} are the most")]
+    Patterns(usize),
+    /// It gives too many of its parts names of their own.
+    #[error("it has {0} members `$id` or `id`, and {NAMES_MAX} are the most")]
+    Names(usize),
     /// It is JSON and no schema, or one that needs another document.
     #[error("it is not a JSON schema that stands by itself: {0}")]
     Schema(String),
@@ -56,8 +73,17 @@ impl AnswerSchema {
         }
         let value: Value =
             serde_json::from_str(text).map_err(|error| InvalidSchema::Json(error.to_string()))?;
+        let patterns = patterns(&value);
+        if patterns > PATTERNS_MAX {
+            return Err(InvalidSchema::Patterns(patterns));
+        }
+        let names = names(&value);
+        if names > NAMES_MAX {
+            return Err(InvalidSchema::Names(names));
+        }
         // Patterns in linear time: the schema may be anybody's, and the answer is the model's.
-        let options = jsonschema::options().with_pattern_options(PatternOptions::regex());
+        let patterns = PatternOptions::regex().size_limit(PATTERNS_BYTES / patterns.max(1));
+        let options = jsonschema::options().with_pattern_options(patterns);
         match options.build(&value) {
             Ok(validator) => Ok(Self { value, validator }),
             Err(error) => Err(InvalidSchema::Schema(shortened(&error.to_string()))),
@@ -128,6 +154,37 @@ pub fn is_strict(schema: &Value) -> bool {
         }
         Value::Array(schemas) => schemas.iter().all(is_strict),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    }
+}
+
+/// How many regular expressions a schema has at most: what only looks like one counts too.
+fn patterns(schema: &Value) -> usize {
+    match schema {
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, member)| match (name.as_str(), member) {
+                ("pattern", Value::String(_)) => 1,
+                ("patternProperties", Value::Object(named)) => named.len() + patterns(member),
+                _ => patterns(member),
+            })
+            .sum(),
+        Value::Array(schemas) => schemas.iter().map(patterns).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
+}
+
+/// How many parts of a schema have a name, at most. Draft 4 calls it `id`.
+fn names(schema: &Value) -> usize {
+    match schema {
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, member)| match (name.as_str(), member) {
+                ("$id" | "id", Value::String(_)) => 1,
+                _ => names(member),
+            })
+            .sum(),
+        Value::Array(schemas) => schemas.iter().map(names).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
     }
 }
 

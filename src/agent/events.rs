@@ -210,14 +210,20 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_without_control_characters() {
-        let details = ItemDetails::command("ls", "a\u{1b}[2Jb\r\nc\u{7f}", Some(0), ItemStatus::Completed);
+        let details = ItemDetails::command(
+            "ls",
+            "a\u{1b}[2Jb\r\nc\u{7f}\u{9b}2J\u{202e}d",
+            Some(0),
+            ItemStatus::Completed,
+        );
         let line = Event::ItemCompleted { item: ThreadEventItem::new(3, details) }.to_line();
         assert_eq!(line.find('\n'), Some(line.len() - 1));
-        assert!(!line.trim_end().bytes().any(|byte| byte < 0x20));
+        assert!(!line.trim_end().chars().any(|c| c.is_control() || c == '\u{202e}'), "{line:?}");
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["type"], "item.completed");
         assert_eq!(value["item"]["id"], "item_3");
         assert_eq!(value["item"]["type"], "command_execution");
         assert_eq!(value["item"]["exit_code"], 0);
+        assert_eq!(value["item"]["aggregated_output"], "a\u{1b}[2Jb\r\nc\u{7f}\u{9b}2J\u{202e}d");
     }
 }

@@ -86,6 +86,56 @@ fn a_schema_that_refers_to_itself_ends() {
 }
 
 #[test]
+fn regular_expressions_are_few_and_small() {
+    let many = |count: usize, body: &str| {
+        let patterns = (0..count).map(|number| json!({"pattern": format!("^({body}|x){number}$")}));
+        json!({"type": "string", "anyOf": patterns.collect::<Vec<_>>()}).to_string()
+    };
+    assert!(AnswerSchema::parse(&many(PATTERNS_MAX, "[a-z]{20}")).is_ok());
+    let more = AnswerSchema::parse(&many(PATTERNS_MAX + 1, "a")).unwrap_err();
+    assert_eq!(more, InvalidSchema::Patterns(PATTERNS_MAX + 1));
+    let named: serde_json::Map<String, Value> =
+        (0..=PATTERNS_MAX).map(|number| (format!("^{number}$"), json!({}))).collect();
+    let named = json!({"properties": {"a": {"patternProperties": named}}}).to_string();
+    assert_eq!(AnswerSchema::parse(&named).unwrap_err(), InvalidSchema::Patterns(PATTERNS_MAX + 1));
+    // One of these is large, and so many are too large.
+    assert!(AnswerSchema::parse(&many(1, r"\p{L}{20}")).is_ok());
+    assert!(matches!(AnswerSchema::parse(&many(20, r"\p{L}{20}")), Err(InvalidSchema::Schema(_))));
+    for usual in [
+        r"^\\d{4}-\\d{2}-\\d{2}(T\\d{2}:\\d{2}:\\d{2}(\\.\\d+)?Z)?$",
+        r"^[\\w.+-]+@[\\w-]+(\\.[\\w-]+)+$",
+        r"^\\p{L}[\\p{L}\\p{M}' -]{0,63}$",
+        r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+    ] {
+        let text = format!(r#"{{"pattern": "{usual}"}}"#);
+        assert!(AnswerSchema::parse(&text).is_ok(), "{usual}: {:?}", AnswerSchema::parse(&text).err());
+    }
+}
+
+#[test]
+fn parts_with_names_are_few() {
+    // Each names two others, so there are two to the power of the levels ways to the last.
+    let levels = |count: usize| {
+        let mut parts = serde_json::Map::new();
+        for level in 0..count {
+            let below = [format!("http://x/a{}", level + 1), format!("http://x/b{}", level + 1)];
+            let below: Vec<Value> = below.iter().map(|name| json!({"$ref": name})).collect();
+            let body = if level + 1 == count { json!([true]) } else { json!(below) };
+            for side in ["a", "b"] {
+                let name = format!("{side}{level}");
+                let part = json!({"$id": format!("http://x/{name}"), "allOf": body});
+                parts.insert(name, part);
+            }
+        }
+        json!({"$defs": parts, "$ref": "http://x/a0"}).to_string()
+    };
+    assert!(AnswerSchema::parse(&levels(NAMES_MAX / 2)).is_ok());
+    assert_eq!(AnswerSchema::parse(&levels(20)).unwrap_err(), InvalidSchema::Names(40));
+    let answer = json!({"properties": {"id": {"type": "string"}}, "required": ["id"]}).to_string();
+    assert!(AnswerSchema::parse(&answer).unwrap().check(r#"{"id": "x"}"#).is_ok());
+}
+
+#[test]
 fn strict_is_what_providers_take_as_strict() {
     assert!(is_strict(schema().value()));
     assert!(is_strict(&json!({"type": "array", "items": schema().value()})));

@@ -91,11 +91,16 @@ pub fn cut(text: &str, max: usize) -> &str {
 /// status within its size.
 #[must_use]
 pub fn plain(text: &str, max: usize) -> String {
-    let steers = |c: &char| c.is_control() && !matches!(c, '\n' | '\t');
-    let turns =
-        |c: &char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let shown: String = text.chars().filter(|c| !steers(c) && !turns(c)).take(max).collect();
+    let shown: String = text.chars().filter(|c| matches!(c, '\n' | '\t') || !steers(*c)).take(max).collect();
     cut(&shown, max).to_owned()
+}
+
+/// Whether a character steers a terminal or turns the direction of writing; line feed and tab do too.
+#[must_use]
+pub fn steers(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns
 }
 
 #[cfg(test)]

@@ -13,6 +13,10 @@ pub const INLINE_MAX: usize = 12 * 1024;
 /// Bytes that are unpacked from an artifact: far more than any patch, and an end to a bomb.
 const DECODED_MAX: u64 = 256 << 20;
 
+/// The largest window, as a power of two, that an artifact may ask for. Those that are packed here ask for 2 MiB; what
+/// somebody else put there could ask whoever unpacks it for 128 MiB.
+pub const WINDOW_LOG_MAX: u32 = 22;
+
 /// zstd's own default: 900 KiB hold some 4 MiB of patch, packed in 20 ms.
 const LEVEL: i32 = 3;
 
@@ -77,7 +81,8 @@ pub fn encode(content: &[u8]) -> Result<Encoded, TooLarge> {
 /// [`DecodeError`]
 pub fn decode(data: &[u8], expected: &str) -> Result<Vec<u8>, DecodeError> {
     let mut content = Vec::new();
-    let decoder = zstd::stream::Decoder::new(data).map_err(DecodeError::Unpack)?;
+    let mut decoder = zstd::stream::Decoder::new(data).map_err(DecodeError::Unpack)?;
+    decoder.window_log_max(WINDOW_LOG_MAX).map_err(DecodeError::Unpack)?;
     decoder.take(DECODED_MAX + 1).read_to_end(&mut content).map_err(DecodeError::Unpack)?;
     if content.len() as u64 > DECODED_MAX {
         return Err(DecodeError::TooLarge);
@@ -147,6 +152,22 @@ mod tests {
             std::io::Write::write_all(&mut encoder, &zeros).unwrap();
         }
         assert!(matches!(decode(&encoder.finish().unwrap(), ""), Err(DecodeError::TooLarge)));
+    }
+
+    #[test]
+    fn who_unpacks_is_not_asked_for_more_than_a_window() {
+        let packed = |window: u32| {
+            let mut encoder = zstd::stream::Encoder::new(Vec::new(), LEVEL).unwrap();
+            encoder.window_log(window).unwrap();
+            // More than a window, and of unknown length, so that the frame does not say a smaller one.
+            std::io::Write::write_all(&mut encoder, &vec![b'x'; 1 << 20]).unwrap();
+            encoder.finish().unwrap()
+        };
+        let digest = Digest::of(&vec![b'x'; 1 << 20]).to_string();
+        assert!(decode(&packed(WINDOW_LOG_MAX), &digest).is_ok());
+        assert!(matches!(decode(&packed(WINDOW_LOG_MAX + 1), &digest), Err(DecodeError::Unpack(_))));
+        let largest = encode(&noise(ENCODED_MAX / 2).repeat(40)).unwrap();
+        assert!(decode(&largest.data, &largest.sha256).is_ok(), "what is packed here asks for less");
     }
 
     #[test]

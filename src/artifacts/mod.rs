@@ -8,5 +8,7 @@ pub mod encoding;
 pub mod transcript;
 
 pub use config_map::{ConfigMapSink, SinkError};
-pub use encoding::{DecodeError, ENCODED_MAX, Encoded, INLINE_MAX, TooLarge, decode, encode, inline};
+pub use encoding::{
+    DecodeError, ENCODED_MAX, Encoded, INLINE_MAX, TooLarge, WINDOW_LOG_MAX, decode, encode, inline,
+};
 pub use transcript::{Transcript, transcript};

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::observed::ArtifactCheck;
 use crate::api::attempt::PatchSummary;
+use crate::artifacts::WINDOW_LOG_MAX;
 use crate::names::PATCH_KEY;
 
 /// How much is unpacked at a time.
@@ -50,6 +51,7 @@ fn fault(patch: &PatchSummary, config_map: Option<&ConfigMap>, limit: i64) -> Op
 /// Length and digest of what is packed; none when it is damaged or longer than `limit`.
 fn unpack(packed: &[u8], limit: i64) -> Option<(i64, String)> {
     let mut decoder = zstd::stream::read::Decoder::new(packed).ok()?;
+    decoder.window_log_max(WINDOW_LOG_MAX).ok()?;
     let mut digest = Sha256::new();
     let mut total: i64 = 0;
     let mut chunk = vec![0; CHUNK];

@@ -18,7 +18,7 @@ use super::observed::TaskId;
 use super::plan::Situation;
 use super::request::bounded;
 use crate::api::attempt::EMPTY_REPLY;
-use crate::api::conditions::{self, cut};
+use crate::api::conditions::{self, plain};
 use crate::api::reasons::{Reason, Verdict};
 use crate::api::{AgentTask, AgentTaskStatus};
 use crate::names;
@@ -135,7 +135,7 @@ fn event(type_: EventType, reason: &str, action: &str, note: &str) -> Event {
     Event {
         type_,
         reason: reason.to_owned(),
-        note: Some(cut(note, MAX_NOTE).to_owned()),
+        note: Some(plain(note, MAX_NOTE)),
         action: action.to_owned(),
         secondary: None,
     }

@@ -182,20 +182,13 @@ async fn references(
     let Named { config_maps, secrets } =
         named(task, environment.as_ref(), provider.as_ref(), former.as_ref());
     // At most a dozen of each, by the schema's bounds.
-    let config_maps = config_maps.into_iter().map(|name| get::<ConfigMap>(client, id, name));
+    let schema = task.spec.output.as_ref().map(|output| &output.schema_from.config_map_key_ref);
     let secrets = secrets.into_iter().map(|name| get::<Secret>(client, id, name));
-    let (config_maps, secrets) = tokio::try_join!(
-        futures::future::try_join_all(config_maps),
+    let (texts, secrets) = tokio::try_join!(
+        Box::pin(texts(client, id, config_maps, schema)),
         futures::future::try_join_all(secrets),
     )?;
-    let config_maps: Vec<_> = config_maps.into_iter().flatten().collect();
-    let output_schema = task.spec.output.as_ref().and_then(|output| {
-        let ConfigMapKeyRef { name, key } = &output.schema_from.config_map_key_ref;
-        let found = config_maps.iter().find(|found| found.metadata.name.as_ref() == Some(name))?;
-        found.data.as_ref()?.get(key).cloned()
-    });
-    let binary_data = config_maps.iter().filter_map(binary_keys).collect();
-    let config_maps = config_maps.into_iter().filter_map(config_map_facts).collect();
+    let Texts { config_maps, binary_data, output_schema } = texts;
     let secrets = secrets.into_iter().flatten().filter_map(secret_facts).collect();
     Ok(References { environment, provider, config_maps, binary_data, former, output_schema, secrets })
 }
@@ -215,14 +208,36 @@ async fn former(
     Ok(Some(Former { ended: ended(&found).is_some(), attempt: attempt.map(Arc::new) }))
 }
 
-fn config_map_facts(config_map: ConfigMap) -> Option<(String, BTreeMap<String, usize>)> {
-    let keys = config_map.data.unwrap_or_default();
-    Some((config_map.metadata.name?, keys.into_iter().map(|(key, text)| (key, text.trim().len())).collect()))
+/// What is known of ConfigMaps: their keys, and the text of one.
+#[derive(Default)]
+struct Texts {
+    config_maps: BTreeMap<String, BTreeMap<String, usize>>,
+    binary_data: BTreeMap<String, BTreeSet<String>>,
+    output_schema: Option<String>,
 }
 
-fn binary_keys(config_map: &ConfigMap) -> Option<(String, BTreeSet<String>)> {
-    let keys = config_map.binary_data.as_ref()?.keys().cloned().collect();
-    Some((config_map.metadata.name.clone()?, keys))
+/// Reads ConfigMaps one after the other, and keeps of each what is needed. A dozen of 1 MiB at a time, in every pass that
+/// goes on beside this one, would be more than the controller's memory.
+async fn texts(
+    client: &kube::Client,
+    id: &TaskId,
+    names: Vec<String>,
+    schema: Option<&ConfigMapKeyRef>,
+) -> Result<Texts, ObserveError> {
+    let mut texts = Texts::default();
+    for name in names {
+        let Some(found) = get::<ConfigMap>(client, id, name.clone()).await? else { continue };
+        let mut data = found.data.unwrap_or_default();
+        let lengths = data.iter().map(|(key, text)| (key.clone(), text.trim().len())).collect();
+        texts.config_maps.insert(name.clone(), lengths);
+        if let Some(ConfigMapKeyRef { key, .. }) = schema.filter(|schema| schema.name == name) {
+            texts.output_schema = data.remove(key);
+        }
+        if let Some(binary) = found.binary_data {
+            texts.binary_data.insert(name, binary.into_keys().collect());
+        }
+    }
+    Ok(texts)
 }
 
 fn secret_facts(secret: Secret) -> Option<(String, SecretFacts)> {

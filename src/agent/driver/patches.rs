@@ -13,12 +13,13 @@ use crate::agent::journal::record::{CallOutcome, PatchIntent, PatchedFile};
 use crate::agent::machine::CallResult;
 use crate::agent::tools::ApplyPatch;
 use crate::agent::tools::apply_patch::{FileBefore, FileChange as Change, FileImage as Image, Place};
-use crate::agent::tools::edit::Success;
+use crate::agent::tools::edit::{FILE_MAX, Success};
 use crate::sandbox::{Edit, NewFile, Sandbox, SandboxError};
 use crate::workspace::Reader;
 
-/// Largest file that a patch may touch: what the supervisor takes in one call.
-const FILE_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of all files that one edit may touch. They are in memory before and after it, while the agent has 512 MiB in all
+/// and a patch may name any number of files.
+const FILES_MAX: u64 = 48 * 1024 * 1024;
 
 /// Patches of one thread.
 #[derive(Clone)]
@@ -119,14 +120,16 @@ impl Patches {
     async fn read(&self, paths: &[String]) -> Result<BTreeMap<String, FileBefore>, SandboxError> {
         let states = self.sandbox.fs_state(&self.root, paths).await?;
         let mut files = BTreeMap::new();
+        let mut room = FILES_MAX;
         for PathState { path, state } in states {
             let before = match state {
                 FileState::Absent => FileBefore::Absent,
                 FileState::Special => FileBefore::NotAFile,
                 FileState::TooLarge => too_large(),
                 FileState::Unreadable => FileBefore::Unreadable("Permission denied (os error 13)".to_owned()),
-                FileState::File { size, .. } if size > FILE_MAX as u64 => too_large(),
-                FileState::File { sha256, executable, size: _ } => {
+                FileState::File { size, .. } if size > room.min(FILE_MAX as u64) => too_large(),
+                FileState::File { sha256, executable, size } => {
+                    room -= size;
                     self.content(&path, sha256, executable).await
                 }
             };

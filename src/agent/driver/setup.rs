@@ -59,17 +59,22 @@ impl<C: Cluster> Preparation<C> {
         if let Err(error) = sandbox.start(boot, command, 0).await {
             return Err(self.blame(failed(error)).await);
         }
-        let mut tail = String::new();
+        // Bytes, since a look may end in the middle of a character.
+        let (mut tail, mut is_cut) = (Vec::new(), false);
         let (ended, tail) = loop {
             let observed = sandbox.observe(&phase, SETUP_LOOK).await.map_err(failed)?;
-            for part in [&observed.output.head, &observed.output.tail] {
-                tail.push_str(&String::from_utf8_lossy(part));
+            let output = &observed.output;
+            tail.extend_from_slice(&output.head);
+            if output.omitted > 0 {
+                tail.clear();
+                is_cut = true;
             }
-            // Whole values only can be recognised, so that a cut must not go through one.
-            let kept = TAIL_MAX + redaction.longest();
-            let start = tail.ceil_char_boundary(tail.len().saturating_sub(kept));
+            tail.extend_from_slice(&output.tail);
+            // Whole values only can be recognised, so more is kept than is shown.
+            let start = tail.len().saturating_sub(TAIL_MAX + redaction.longest());
+            is_cut |= start > 0;
             tail.drain(..start);
-            let tail = redaction.end_of(&tail, TAIL_MAX);
+            let tail = redaction.end_of(&String::from_utf8_lossy(&tail), TAIL_MAX, is_cut);
             match observed.outcome {
                 CommandOutcome::Running => {}
                 CommandOutcome::Exited(ended) => break (ended, tail),

@@ -4,6 +4,7 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 
 use super::Event;
+use crate::api::conditions::steers;
 
 /// Events that a surface may lag behind before it loses the oldest: a response of some thousand deltas. It is told how many it
 /// lost, and reads the journalled ones again from its cursor.
@@ -39,11 +40,20 @@ pub fn surfaces() -> Surfaces {
 }
 
 impl Told {
-    /// The event as one line of JSON. Control characters of a command's output are escaped in it, so a
-    /// terminal that shows the log obeys none of them.
+    /// The event as one line of JSON. What in a command's output steers a terminal or turns the direction of writing is
+    /// escaped in it, so a terminal that shows the log obeys none of it.
     pub fn to_line(&self) -> String {
-        // Strings, numbers and enums always have a JSON form.
-        let mut line = serde_json::to_string(self).unwrap_or_default();
+        // Strings, numbers and enums always have a JSON form. Its own escapes end at the space; C1 controls and DEL are
+        // beyond, and stand, like all that is not ASCII, in strings alone.
+        let json = serde_json::to_string(self).unwrap_or_default();
+        let mut line = String::with_capacity(json.len() + 1);
+        for letter in json.chars() {
+            if steers(letter) {
+                line.push_str(&format!("\\u{:04x}", u32::from(letter)));
+            } else {
+                line.push(letter);
+            }
+        }
         line.push('\n');
         line
     }

@@ -24,6 +24,10 @@ const LISTED_MAX: usize = 1024;
 /// Most pages of a list; one that goes on for ever ends here.
 const PAGES_MAX: usize = 64;
 
+/// Most bytes of all tools that are read of one server, with their descriptions and schemas: sixteen times what a thread
+/// can have.
+const LIST_MAX: usize = 2 * 1024 * 1024;
+
 /// Longest text of a server's that is passed on to people, in characters.
 const WORDS_MAX: usize = 500;
 
@@ -136,7 +140,7 @@ impl Connection {
     pub async fn list(&self, limit: Duration) -> Result<Vec<ListedTool>, CallError> {
         // What it announces from here on may be in the list or not.
         let announced = self.announced.times();
-        let mut tools = Vec::new();
+        let (mut tools, mut bytes) = (Vec::new(), 0);
         let mut cursor = None;
         for _ in 0..PAGES_MAX {
             let params = PaginatedRequestParams::default().with_cursor(cursor);
@@ -144,7 +148,14 @@ impl Connection {
             let ServerResult::ListToolsResult(page) = self.ask(request, limit).await? else {
                 return Err(CallError::Refused("its answer is no list of tools".to_owned()));
             };
-            tools.extend(page.tools.into_iter().map(listed).take(LISTED_MAX - tools.len()));
+            for tool in page.tools.into_iter().map(listed).take(LISTED_MAX - tools.len()) {
+                let schema = serde_json::to_vec(&tool.schema).map_or(0, |schema| schema.len());
+                bytes += tool.name.len() + tool.description.len() + schema;
+                if bytes > LIST_MAX {
+                    return Err(CallError::Refused(format!("its tools take more than {LIST_MAX} bytes")));
+                }
+                tools.push(tool);
+            }
             cursor = page.next_cursor;
             if cursor.is_none() || tools.len() == LISTED_MAX {
                 break;

@@ -22,7 +22,9 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::MESSAGE_MAX;
-use super::transport::{Announced, Asked, BROKEN_OFF, Fault, Inbox, Incoming, Outgoing, TransportError};
+use super::transport::{
+    Announced, Asked, BROKEN_OFF, Fault, Inbox, Incoming, Outgoing, TransportError, message,
+};
 use crate::api::mcp::McpHttp;
 use crate::llm::sse::SseParser;
 
@@ -263,6 +265,7 @@ impl Answer {
         let mut bytes = response.bytes_stream();
         while let Some(chunk) = bytes.next().await {
             let chunk = chunk.map_err(|error| cause(&error.without_url()))?;
+            self.inbox.heard(chunk.len())?;
             let mut events = Vec::new();
             parser.push(&chunk, &mut events).map_err(|error| error.to_string())?;
             for event in events.iter().filter(|event| !event.trim_ascii().is_empty()) {
@@ -279,8 +282,7 @@ impl Answer {
 
     /// Takes one message. Whether it is the answer.
     async fn take(&self, json: &[u8]) -> Result<bool, String> {
-        let message: Incoming = serde_json::from_slice(json)
-            .map_err(|_| "its answer is no message of the protocol".to_owned())?;
+        let message = message(json).map_err(|error| error.to_string())?;
         let is_answer = match &message {
             ServerJsonRpcMessage::Response(response) => {
                 if let (Some(session), ServerResult::InitializeResult(result)) =
@@ -327,7 +329,7 @@ async fn error_words(response: Response) -> String {
     let Ok(Ok(body)) = timeout(CONNECT_TIMEOUT, read_body(response, ERROR_BODY_MAX)).await else {
         return String::new();
     };
-    match serde_json::from_slice::<Incoming>(&body) {
+    match message(&body) {
         Ok(ServerJsonRpcMessage::Error(error)) => {
             let words: Vec<&str> = error.error.message.split_whitespace().collect();
             format!(": {}", words.join(" ").chars().take(300).collect::<String>())

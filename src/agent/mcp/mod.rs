@@ -21,6 +21,10 @@ pub use connection::{CallError, Connection, StartError};
 pub use http::{HttpServer, HttpTransport};
 pub use stdio::{Program, StdioTransport};
 
-/// Largest message of a server, in bytes: twice the largest picture that is shown, in base64. The memory that one
-/// hostile server can take is a few of these.
+/// Largest message of a server, in bytes: twice the largest picture that is shown, in base64. With [`VALUES_MAX`] it
+/// bounds the memory that a hostile server can take to a few of these.
 pub const MESSAGE_MAX: usize = 4 * 1024 * 1024;
+
+/// Most values of a message: members, elements, the lists and objects themselves. Each takes a hundred bytes and more
+/// when it is read, and two bytes in the message; of a result the model is shown 40,000 bytes.
+pub const VALUES_MAX: usize = 100_000;

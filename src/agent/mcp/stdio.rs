@@ -14,7 +14,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::MESSAGE_MAX;
 use super::lines::Lines;
-use super::transport::{Announced, Asked, Fault, Inbox, Incoming, Outgoing, TransportError};
+use super::transport::{
+    Announced, Asked, Fault, Inbox, Incoming, Outgoing, TransportError, Unreadable, message,
+};
 use crate::api::mcp::McpStdio;
 use crate::sandbox::{Outcome, Sandbox, SandboxError};
 
@@ -186,14 +188,18 @@ async fn read(program: Program, inbox: Inbox, fault: Fault) {
         }
         let pieces = [&seen.output.head, &seen.output.tail];
         for piece in pieces {
+            if let Err(why) = inbox.heard(piece.len()) {
+                return fault.set(why);
+            }
             let whole = match lines.push(piece) {
                 Ok(whole) => whole,
                 Err(error) => return fault.set(error.to_string()),
             };
             for line in whole.iter().filter(|line| !line.trim_ascii().is_empty()) {
-                let taken = match serde_json::from_slice::<Incoming>(line) {
+                let taken = match message(line) {
                     Ok(message) => inbox.take(message).await,
-                    Err(_) => {
+                    Err(error @ Unreadable::TooMany) => Err(error.to_string()),
+                    Err(Unreadable::NoMessage) => {
                         noise += 1;
                         if noise > NOISE_MAX { Err("it does not speak MCP".to_owned()) } else { Ok(()) }
                     }

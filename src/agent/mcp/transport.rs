@@ -8,6 +8,8 @@ use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage, ServerNotification
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use tokio::sync::mpsc;
 
+use super::VALUES_MAX;
+
 /// What is sent to a server.
 pub(super) type Outgoing = TxJsonRpcMessage<RoleClient>;
 
@@ -20,6 +22,11 @@ pub(super) const INCOMING: usize = 16;
 /// Requests of a server that may be unanswered. An honest one asks for nothing, since the agent offers nothing; one that
 /// asks without reading answers would fill the memory with them.
 const ASKED_MAX: usize = 64;
+
+/// Bytes that a server may say since our last request, answers among them: as much as many calls beside each other can
+/// be answered with. A program in the sandbox is read through the API server, so one that talks without end would be a
+/// load on everybody.
+const SAID_MAX: usize = 32 * super::MESSAGE_MAX;
 
 /// Code of an answer of ours that stands for one which broke off; none of the protocol's.
 pub(super) const BROKEN_OFF: i32 = -32099;
@@ -58,9 +65,55 @@ pub(super) struct Inbox {
     announced: Announced,
 }
 
-/// How many requests of a server are unanswered.
+/// How much a server has said.
 #[derive(Clone, Default)]
-pub(super) struct Asked(Arc<AtomicUsize>);
+pub(super) struct Asked {
+    /// Its requests that are unanswered.
+    requests: Arc<AtomicUsize>,
+    /// Bytes since our last request.
+    said: Arc<AtomicUsize>,
+}
+
+/// Why a text is no message that is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    /// It is something else.
+    #[error("its answer is no message of the protocol")]
+    NoMessage,
+    /// It has more values than are taken.
+    #[error("it sent a message of more than {VALUES_MAX} values")]
+    TooMany,
+}
+
+/// Reads a message of a server.
+///
+/// # Errors
+/// [`Unreadable`].
+pub(super) fn message(json: &[u8]) -> Result<Incoming, Unreadable> {
+    if values(json) > VALUES_MAX {
+        return Err(Unreadable::TooMany);
+    }
+    serde_json::from_slice(json).map_err(|_| Unreadable::NoMessage)
+}
+
+/// How many values a JSON text has at most.
+fn values(json: &[u8]) -> usize {
+    let (mut values, mut in_text, mut is_escaped) = (1, false, false);
+    for byte in json {
+        match (in_text, byte) {
+            (true, b'\\') if !is_escaped => {
+                is_escaped = true;
+                continue;
+            }
+            (true, b'"') if !is_escaped => in_text = false,
+            (false, b'"') => in_text = true,
+            (false, b',' | b'[' | b'{') => values += 1,
+            _ => {}
+        }
+        is_escaped = false;
+    }
+    values
+}
 
 impl Fault {
     /// Says why.
@@ -100,13 +153,24 @@ impl Inbox {
         (Self { sender, asked: asked.clone(), announced }, receiver, asked)
     }
 
+    /// Bytes of the server have come, whatever they are.
+    ///
+    /// # Errors
+    /// Why no more is read of it.
+    pub(super) fn heard(&self, bytes: usize) -> Result<(), String> {
+        if self.asked.said.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > SAID_MAX {
+            return Err(format!("it said more than {SAID_MAX} bytes unasked"));
+        }
+        Ok(())
+    }
+
     /// Takes a message of the server.
     ///
     /// # Errors
     /// Why no more is taken from it.
     pub(super) async fn take(&self, message: Incoming) -> Result<(), String> {
         if matches!(message, ServerJsonRpcMessage::Request(_))
-            && self.asked.0.fetch_add(1, Ordering::Relaxed) >= ASKED_MAX
+            && self.asked.requests.fetch_add(1, Ordering::Relaxed) >= ASKED_MAX
         {
             return Err("it asked too much".to_owned());
         }
@@ -124,8 +188,12 @@ impl Inbox {
 impl Asked {
     /// A message goes to the server.
     pub(super) fn answered_by(&self, message: &Outgoing) {
-        if matches!(message, ClientJsonRpcMessage::Response(_) | ClientJsonRpcMessage::Error(_)) {
-            self.0.fetch_sub(1, Ordering::Relaxed);
+        match message {
+            ClientJsonRpcMessage::Response(_) | ClientJsonRpcMessage::Error(_) => {
+                self.requests.fetch_sub(1, Ordering::Relaxed);
+            }
+            ClientJsonRpcMessage::Request(_) => self.said.store(0, Ordering::Relaxed),
+            ClientJsonRpcMessage::Notification(_) => {}
         }
     }
 }
@@ -156,5 +224,39 @@ mod tests {
         assert!(received.try_recv().is_ok());
         assert_eq!(announced.times(), times);
         assert!(Announced::unheard().since(0), "there may always be more");
+    }
+
+    #[test]
+    fn values_are_counted_and_texts_are_not() {
+        for (json, count) in
+            [("1", 1), ("[]", 2), ("[0,0,0]", 4), (r#"{"a":[1,{"b":2}]}"#, 5), (r#"["[,{\\",",{\"[,{"]"#, 3)]
+        {
+            assert_eq!(values(json.as_bytes()), count, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_talks_without_end_is_given_up() {
+        let (inbox, _incoming, asked) = Inbox::new(Announced::default());
+        let ask = br#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+        let piece = SAID_MAX / 32;
+        for _ in 0..2 {
+            assert!((0..32).all(|_| inbox.heard(piece).is_ok()));
+            assert!(inbox.heard(1).unwrap_err().contains("unasked"));
+            asked.answered_by(&serde_json::from_slice(ask).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_message_of_too_many_values_is_not_read() {
+        let answer = |elements: usize| {
+            let list = vec!["0"; elements].join(",");
+            format!(
+                r#"{{"jsonrpc":"2.0","id":1,"result":{{"content":[],"structuredContent":{{"a":[{list}]}}}}}}"#
+            )
+        };
+        assert!(message(answer(VALUES_MAX - 20).as_bytes()).is_ok());
+        assert_eq!(message(answer(VALUES_MAX).as_bytes()).unwrap_err(), Unreadable::TooMany);
+        assert_eq!(message(b"hello").unwrap_err(), Unreadable::NoMessage);
     }
 }

@@ -10,6 +10,9 @@ use super::apply_patch::{
     FileBefore, FileChange, FileImage, Patch, Place, Summary, failure as patch_failure,
 };
 
+/// Largest file that an edit reads or makes, in bytes: a few times the largest that people write.
+pub const FILE_MAX: usize = 16 * 1024 * 1024;
+
 /// What an edit does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
@@ -141,7 +144,14 @@ impl Replace {
                 "old_str does not occur in {path}. Read the file again: every character must be the same, blanks and \
                  line ends too."
             )),
-            places if places == 1 || self.all => Ok((text.replace(&old, &new), places)),
+            places if places == 1 || self.all => {
+                // Before it is made: a thousand bytes at a million places are more than there is memory.
+                let grown = new.len().saturating_sub(old.len()).saturating_mul(places);
+                if text.len().saturating_add(grown) > FILE_MAX {
+                    return Err(format!("{path} would have more than {FILE_MAX} bytes."));
+                }
+                Ok((text.replace(&old, &new), places))
+            }
             places => Err(format!(
                 "old_str occurs {places} times in {path}. Add lines around it until it is the only one, or set \
                  replace_all."
@@ -239,6 +249,16 @@ mod tests {
             let refused = done(&edit, before).expect_err("refused");
             assert!(refused.contains(why), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_file_does_not_outgrow_memory() {
+        let many = "a".repeat(1 << 20);
+        let refused =
+            done(&replace("a", &"b".repeat(1 << 20), true), file(many.clone())).expect_err("2^40 bytes");
+        assert_eq!(refused, format!("a/f would have more than {FILE_MAX} bytes."));
+        let (content, _) = done(&replace("a", "bbbb", true), file(many)).expect("4 MiB");
+        assert_eq!(content.map(|content| content.len()), Some(4 << 20));
     }
 
     #[test]

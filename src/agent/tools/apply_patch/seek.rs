@@ -13,21 +13,38 @@ const PASSES: [Same; 4] = [
     |have, want| have.trim().chars().map(to_ascii).eq(want.trim().chars().map(to_ascii)),
 ];
 
+/// Lines that may be looked at for one file: ten times what the largest patch for a file of 10 MB takes, and a second of a
+/// processor. Each chunk whose lines are nearly right is looked for in the whole file, and a patch may have thousands.
+pub(super) const LOOKS_MAX: usize = 100_000_000;
+
 /// The index of the first line, not before `from`, where `pattern` begins; with `at_end` only the place where
 /// it reaches the end. The whole file is searched in one way before a more lenient one is tried, so that a
-/// near miss never hides an exact match further down. An empty pattern is at `from`.
-pub(super) fn seek(lines: &Lines<'_>, pattern: &[&str], from: usize, at_end: bool) -> Option<usize> {
+/// near miss never hides an exact match further down. An empty pattern is at `from`. `looks` is how many lines may be
+/// looked at, and less each time; nothing is found once it is 0.
+pub(super) fn seek(
+    lines: &Lines<'_>,
+    pattern: &[&str],
+    from: usize,
+    at_end: bool,
+    looks: &mut usize,
+) -> Option<usize> {
     if pattern.is_empty() {
         return Some(from);
     }
     let last = lines.len().checked_sub(pattern.len())?;
     let from = if at_end { last.max(from) } else { from };
-    PASSES.iter().find_map(|&same| first_match(lines, pattern, from, same))
+    PASSES.iter().find_map(|&same| first_match(lines, pattern, from, same, looks))
 }
 
 /// Knuth, Morris and Pratt: linear, so that a patch of many equal lines for a file of many equal lines, which
 /// a model may be talked into, costs no more than any other. Each way to compare is an equivalence.
-fn first_match(lines: &Lines<'_>, pattern: &[&str], from: usize, same: Same) -> Option<usize> {
+fn first_match(
+    lines: &Lines<'_>,
+    pattern: &[&str],
+    from: usize,
+    same: Same,
+    looks: &mut usize,
+) -> Option<usize> {
     // borders[n]: length of the longest proper prefix of the first n + 1 lines that also ends them.
     let mut borders = vec![0; pattern.len()];
     let advance = |borders: &[usize], mut matched: usize, line: &str| {
@@ -40,10 +57,19 @@ fn first_match(lines: &Lines<'_>, pattern: &[&str], from: usize, same: Same) -> 
         borders[at] = advance(&borders, borders[at - 1], pattern[at]);
     }
     let mut matched = 0;
-    (from..lines.len()).find_map(|at| {
-        matched = advance(&borders, matched, lines.line(at));
-        (matched == pattern.len()).then(|| at + 1 - matched)
-    })
+    for at in from..lines.len() {
+        let line = lines.line(at);
+        // A long line takes longer to compare.
+        *looks = looks.saturating_sub(1 + line.len() / 64);
+        if *looks == 0 {
+            return None;
+        }
+        matched = advance(&borders, matched, line);
+        if matched == pattern.len() {
+            return Some(at + 1 - matched);
+        }
+    }
+    None
 }
 
 /// Typographic dashes, quotes and spaces, as they get into text that passed through an editor or a model,
@@ -63,7 +89,7 @@ mod tests {
     use super::*;
 
     fn find(file: &[&str], pattern: &[&str], from: usize, at_end: bool) -> Option<usize> {
-        seek(&Lines::of(&file.join("\n")), pattern, from, at_end)
+        seek(&Lines::of(&file.join("\n")), pattern, from, at_end, &mut 1000)
     }
 
     #[test]
@@ -90,6 +116,18 @@ mod tests {
         assert_eq!(find(&["a"], &["a", "b"], 0, false), None);
         assert_eq!(find(&["a"], &[], 1, false), Some(1));
         assert_eq!(find(&["a"], &["a"], 5, false), None);
+    }
+
+    #[test]
+    fn no_more_is_looked_at_than_may_be() {
+        let lines = Lines::of("a\nb\nc\nd");
+        let mut looks = 10;
+        assert_eq!(seek(&lines, &["c"], 0, false, &mut looks), Some(2));
+        assert_eq!(looks, 7);
+        assert_eq!(seek(&Lines::of(&"x".repeat(64)), &["y"], 0, true, &mut 9), None);
+        assert_eq!(seek(&lines, &["x"], 0, false, &mut looks), None);
+        assert_eq!(looks, 0);
+        assert_eq!(seek(&lines, &["a"], 0, false, &mut looks), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::lines::Lines;
 use super::parse::{Chunk, ChunkLine};
-use super::seek::seek;
+use super::seek::{LOOKS_MAX, seek};
 
 /// Why an update does not fit the file.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -28,6 +28,14 @@ pub(super) enum Mismatch {
         /// The file, absolute.
         path: String,
     },
+    /// Too many chunks have lines that are only nearly those of a large file.
+    #[error(
+        "Failed to find expected lines in {path}: it takes too long; copy the lines exactly, or divide the patch"
+    )]
+    TooLong {
+        /// The file, absolute.
+        path: String,
+    },
 }
 
 /// The text of the file `path` after the chunks were applied.
@@ -38,24 +46,29 @@ pub(super) fn update(original: &str, chunks: &[Chunk], path: &str) -> Result<Str
     let file = Lines::of(original);
     let mut edit = Edit::default();
     let mut cursor = 0;
+    let mut looks = LOOKS_MAX;
     for chunk in chunks {
         if let Some(anchor) = &chunk.anchor {
-            let found = seek(&file, &[anchor], cursor, false);
+            let found = seek(&file, &[anchor], cursor, false, &mut looks);
             let mismatch = || Mismatch::Anchor { anchor: anchor.clone(), path: path.to_owned() };
-            cursor = found.ok_or_else(mismatch)? + 1;
+            cursor = found.ok_or_else(|| too_long(looks, path).unwrap_or_else(mismatch))? + 1;
         }
         if old_lines(&chunk.lines).is_empty() {
             // Nothing says where: at the end, whatever the anchor was.
             edit.replace(file.len(), &chunk.lines);
         } else {
-            let (at, lines) = locate(&file, chunk, cursor).ok_or_else(|| Mismatch::Lines {
-                lines: old_lines(&chunk.lines).join("\n"),
-                path: path.to_owned(),
-            })?;
+            let found = locate(&file, chunk, cursor, &mut looks);
+            let lines = || old_lines(&chunk.lines).join("\n");
+            let mismatch = || Mismatch::Lines { lines: lines(), path: path.to_owned() };
+            let (at, lines) = found.ok_or_else(|| too_long(looks, path).unwrap_or_else(mismatch))?;
             cursor = edit.replace(at, &lines);
         }
     }
     Ok(edit.applied_to(&file))
+}
+
+fn too_long(looks: usize, path: &str) -> Option<Mismatch> {
+    (looks == 0).then(|| Mismatch::TooLong { path: path.to_owned() })
 }
 
 /// What happens to the lines of a file.
@@ -117,12 +130,17 @@ impl Edit {
 /// Where the old lines of a chunk are, and its lines as they apply there. When the old lines end with an
 /// empty one that is not in the file, they are searched without it: models write one at the end of a chunk,
 /// and for the end of the file.
-fn locate<'c>(file: &Lines<'_>, chunk: &'c Chunk, from: usize) -> Option<(usize, Cow<'c, [ChunkLine]>)> {
-    if let Some(at) = seek(file, &old_lines(&chunk.lines), from, chunk.end_of_file) {
+fn locate<'c>(
+    file: &Lines<'_>,
+    chunk: &'c Chunk,
+    from: usize,
+    looks: &mut usize,
+) -> Option<(usize, Cow<'c, [ChunkLine]>)> {
+    if let Some(at) = seek(file, &old_lines(&chunk.lines), from, chunk.end_of_file, looks) {
         return Some((at, Cow::Borrowed(&chunk.lines)));
     }
     let lines = without_last_blank(&chunk.lines)?;
-    let at = seek(file, &old_lines(&lines), from, chunk.end_of_file)?;
+    let at = seek(file, &old_lines(&lines), from, chunk.end_of_file, looks)?;
     Some((at, Cow::Owned(lines)))
 }
 
