@@ -49,7 +49,7 @@ fn no_window_begins_between_a_call_and_its_output() {
     let before = history.clone();
     assert_eq!(history.begin_window(None), Err(PairingError::CallsOpen(1)));
     assert_eq!(history.windows(), before.windows());
-    assert!(history.input_with(Some(&message(Role::User)), 0).is_err());
+    assert!(history.input_with(Some(&message(Role::User)), history.len(), 0).is_err());
     history.append(output("b")).unwrap();
     assert_eq!(history.input().unwrap().messages.len(), 8);
 }
