@@ -91,3 +91,6 @@ impl Fold {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
