@@ -3,6 +3,8 @@
 CARGO ?= cargo
 # local: the cluster of `make cluster-up`; current: the one that kubectl points to.
 CLUSTER ?= local
+# How long `make properties` takes for each test.
+SECONDS ?= 60
 # A registry to push the images to, for example registry.example.com/team.
 PUSH ?=
 export CARGO CLUSTER
@@ -22,6 +24,10 @@ test: ## Check and test everything: units, the real API server, the real kubelet
 .PHONY: differential
 differential: ## Compare our agent with the reference agent, at length (tests/agent/differential)
 	@hack/differential
+
+.PHONY: properties
+properties: ## Give each property test generated inputs for SECONDS (60) seconds
+	@hack/properties $(SECONDS)
 
 .PHONY: lint
 lint: ## Check format, lints, scripts, the chart and the generated definitions

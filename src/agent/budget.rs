@@ -164,6 +164,7 @@ fn unsigned(bound: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use podwright_sandboxd::protocol::{Digest, EndedBy, ExitRecord, Span};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -299,5 +300,41 @@ mod tests {
         let outcome = Limit::ActiveSeconds.outcome(&limits);
         assert_eq!(outcome.reason, Reason::DeadlineExceeded);
         assert!(outcome.message.contains("limits.activeSeconds (7200)"), "{}", outcome.message);
+    }
+
+    proptest! {
+        /// However large requests are, and however wrong their estimates: the bounds hold without the newest one, and
+        /// with as much of it as was known before.
+        #[test]
+        fn only_the_newest_request_can_cross_a_bound(
+            input in 0_i64..3000, output in 0_i64..300, micros in 0_u64..9000,
+            requests in prop::collection::vec((0_u64..500, 0_u64..500, 0_u64..500, 0_u64..100, 0_u64..300), 0..40),
+        ) {
+            let price = |micros: u64| Money::from_micros(micros * 1_000_000);
+            let (cached_input, cache_write_input) = (Some(price(1)), Some(price(3)));
+            let prices = Prices { input: price(2), cached_input, cache_write_input, output: price(8) };
+            let cost = Some(Money::from_micros(micros));
+            let limits =
+                Limits { uncached_input_tokens: input, output_tokens: output, cost, ..Limits::default() };
+            let mut spent = Spent::default();
+            let (mut new, mut said, mut paid) = (0_i64, 0_i64, 0_u64);
+            for (fresh, cached, written, answer, unsent) in requests {
+                if forbids_request(&limits, &spent, Some(&prices), unsent).is_some() {
+                    break;
+                }
+                prop_assert!(new < input && said < output && paid < micros);
+                prop_assert!(new + unsent.cast_signed() <= input && paid + 2 * unsent <= micros);
+                new += (fresh + written).cast_signed();
+                said += answer.cast_signed();
+                paid += 2 * fresh + cached + 3 * written + 8 * answer;
+                spent.usage += Usage {
+                    input_tokens: fresh + cached + written,
+                    cached_input_tokens: cached,
+                    cache_write_input_tokens: written,
+                    output_tokens: answer,
+                    ..Usage::default()
+                };
+            }
+        }
     }
 }

@@ -69,6 +69,16 @@ pub fn native(thread: &Thread) -> Option<NativeCompaction> {
     opened.wire.compaction(&opened.capabilities).filter(|_| !gave_nothing)
 }
 
+/// Where history ends for a compaction. Messages that no request has held yet are not summed up: they stay as they are,
+/// behind the summary, unless they are so long that the words of people have to be shortened. A request with nothing but
+/// a parameter more needs them as its end.
+pub fn end(thread: &Thread, window: Option<u64>) -> usize {
+    let unsent = thread.history.unsent_messages();
+    let fits = thread.history.tokens_from(unsent) <= words_max(window);
+    let has_end = !matches!(native(thread), Some(NativeCompaction::Parameter));
+    if fits && has_end { unsent } else { thread.history.len() }
+}
+
 /// The item that asks for the compaction, the last one of its request.
 pub fn instruction(thread: &Thread) -> ThreadItem {
     thread.message(Role::User, INSTRUCTION.trim_end())
@@ -82,7 +92,8 @@ pub fn replacement(
     summary: Summary,
 ) -> HistoryReplaced {
     let sessions = live_sessions(thread, boot);
-    let mut items = words_of_people(thread, window);
+    let end = end(thread, window);
+    let mut items = words_of_people(thread, window, end);
     let said = items.len() as u64;
     let leads =
         matches!((&summary, native(thread)), (Summary::Payload(_), Some(NativeCompaction::Parameter)));
@@ -93,6 +104,7 @@ pub fn replacement(
         Summary::Missing => items.push(thread.message(Role::User, format!("{PREAMBLE}\n\n{NO_SUMMARY}"))),
     }
     items.extend(carried_over(&sessions, &thread.plan).map(|text| thread.message(Role::User, text)));
+    items.extend(thread.history.items().skip(end).cloned());
     let windows = thread.history.windows();
     let from = windows.last().copied().unwrap_or_default() as u64;
     HistoryReplaced {
@@ -101,17 +113,24 @@ pub fn replacement(
         items,
         leads,
         said,
+        unsent: (thread.history.len() - end) as u64,
         sessions,
         plan: thread.plan.clone(),
         tools: None,
     }
 }
 
-/// The newest words of people, oldest first. What does not fit whole loses its middle, and what is older is left out.
-fn words_of_people(thread: &Thread, window: Option<u64>) -> Vec<ThreadItem> {
-    let mut left = window.map_or(WORDS_MAX, |window| WORDS_MAX.min(window / WORDS_SHARE));
+/// Most tokens of people's words that are kept.
+fn words_max(window: Option<u64>) -> u64 {
+    window.map_or(WORDS_MAX, |window| WORDS_MAX.min(window / WORDS_SHARE))
+}
+
+/// The newest words of people before `end`, oldest first. What does not fit whole beside what comes from there on loses
+/// its middle, and what is older is left out.
+fn words_of_people(thread: &Thread, window: Option<u64>, end: usize) -> Vec<ThreadItem> {
+    let mut left = words_max(window).saturating_sub(thread.history.tokens_from(end));
     let mut kept = Vec::new();
-    for ordinal in thread.said.iter().rev().copied() {
+    for ordinal in thread.said.iter().rev().copied().filter(|ordinal| *ordinal < end) {
         let Some(item) = thread.history.item(ordinal) else { continue };
         let Item::Message(message) = &item.item else { continue };
         let text = message.text();

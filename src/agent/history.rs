@@ -175,9 +175,8 @@ impl History {
     /// The reasoning of the model's that nothing of the model's follows, when there is one at the end. Some servers make
     /// a reasoning item together with what follows it, and refuse the one without the other.
     pub fn dangling_reasoning(&self) -> Option<u64> {
-        let is_ours = |entry: &Entry| matches!(&entry.item.item, Item::Message(message) if message.role != Role::Assistant);
         let mut sent = self.entries.iter().enumerate().rev().filter(|(_, entry)| entry.sent > 0);
-        let (ordinal, entry) = sent.find(|(_, entry)| !is_ours(entry))?;
+        let (ordinal, entry) = sent.find(|(_, entry)| !is_message_to_model(&entry.item.item))?;
         let dangles = self.wire == Wire::Responses && matches!(entry.item.item, Item::Reasoning(_));
         dangles.then_some(ordinal as u64)
     }
@@ -196,17 +195,31 @@ impl History {
         self.entries.get(ordinal).is_some_and(|entry| entry.is_left_out)
     }
 
+    /// Where the messages to the model begin that no request of this window has held yet, behind all outputs.
+    pub fn unsent_messages(&self) -> usize {
+        let sent = self.sealed.last().map_or(self.entries.len(), |sent| self.base.max(*sent));
+        let unsent = self.entries.iter().skip(sent).rev();
+        let messages = unsent.take_while(|entry| is_message_to_model(&entry.item.item));
+        self.entries.len() - messages.count()
+    }
+
     /// What a request sends that ends with an item which does not become part of history, such as the one that asks
-    /// for a compaction. `left_out` units of the window stay away, see [`History::units`]; with none it begins with
-    /// the bytes of the request before.
+    /// for a compaction. What comes from `end` on stays away, which are at most the [`History::unsent_messages`], and
+    /// `left_out` units of what is before, see [`History::units`]; with none it begins with the bytes of the request
+    /// before.
     ///
     /// # Errors
     /// [`PairingError::CallsOpen`] while a call has no output.
-    pub fn input_with(&self, last: Option<&ThreadItem>, left_out: usize) -> Result<Input, PairingError> {
+    pub fn input_with(
+        &self,
+        last: Option<&ThreadItem>,
+        end: usize,
+        left_out: usize,
+    ) -> Result<Input, PairingError> {
         if !self.open.is_empty() {
             return Err(PairingError::CallsOpen(self.open.len()));
         }
-        let mut assembly = if left_out == 0 { self.assembly.clone() } else { self.without(left_out) };
+        let mut assembly = if left_out == 0 { self.before(end) } else { self.without(left_out, end) };
         let fragment = last.and_then(|last| self.wire.fragment(last, Place::default(), &self.capabilities));
         if let Some(fragment) = fragment {
             assembly.push(fragment);
@@ -317,6 +330,14 @@ impl History {
         self.windows.last().copied().unwrap_or(0)
     }
 
+    /// The window's messages without those from `end` on, which are not sealed.
+    fn before(&self, end: usize) -> Assembly {
+        let away = self.entries.iter().skip(end).filter(|entry| self.fragment(entry).is_some());
+        let mut assembly = self.assembly.clone();
+        assembly.take_back(away.count());
+        assembly
+    }
+
     /// The messages of the layers alone, with what is to be the first message.
     fn layers(&self) -> Assembly {
         let mut assembly = Assembly::new(self.wire, self.capabilities);
@@ -369,6 +390,10 @@ impl Entry {
     fn tokens(&self) -> u64 {
         self.images.counted(self.sent).div_ceil(4)
     }
+}
+
+fn is_message_to_model(item: &Item) -> bool {
+    matches!(item, Item::Message(message) if message.role != Role::Assistant)
 }
 
 fn is_instruction(item: &Item) -> bool {

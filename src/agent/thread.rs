@@ -314,6 +314,8 @@ impl Thread {
 
     fn replace(&mut self, replaced: &HistoryReplaced) -> Result<(), PairingError> {
         let (leads, items) = replaced.items.split_at(usize::from(replaced.leads).min(replaced.items.len()));
+        let unsent = usize::try_from(replaced.unsent).unwrap_or(usize::MAX).min(items.len());
+        let moved_from = self.history.len().saturating_sub(unsent);
         self.history.begin_window(leads.first().cloned())?;
         self.compaction = None;
         self.compacted = true;
@@ -321,7 +323,10 @@ impl Thread {
         self.unsent_bytes = 0;
         let first = self.history.len();
         let said = usize::try_from(replaced.said).unwrap_or(usize::MAX).min(items.len());
-        self.said = (first..first + said).collect();
+        let moved_to = first + items.len() - unsent;
+        let moved =
+            self.said.iter().filter_map(|place| place.checked_sub(moved_from)).map(|place| moved_to + place);
+        self.said = (first..first + said).chain(moved).collect();
         self.plan.clone_from(&replaced.plan);
         if let Some(tools) = &replaced.tools {
             self.take_tools(tools);

@@ -100,7 +100,9 @@ impl Wire {
 #[cfg(test)]
 mod tests {
     use podwright_sandboxd::protocol::{ClientFrame, ClientNotice};
+    use proptest::prelude::*;
     use tokio::io::DuplexStream;
+    use tokio::runtime::Builder;
     use tokio::sync::oneshot;
 
     use super::*;
@@ -141,6 +143,36 @@ mod tests {
         end.send("cut".into()).unwrap();
         assert!(matches!(wire.next_line().await, Err(End::Transport(reason)) if reason == "cut"));
         drop(theirs);
+    }
+
+    proptest! {
+        #[test]
+        fn lines_do_not_depend_on_how_the_bytes_are_cut(
+            pieces in proptest::collection::vec("[ab\n]{1,9}", 0..20),
+        ) {
+            let whole = pieces.concat();
+            let expected: Vec<&str> = whole.split_inclusive('\n').filter(|line| line.ends_with('\n')).collect();
+            let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+            let lines = runtime.block_on(async {
+                let (mut wire, mut theirs, _end) = wire();
+                let writing = async {
+                    for piece in &pieces {
+                        theirs.write_all(piece.as_bytes()).await.unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                    drop(theirs);
+                };
+                let reading = async {
+                    let mut lines = Vec::new();
+                    while let Ok(line) = wire.next_line().await {
+                        lines.push(String::from_utf8(line.to_vec()).unwrap());
+                    }
+                    lines
+                };
+                tokio::join!(writing, reading).1
+            });
+            prop_assert_eq!(lines, expected);
+        }
     }
 
     #[tokio::test]

@@ -118,6 +118,20 @@ fn the_code_of_a_file_is_all_but_its_tests() {
 }
 
 #[test]
+fn the_properties_that_the_docs_name_are_tested() {
+    let page = read(&root().join("docs/testing.md"));
+    let is_test = |word: &&str| word.matches('_').count() > 2 && !word.contains(char::is_whitespace);
+    let named: Vec<&str> = page.split('`').skip(1).step_by(2).filter(is_test).collect();
+    assert!(named.len() > 20, "{named:?}");
+    let sources: Vec<String> =
+        ["src", "sandboxd/src"].map(|folder| sources_of(&root().join(folder))).concat();
+    for name in named {
+        let begins = format!("fn {name}(");
+        assert!(sources.iter().any(|source| source.contains(&begins)), "docs/testing.md names {name}");
+    }
+}
+
+#[test]
 fn unsafe_stands_in_one_module() {
     let allowed = root().join("sandboxd/src/confine/sys.rs");
     for file in rust_files(&root().join("src")).into_iter().chain(rust_files(&root().join("sandboxd/src"))) {
@@ -192,6 +206,13 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     }
     files.sort();
     files
+}
+
+/// The text of every source file below a folder, tests too.
+fn sources_of(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder can be listed");
+    let paths = entries.map(|entry| entry.expect("a folder can be listed").path());
+    paths.flat_map(|path| if path.is_dir() { sources_of(&path) } else { vec![read(&path)] }).collect()
 }
 
 fn root() -> PathBuf {

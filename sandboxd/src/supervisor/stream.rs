@@ -192,6 +192,9 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream;
 
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn pair() -> (Stream, UnixStream, Instant) {
@@ -201,18 +204,22 @@ mod tests {
         (Stream::new(ours.into(), now), theirs, now)
     }
 
-    #[test]
-    fn lines_are_cut_wherever_the_bytes_were_cut() {
-        let (mut stream, mut client, now) = pair();
-        let mut lines = Vec::new();
-        for piece in ["ab", "c\nd", "ef\n\n", "g"] {
-            client.write_all(piece.as_bytes()).unwrap();
-            stream.fill(&mut [0; 64], now).unwrap();
-            while let Some(line) = stream.next_line().unwrap() {
-                lines.push(String::from_utf8(line).unwrap());
+    proptest! {
+        #[test]
+        fn lines_do_not_depend_on_how_the_bytes_are_cut(pieces in vec("[ab\n]{1,9}", 0..20)) {
+            let (mut stream, mut client, now) = pair();
+            let mut lines = Vec::new();
+            for piece in &pieces {
+                client.write_all(piece.as_bytes()).unwrap();
+                stream.fill(&mut [0; 64], now).unwrap();
+                while let Some(line) = stream.next_line().unwrap() {
+                    lines.push(String::from_utf8(line).unwrap());
+                }
             }
+            let whole = pieces.concat();
+            let expected: Vec<&str> = whole.split_inclusive('\n').filter(|line| line.ends_with('\n')).collect();
+            prop_assert_eq!(lines, expected);
         }
-        assert_eq!(lines, ["abc\n", "def\n", "\n"]);
     }
 
     #[test]

@@ -60,7 +60,7 @@ proptest! {
             let texts: Vec<String> =
                 lengths.iter().enumerate().map(|(index, length)| format!("{index} {}", "x".repeat(*length))).collect();
             texts.iter().for_each(|text| say(&mut thread, text));
-            let kept = words_of_people(&thread, window);
+            let kept = words_of_people(&thread, window, usize::MAX);
             let kept: Vec<String> = kept.iter().map(|item| match &item.item {
                 Item::Message(message) => message.text(),
                 other => panic!("{other:?}"),

@@ -15,15 +15,15 @@ struct Unit {
 }
 
 impl History {
-    /// How many units this window has beside its layers. They are left out in this order: the oldest steps of the model
-    /// first; what was said to it, and the summary of the window before, only when no step is left.
-    pub fn units(&self) -> usize {
-        self.cut().len()
+    /// How many units this window has before `end` beside its layers. They are left out in this order: the oldest steps
+    /// of the model first; what was said to it, and the summary of the window before, only when no step is left.
+    pub fn units(&self, end: usize) -> usize {
+        self.cut(end).len()
     }
 
-    /// The window's messages without its first `left_out` units in the order of leaving out.
-    pub(super) fn without(&self, left_out: usize) -> Assembly {
-        let units = self.cut();
+    /// The window's messages before `end` without its first `left_out` units in the order of leaving out.
+    pub(super) fn without(&self, left_out: usize, end: usize) -> Assembly {
+        let units = self.cut(end);
         let (steps, words): (Vec<&Unit>, Vec<&Unit>) = units.iter().partition(|unit| unit.is_step);
         let gone: Vec<usize> =
             steps.into_iter().chain(words).take(left_out).map(|unit| unit.items.start).collect();
@@ -35,13 +35,12 @@ impl History {
         assembly
     }
 
-    /// Cuts the window's own items into units, in their order.
-    fn cut(&self) -> Vec<Unit> {
+    /// Cuts the window's own items before `end` into units, in their order.
+    fn cut(&self, end: usize) -> Vec<Unit> {
         let mut units: Vec<Unit> = Vec::new();
         let mut after_output = false;
-        for (ordinal, entry) in
-            self.entries.iter().enumerate().skip(self.first.map_or(self.window_start(), |first| first + 1))
-        {
+        let start = self.first.map_or(self.window_start(), |first| first + 1);
+        for (ordinal, entry) in self.entries.iter().enumerate().take(end).skip(start) {
             let is_output = is_output(&entry.item.item);
             let is_answer = entry.item.item.is_the_models();
             let joins = is_output || is_answer && !after_output;

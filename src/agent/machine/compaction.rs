@@ -208,7 +208,7 @@ impl Machine {
     /// number of requests stays small whatever the length of the thread.
     fn leave_out(&mut self, left_out: u64, message: &str, effects: &mut Vec<Effect>) -> Progress {
         let Some(thread) = self.thread() else { return Progress::Wait };
-        let units = thread.history.units() as u64;
+        let units = thread.history.units(compaction::end(thread, self.config.context_window)) as u64;
         if left_out < units {
             return self.ask(Question::compaction((2 * left_out + 1).min(units)), effects);
         }

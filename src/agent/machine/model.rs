@@ -104,7 +104,10 @@ impl Machine {
         // What a compaction can still do about a request that is too long.
         let can_shrink = match kind {
             RequestKind::Turn => thread.history.has_answers(),
-            RequestKind::Compaction => intent.left_out < thread.history.units() as u64,
+            RequestKind::Compaction => {
+                let end = compaction::end(thread, self.config.context_window);
+                intent.left_out < thread.history.units(end) as u64
+            }
         };
         let message = error.to_string();
         let before = intent.retries;
@@ -234,7 +237,7 @@ impl Machine {
             return Progress::Wait;
         }
         let Some(thread) = self.thread() else { return Progress::Wait };
-        let prepared = match prepare(thread, &question, self.waited_long()) {
+        let prepared = match prepare(thread, &question, self.config.context_window, self.waited_long()) {
             Ok(prepared) => prepared,
             Err(fault) => {
                 self.fault = Some(fault);
@@ -286,7 +289,12 @@ pub(super) fn estimate(thread: &Thread, intent: &ModelIntent) -> Usage {
     Usage::estimate(intent.estimated_input_tokens * 4, kept)
 }
 
-fn prepare(thread: &Thread, question: &Question, keeps_long: bool) -> Result<PreparedRequest, String> {
+fn prepare(
+    thread: &Thread,
+    question: &Question,
+    window: Option<u64>,
+    keeps_long: bool,
+) -> Result<PreparedRequest, String> {
     let native = match question.kind {
         RequestKind::Turn => None,
         RequestKind::Compaction => compaction::native(thread),
@@ -300,7 +308,7 @@ fn prepare(thread: &Thread, question: &Question, keeps_long: bool) -> Result<Pre
                 Some(NativeCompaction::Parameter | NativeCompaction::Endpoint) => None,
                 None => Some(compaction::instruction(thread)),
             };
-            thread.history.input_with(last.as_ref(), left_out)
+            thread.history.input_with(last.as_ref(), compaction::end(thread, window), left_out)
         }
     };
     let input = input.map_err(|error| error.to_string())?;

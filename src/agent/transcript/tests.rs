@@ -143,6 +143,7 @@ fn compacted(thread: &mut Thread, payload: Option<ThreadItem>) {
     let replaced = HistoryReplaced {
         window: 2,
         removed: (0, 0),
+        unsent: 0,
         tools: None,
         items: payload.into_iter().chain(words).collect(),
         leads,

@@ -100,3 +100,6 @@ impl Fold {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,6 +64,11 @@ impl Assembly {
         }
     }
 
+    /// Takes back the newest pieces, none of which was sent.
+    pub fn take_back(&mut self, pieces: usize) {
+        self.open.truncate(self.open.len().saturating_sub(pieces));
+    }
+
     /// A request with everything so far was sent.
     pub fn seal(&mut self) {
         let messages = self.messages();

@@ -26,6 +26,7 @@ static ELEMENT: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?s)^\s*<([a-z_]
 /// The bodies of a thread. `prompt` is what its first turn began with.
 pub(crate) fn normal(bodies: &[Value], prompt: &str) -> Vec<Value> {
     let mut sessions = Vec::new();
+    let mut known = Vec::new();
     let thread = bodies.first().map(|body| body["prompt_cache_key"].clone()).unwrap_or_default();
     let mut all = Vec::new();
     for body in bodies {
@@ -41,53 +42,94 @@ pub(crate) fn normal(bodies: &[Value], prompt: &str) -> Vec<Value> {
             *key = json!("<thread>");
         }
         let tools = members.insert("tools".to_owned(), Value::Null).map(tools_by_name);
-        let (layers, items) = input(members.remove("input").unwrap_or_default(), prompt, &mut sessions);
+        let mut input = Input::of(members.remove("input").unwrap_or_default(), prompt);
+        if known.is_empty() {
+            known.extend(input.layers.keys().filter(|name| !name.ends_with(" text")).cloned());
+        }
+        input.gather_layers(&known);
+        let carried_over = input.take_carried_over();
         members.insert("order of the members".to_owned(), order.into());
         members.insert("tools".to_owned(), tools.unwrap_or_default());
-        members.insert("layers".to_owned(), layers);
+        members.insert("layers".to_owned(), by_name(input.layers));
+        if let Some(carried_over) = carried_over {
+            members.insert("carried over".to_owned(), in_form(carried_over, &mut sessions));
+        }
+        let items = input.items.into_iter().map(|item| in_form(without_id(item), &mut sessions)).collect();
         members.insert("items".to_owned(), items);
         all.push(members.into());
     }
     all
 }
 
-/// `{order, named: {NAME: tool}}`.
+/// Tools by name.
 fn tools_by_name(tools: Value) -> Value {
-    let named: Map<String, Value> = tools
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|tool| {
-            let name = tool["name"].as_str().or_else(|| tool["type"].as_str()).unwrap_or_default();
-            (name.to_owned(), tool.clone())
-        })
-        .collect();
+    let named = tools.as_array().into_iter().flatten().map(|tool| {
+        let name = tool["name"].as_str().or_else(|| tool["type"].as_str()).unwrap_or_default();
+        (name.to_owned(), tool.clone())
+    });
+    by_name(named.collect())
+}
+
+/// `{order, named: {NAME: value}}`.
+fn by_name(named: Map<String, Value>) -> Value {
     json!({"order": named.keys().collect::<Vec<_>>(), "named": named})
 }
 
-/// What stands before the first prompt, by the names of its parts; and the items from the prompt on.
-fn input(input: Value, prompt: &str, sessions: &mut Vec<String>) -> (Value, Value) {
-    let Value::Array(mut items) = input else { return (input, Value::Null) };
-    let is_prompt = |item: &Value| item["role"] == "user" && item["content"][0]["text"] == prompt;
-    let begins = items.iter().position(is_prompt).unwrap_or(items.len());
-    let rest = items.split_off(begins);
-    let mut layers = Map::new();
-    for (number, message) in items.iter().enumerate() {
-        let role = message["role"].as_str().unwrap_or_default();
-        for part in message["content"].as_array().into_iter().flatten() {
-            let text = part["text"].as_str().unwrap_or_default();
-            let (name, said) = layer(number, text);
-            layers.insert(format!("{role} {name}"), json!({"message": number, "said": said}));
+/// What a request tells the model.
+struct Input {
+    /// What stands before the first prompt, by the names of its parts.
+    layers: Map<String, Value>,
+    /// The items from the prompt on.
+    items: Vec<Value>,
+}
+
+impl Input {
+    fn of(input: Value, prompt: &str) -> Self {
+        let Value::Array(mut items) = input else { return Self { layers: Map::new(), items: vec![input] } };
+        let is_prompt = |item: &Value| item["role"] == "user" && item["content"][0]["text"] == prompt;
+        let begins = items.iter().position(is_prompt).unwrap_or(items.len());
+        let rest = items.split_off(begins);
+        let layers = items.iter().enumerate().flat_map(|(number, message)| parts(message, number.into()));
+        Self { layers: layers.collect(), items: rest }
+    }
+
+    /// Where a compaction puts the layers of the first request behind the prompt, they are layers all the same.
+    fn gather_layers(&mut self, known: &[String]) {
+        let items = std::mem::take(&mut self.items);
+        for item in items {
+            let found = parts(&item, format!("behind {} items", self.items.len()).into());
+            if !found.is_empty() && found.iter().all(|(name, _)| known.contains(name)) {
+                self.layers.extend(found);
+            } else {
+                self.items.push(item);
+            }
         }
     }
-    let order: Vec<String> = layers.keys().cloned().collect();
-    let items = rest.into_iter().map(|item| in_form(without_id(item), sessions)).collect();
-    (json!({"order": order, "named": layers}), items)
+
+    /// What our agent alone says after a compaction, so that the items behind it keep their numbers.
+    fn take_carried_over(&mut self) -> Option<Value> {
+        let is_it = |item: &Value| {
+            item["content"][0]["text"].as_str().is_some_and(|text| text.starts_with("<carried_over>"))
+        };
+        let place = self.items.iter().position(is_it)?;
+        Some(self.items.remove(place)["content"][0]["text"].take())
+    }
+}
+
+/// The parts of a message by name, and where it stands.
+fn parts(message: &Value, place: Value) -> Vec<(String, Value)> {
+    let role = message["role"].as_str().unwrap_or_default();
+    let content = message["content"].as_array().into_iter().flatten();
+    let part = |part: &Value| {
+        let (name, said) = layer(place == 0, part["text"].as_str().unwrap_or_default());
+        (format!("{role} {name}"), json!({"message": place, "said": said}))
+    };
+    content.map(part).collect()
 }
 
 /// The name of a part of the messages before the prompt, and what it says. The base instructions are each agent's own.
-fn layer(message: usize, text: &str) -> (String, Value) {
-    if message == 0 {
+fn layer(is_first: bool, text: &str) -> (String, Value) {
+    if is_first {
         return ("base instructions".to_owned(), Value::Null);
     }
     if text.starts_with("# AGENTS.md instructions") {

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdout};
 
-use super::requests::{EFFORT, MODEL, RETRIES};
+use super::requests::{EFFORT, MODEL, RETRIES, WINDOW};
 
 /// The port of the model in the network namespace of each run, which has nothing else.
 const PORT: u16 = 8080;
@@ -187,6 +187,7 @@ model = "{MODEL}"
 model_provider = "scripted"
 model_reasoning_effort = "{EFFORT}"
 model_reasoning_summary = "auto"
+model_context_window = {WINDOW}
 approval_policy = "never"
 sandbox_mode = "danger-full-access"
 check_for_update_on_startup = false

@@ -46,8 +46,11 @@ fn a_window_has_the_layers_and_what_came_since() {
 fn w18_that_the_model_can_call_is_known_in_every_window() {
     let mut history = long();
     assert!(history.input().unwrap().has_calls);
-    let all = history.units();
-    assert!(history.input_with(None, all).unwrap().has_calls, "also when all calls are left out");
+    let end = history.len();
+    assert!(
+        history.input_with(None, end, history.units(end)).unwrap().has_calls,
+        "also when all calls are left out"
+    );
     history.begin_window(None).unwrap();
     history.append(message(Role::User)).unwrap();
     assert!(history.input().unwrap().has_calls);
@@ -60,7 +63,7 @@ fn no_window_begins_between_a_call_and_its_output() {
     let before = history.clone();
     assert_eq!(history.begin_window(None), Err(PairingError::CallsOpen(1)));
     assert_eq!(history.windows(), before.windows());
-    assert!(history.input_with(Some(&message(Role::User)), 0).is_err());
+    assert!(history.input_with(Some(&message(Role::User)), history.len(), 0).is_err());
     history.append(output("b")).unwrap();
     assert_eq!(history.input().unwrap().messages.len(), 8);
 }

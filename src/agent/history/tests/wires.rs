@@ -531,7 +531,7 @@ proptest! {
     fn w24_a_compaction_is_asked_for_behind_the_same_prefix(moves in thread(), strict in any::<bool>()) {
         for wire in WIRES {
             let run = Run::of(wire, capabilities(strict, false), &moves);
-            let asked = run.history.input_with(Some(&instruction(&run)), 0).unwrap();
+            let asked = run.history.input_with(Some(&instruction(&run)), run.history.len(), 0).unwrap();
             let sent = run.sent.last().unwrap();
             prop_assert!(asked.messages.starts_with(&sent.messages), "{:?}", wire);
             prop_assert!(asked.messages.len() > sent.messages.len());
@@ -545,10 +545,10 @@ proptest! {
     fn w24_what_is_left_out_goes_with_what_belongs_to_it(moves in thread(), strict in any::<bool>()) {
         for wire in WIRES {
             let run = Run::of(wire, capabilities(strict, false), &moves);
-            let units = run.history.units();
+            let units = run.history.units(run.history.len());
             let mut most = usize::MAX;
             for left_out in 1..=units {
-                let input = run.history.input_with(Some(&instruction(&run)), left_out).unwrap();
+                let input = run.history.input_with(Some(&instruction(&run)), run.history.len(), left_out).unwrap();
                 let facts = run.read_in(&input);
                 let (_, last) = facts.last().unwrap();
                 prop_assert!(last.ends_with("sum it up"));
@@ -557,7 +557,7 @@ proptest! {
                 most = calls;
             }
             let layers = run.layers.clone().unwrap();
-            let nothing = run.history.input_with(Some(&instruction(&run)), units).unwrap();
+            let nothing = run.history.input_with(Some(&instruction(&run)), run.history.len(), units).unwrap();
             let expected = layers.into_iter().chain([("user", "sum it up".to_owned())]).collect();
             prop_assert_eq!(run.read_in(&nothing), joined(expected), "{:?}", wire);
         }

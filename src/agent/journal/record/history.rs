@@ -24,6 +24,9 @@ pub struct HistoryReplaced {
     pub leads: bool,
     /// How many of these, from the first on, or from the second where the first one leads, are words of people.
     pub said: u64,
+    /// How many of these, at the end, are the messages that ended history and that no request had held yet.
+    #[serde(default)]
+    pub unsent: u64,
     /// The commands that go on in the background, as the model was told of them.
     pub sessions: Vec<CarriedSession>,
     /// The model's plan, as it was told of it.

@@ -1,6 +1,7 @@
 //! A thread that grows too long goes on from a summary of itself.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use insta::assert_snapshot;
 use serde_json::json;
@@ -281,6 +282,48 @@ fn what_is_said_during_a_compaction_comes_after_it_and_a_cancellation_ends_it() 
         _ => None,
     });
     assert!(matches!(end, Some(ModelEnd::Broken { .. })));
+}
+
+#[test]
+fn what_no_request_has_held_yet_stays_whole_behind_the_summary() {
+    let more = |text: &str| Signal::Message(message(1, InputKind::Prompt, text));
+    let in_the_turn = |text: &str| {
+        let mut world = World::asked(windowed(10_000));
+        world.tell(more(text));
+        step(&mut world, 9_500);
+        world
+    };
+    let after_the_turn = |text: &str| {
+        let mut world = World::asked(Config { keep: Duration::from_secs(100), ..windowed(10_000) });
+        world.item(words("Done."));
+        world.counted(9_500, None);
+        world.tell(more(text));
+        world
+    };
+    for mut world in [in_the_turn("and this"), after_the_turn("and this")] {
+        assert_eq!(asked(&world), RequestKind::Compaction);
+        assert!(!texts(&world).contains(&"and this".to_owned()), "{:?}", texts(&world));
+        world.item(words("State: fine."));
+        world.completed(None);
+        let said = texts(&world);
+        assert!(said[2].ends_with("State: fine."), "{said:?}");
+        assert_eq!((said.len(), &said[3]), (4, &"and this".to_owned()));
+        step(&mut world, 9_500);
+        world.item(words("State: better."));
+        world.completed(None);
+        let again = texts(&world);
+        assert_eq!(again[..3], ["base", "do it", "and this"]);
+        assert!(again[3].ends_with("State: better."), "{again:?}");
+    }
+    // More than a quarter of the window is summed up with the rest, and shortened.
+    let long = "a".repeat(12_000);
+    for mut world in [in_the_turn(&long), after_the_turn(&long)] {
+        assert!(texts(&world).contains(&long));
+        world.item(words("State: fine."));
+        world.completed(None);
+        let said = texts(&world);
+        assert!(said[1].contains("tokens truncated") && said[2].ends_with("State: fine."), "{said:?}");
+    }
 }
 
 #[test]

@@ -11,11 +11,14 @@ use super::boundary::{offered, opened};
 use super::world::{
     World, boot, broken, call, command, config, intent, message, overloaded, patch, result, too_long, words,
 };
+use crate::agent::budget::{Spent, cost};
 use crate::agent::journal::record::{EffectClass, InputKind, Record};
 use crate::agent::machine::{Config, Effect, Signal};
 use crate::agent::state::State;
 use crate::agent::tools::CallClass;
+use crate::api::money::{Money, Prices};
 use crate::api::reasons::Reason;
+use crate::api::task::Limits;
 use crate::llm::{CallKind, Item, Role, Wire};
 
 /// What is under way outside, as the effects said.
@@ -28,6 +31,8 @@ struct Outside {
     listing: bool,
     /// What was asked: the number of the window, the tools, and the items without the one that asks for a compaction.
     requests: Vec<(usize, String, Vec<Value>)>,
+    /// What was spent when each of them was asked.
+    spent: Vec<Spent>,
     finishing: bool,
     crashes: u32,
 }
@@ -38,6 +43,7 @@ impl Outside {
             match effect {
                 Effect::AskModel(ask) => {
                     self.asking = true;
+                    self.spent.push(world.machine.state().spent);
                     let thread = world.machine.state().thread.as_ref().unwrap();
                     let window = thread.history.windows().len();
                     let body: Value = serde_json::from_slice(&ask.prepared.body).unwrap();
@@ -264,7 +270,62 @@ fn check_prompts(world: &World) {
     assert_eq!(said, accepted);
 }
 
+/// A response of 60 new, 40 cached and 10 output tokens costs 1640 millionths.
+const PRICES: Prices = Prices {
+    input: Money::from_micros(10_000_000),
+    cached_input: Some(Money::from_micros(1_000_000)),
+    cache_write_input: None,
+    output: Money::from_micros(100_000_000),
+};
+
+/// Bounds that a few steps reach, or none.
+fn limits() -> impl Strategy<Value = Limits> {
+    let below = |bound: i64| prop_oneof![Just(1_000_000), 0..bound];
+    let bounds = (below(8), below(700), below(80), below(6), 1..6_i64, below(12_000));
+    bounds.prop_map(|(steps, input, output, commands, failures, micros)| Limits {
+        steps,
+        uncached_input_tokens: input,
+        output_tokens: output,
+        commands,
+        consecutive_failures: failures,
+        cost: u64::try_from(micros).ok().map(Money::from_micros),
+        ..Limits::default()
+    })
+}
+
 proptest! {
+    /// Whatever comes in whatever order, each request begins below every bound: so only the newest one can cross one.
+    #[test]
+    fn no_budget_is_overspent_by_more_than_one_request(
+        limits in limits(),
+        happenings in prop::collection::vec(any::<(u8, u8)>(), 0..120),
+    ) {
+        let mut world = World::asked(Config {
+            limits: limits.clone(),
+            prices: Some(PRICES),
+            keep: Duration::from_secs(30),
+            context_window: Some(250),
+            ..config()
+        });
+        let mut outside = Outside::default();
+        outside.take(&mut world);
+        for happening in happenings {
+            if outside.finishing {
+                break;
+            }
+            happen(&mut world, &mut outside, happening);
+        }
+        let is_below = |amount: u64, bound: i64| i64::try_from(amount).unwrap() < bound;
+        for spent in &outside.spent {
+            prop_assert!(is_below(spent.usage.uncached_input_tokens(), limits.uncached_input_tokens), "{:?}", spent);
+            prop_assert!(is_below(spent.usage.output_tokens, limits.output_tokens), "{:?}", spent);
+            prop_assert!(cost(&PRICES, &spent.usage) < limits.cost.unwrap(), "{:?}", spent);
+        }
+        let spent = world.machine.state().spent;
+        prop_assert_eq!(spent.requests, outside.spent.len() as u64);
+        prop_assert!(is_below(spent.steps, limits.steps + 1) && is_below(spent.commands, limits.commands + 1));
+    }
+
     #[test]
     fn keep_pairing_order_and_prefix(happenings in prop::collection::vec(any::<(u8, u8)>(), 0..120)) {
         let mut world = World::new(Config {

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -378,4 +379,14 @@ fn a_broken_stream_is_retryable_unless_it_was_another_apis() {
     assert!(broken(&[ours, chat]));
     assert!(!broken(&[chat, "[DONE]"]));
     assert!(!broken(&[messages]));
+}
+
+proptest! {
+    #[test]
+    fn any_data_is_taken(events in prop::collection::vec(any::<Vec<u8>>(), 0..8)) {
+        let mut fold = fold();
+        for event in events {
+            prop_assert!(fold.event(&event, &mut Vec::new()).is_ok());
+        }
+    }
 }
