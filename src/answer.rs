@@ -159,31 +159,25 @@ pub fn is_strict(schema: &Value) -> bool {
 
 /// How many regular expressions a schema has at most: what only looks like one counts too.
 fn patterns(schema: &Value) -> usize {
-    match schema {
-        Value::Object(members) => members
-            .iter()
-            .map(|(name, member)| match (name.as_str(), member) {
-                ("pattern", Value::String(_)) => 1,
-                ("patternProperties", Value::Object(named)) => named.len() + patterns(member),
-                _ => patterns(member),
-            })
-            .sum(),
-        Value::Array(schemas) => schemas.iter().map(patterns).sum(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
-    }
+    count(schema, |name, member| match (name, member) {
+        ("pattern", Value::String(_)) => 1,
+        ("patternProperties", Value::Object(named)) => named.len(),
+        _ => 0,
+    })
 }
 
 /// How many parts of a schema have a name, at most. Draft 4 calls it `id`.
 fn names(schema: &Value) -> usize {
+    count(schema, |name, member| usize::from(matches!((name, member), ("$id" | "id", Value::String(_)))))
+}
+
+/// The sum of what each member counts for, at any depth.
+fn count(schema: &Value, member: fn(&str, &Value) -> usize) -> usize {
     match schema {
-        Value::Object(members) => members
-            .iter()
-            .map(|(name, member)| match (name.as_str(), member) {
-                ("$id" | "id", Value::String(_)) => 1,
-                _ => names(member),
-            })
-            .sum(),
-        Value::Array(schemas) => schemas.iter().map(names).sum(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| member(name, value) + count(value, member)).sum()
+        }
+        Value::Array(schemas) => schemas.iter().map(|schema| count(schema, member)).sum(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
     }
 }

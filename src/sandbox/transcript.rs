@@ -154,14 +154,9 @@ mod tests {
         (0..kib as u32 * 256).flat_map(|word| word.wrapping_mul(0x9E37_79B1).to_le_bytes()).collect()
     }
 
-    /// A case moves megabytes: fewer than usual, unless somebody says how many.
-    fn cases() -> ProptestConfig {
-        let said = std::env::var_os("PROPTEST_CASES").is_some();
-        if said { ProptestConfig::default() } else { ProptestConfig::with_cases(24) }
-    }
-
     proptest! {
-        #![proptest_config(cases())]
+        // A case moves megabytes: fewer than usual.
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.div_ceil(10)))]
 
         /// Pushed chunks are lost, repeated and late; reading on fills what is kept at the supervisor.
         #[test]

@@ -189,14 +189,9 @@ fn report() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A case makes several statuses of the largest size: fewer than usual, unless somebody says how many.
-fn cases() -> ProptestConfig {
-    let said = std::env::var_os("PROPTEST_CASES").is_some();
-    if said { ProptestConfig::default() } else { ProptestConfig::with_cases(64) }
-}
-
 proptest! {
-    #![proptest_config(cases())]
+    // A case makes several statuses of the largest size: fewer than usual.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.div_ceil(4)))]
 
     /// Whatever the agents report within the schema of their AgentAttempts.
     #[test]
