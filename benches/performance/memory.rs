@@ -46,11 +46,8 @@ pub(crate) async fn measure(bench: &Bench, controller_before: f64) -> Vec<Row> {
     let reason = |task: &podwright::api::AgentTask| crate::world::succeeded(task).1 == "Idle";
     bench.world.task_when("idle", "idle", reason).await;
     tokio::time::sleep(SETTLE).await;
-    let pod = bench.world.pod("idle").await;
-    let of = |container: &str| -> Vec<Process> {
-        ids(&pod).iter().filter(|(name, _)| name == container).flat_map(|(_, id)| processes(id)).collect()
-    };
-    let (agent, sandbox) = (of("agent"), of("sandbox"));
+    let agent = processes(&container(bench, "idle", "agent").await);
+    let sandbox = processes(&container(bench, "idle", "sandbox").await);
     end_idle(bench, "idle").await;
     vec![
         Row::number("Resident memory of the controller, idle", controller_before.max(controller_after), 25.0, "MiB")
@@ -73,8 +70,7 @@ async fn thread(bench: &Bench) -> Row {
     bench.world.create_task("thread", "small", &spec).await;
     bench.world.task_when("thread", "idle", |task| crate::world::succeeded(task).1 == "Idle").await;
     tokio::time::sleep(SETTLE).await;
-    let pod = bench.world.pod("thread").await;
-    let agent = processes(&container(&pod, "agent"));
+    let agent = processes(&container(bench, "thread", "agent").await);
     let history =
         bench.model.take().last().map_or(0, |exchange| exchange.body.len()) as f64 / 1024.0 / 1024.0;
     end_idle(bench, "thread").await;
@@ -98,10 +94,17 @@ pub(crate) async fn end_idle(bench: &Bench, task: &str) {
     bench.model.take();
 }
 
-/// The id of one container of a pod.
-pub(crate) fn container(pod: &Pod, name: &str) -> String {
-    let found = ids(pod).into_iter().find(|(container, _)| container == name);
-    found.expect("the pod has the container").1
+/// The id of one container of a task's pod. The agent may say that it runs before the kubelet says in the pod's status
+/// what it has started, which it does within seconds: a minute is waited for that.
+pub(crate) async fn container(bench: &Bench, task: &str, name: &str) -> String {
+    for _ in 0..600 {
+        let pod = bench.world.pod(task).await;
+        if let Some((_, id)) = ids(&pod).into_iter().find(|(container, _)| container == name) {
+            return id;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the pod of {task} has no container {name}")
 }
 
 fn ids(pod: &Pod) -> Vec<(String, String)> {

@@ -3,7 +3,6 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use crate::Bench;
@@ -23,7 +22,7 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
     let spec = json!({"prompt": "MEASURE-SHARE", "idle": {"keepSeconds": 600}});
     bench.world.create_task(TASK, "small", &spec).await;
     bench.world.task_when(TASK, "running", |task| succeeded(task).1 == "Running").await;
-    let pod = bench.world.pod(TASK).await;
+    let agent = container(bench, TASK, "agent").await;
     // What the beginning costs is over when the model was asked for the first time.
     for _ in 0..600 {
         if bench.model.count() > 0 {
@@ -31,9 +30,9 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let (begun, beginning) = (Instant::now(), seconds(&pod));
+    let (begun, beginning) = (Instant::now(), seconds(&agent));
     bench.world.task_when(TASK, "idle", |task| succeeded(task).1 == "Idle").await;
-    let (elapsed, used) = (begun.elapsed().as_secs_f64(), seconds(&pod) - beginning);
+    let (elapsed, used) = (begun.elapsed().as_secs_f64(), seconds(&agent) - beginning);
     end_idle(bench, TASK).await;
     let share = (beginning + used / elapsed * WHOLE) / WHOLE * 100.0;
     vec![Row::number("The agent's share of a processor over ten minutes", share, 2.0, "%").note(format!(
@@ -43,9 +42,9 @@ pub(crate) async fn measure(bench: &Bench) -> Vec<Row> {
     ))]
 }
 
-/// Processor time of the agent's container so far, with that of children which have ended.
-fn seconds(pod: &Pod) -> f64 {
-    let ticks: u64 = processes(&container(pod, "agent")).iter().map(|process| ticks(process.id)).sum();
+/// Processor time of a container so far, with that of children which have ended.
+fn seconds(container: &str) -> f64 {
+    let ticks: u64 = processes(container).iter().map(|process| ticks(process.id)).sum();
     ticks as f64 / TICKS
 }
 
