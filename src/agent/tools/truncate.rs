@@ -6,6 +6,10 @@ const BYTES_PER_TOKEN: usize = 4;
 /// Most tokens of one tool output that reach the model, whatever it asks for: 40,000 bytes.
 pub const OUTPUT_TOKENS: usize = 10_000;
 
+/// Most tokens of the whole text that answers a call: 48,000 bytes. An output of [`OUTPUT_TOKENS`] and what is said about
+/// it are always less.
+pub const ANSWER_TOKENS: usize = 12_000;
+
 /// What is kept of a process's output: the whole, or its beginning and its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Captured<'a> {
