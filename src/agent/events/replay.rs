@@ -177,7 +177,8 @@ fn started(intent: &CallIntent, state: &State) -> Option<Event> {
     Some(Event::ItemStarted { item: ThreadEventItem::new(intent.ordinal, details) })
 }
 
-fn ended_call(ended: &CallEnded, state: &State) -> Option<Event> {
+/// The end of a call, by the words that the model reads. `state` has taken the record in.
+pub fn ended_call(ended: &CallEnded, state: &State) -> Option<Event> {
     let thread = state.thread.as_ref()?;
     let call = thread.call_at(ended.ordinal)?;
     let status = match ended.outcome {

@@ -132,3 +132,31 @@ fn a_response_that_a_crash_broke_off_is_closed() {
     assert_eq!(closed["type"], "item.completed");
     assert_eq!(closed["item"], json!({"id": "item_3", "type": "unfinished", "status": "failed"}));
 }
+
+/// Calls that no driver ends are closed by the machine, at once and in the words of the journal.
+#[test]
+fn a_call_that_is_cut_off_or_lost_is_closed() {
+    let calls = |world: &mut World| {
+        world.item(command("c1", "make"));
+        world.item(command("c2", "make test"));
+        world.item(patch("c3"));
+        world.completed(None);
+    };
+    let mut cancelled = World::asked(config());
+    calls(&mut cancelled);
+    cancelled.tell(Signal::Message(message(1, InputKind::Cancel, "")));
+    let mut lost = World::asked(config());
+    calls(&mut lost);
+    lost.restart("agent and sandbox die");
+    lost.boot = 2;
+    lost.found(BTreeMap::new());
+    for (world, count) in [(cancelled, 3), (lost, 2)] {
+        let failed = |events: &[Event]| -> Vec<String> {
+            let lines = events.iter().map(Event::to_line);
+            lines.filter(|line| line.contains("item.completed") && line.contains("\"failed\"")).collect()
+        };
+        let told = failed(&told(&world));
+        assert_eq!(told.len(), count, "{told:?}");
+        assert_eq!(told, failed(&events(&again(&world, None))));
+    }
+}
