@@ -15,7 +15,7 @@ use std::collections::{HashSet, VecDeque};
 use thiserror::Error;
 
 use crate::llm::wire::{Assembly, Fragment, Place};
-use crate::llm::{Capabilities, Images, Input, Item, Role, ThreadItem, Wire};
+use crate::llm::{Capabilities, Images, Input, Item, Role, ThreadItem, Wire, tokens};
 
 /// Why an item cannot be appended.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -285,6 +285,11 @@ impl History {
         &self.windows
     }
 
+    /// Number of the window that a compaction begins; the thread's first has the number 1.
+    pub fn next_window(&self) -> u32 {
+        u32::try_from(self.windows.len() + 1).unwrap_or(u32::MAX)
+    }
+
     /// Whether the model has said anything in this window. If not, a compaction has nothing to sum up.
     pub fn has_answers(&self) -> bool {
         self.entries.iter().skip(self.base).any(|entry| entry.item.item.is_the_models())
@@ -386,9 +391,9 @@ impl History {
 }
 
 impl Entry {
-    /// Tokens of what of it is sent, at four bytes each, an image by a constant.
+    /// Estimated tokens of what of it is sent, an image by a constant.
     fn tokens(&self) -> u64 {
-        self.images.counted(self.sent).div_ceil(4)
+        tokens(self.images.counted(self.sent))
     }
 }
 
