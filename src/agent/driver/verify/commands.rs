@@ -6,7 +6,7 @@ use std::time::Duration;
 use podwright_sandboxd::protocol::{BootId, EndedBy, ErrorCode, Start};
 use tokio::sync::{mpsc, watch};
 
-use super::record::{Record, RecordFile};
+use super::record::{self, Record};
 use super::verdict::{broken_off, pending, verdict};
 use super::{Done, News, nothing_to_verify};
 use crate::agent::driver::cluster::Cluster;
@@ -64,8 +64,8 @@ impl<C: Cluster> Verification<C> {
         connect: impl FnOnce() -> Sandbox,
         results: &mut [VerificationResult],
     ) -> Result<(), Outcome> {
-        let file = RecordFile::of(&self.state);
-        let mut record = file.read().map_err(|error| internal(&error))?;
+        let file = record::file(&self.state);
+        let mut record: Option<Record> = file.read().map_err(|error| internal(&error))?;
         if let Some(record) = record.as_ref().filter(|record| record.ended.len() == self.commands.len()) {
             // Only saying so is left, and the phase of the commands may be closed already.
             results.clone_from_slice(&record.ended);
@@ -85,7 +85,7 @@ impl<C: Cluster> Verification<C> {
             Some(record) => record,
             None => {
                 let record = Record { boot: boot.clone(), ended: Vec::new() };
-                file.write(&record).map_err(|error| internal(&error))?;
+                file.write(&record, true).map_err(|error| internal(&error))?;
                 record
             }
         };
@@ -107,7 +107,7 @@ impl<C: Cluster> Verification<C> {
                     self.tell(News::Results(results.to_vec())).await;
                     let result = self.run_one(&sandbox, &boot, place, command).await?;
                     record.ended.push(result.clone());
-                    file.write(&record).map_err(|error| internal(&error))?;
+                    file.write(&record, true).map_err(|error| internal(&error))?;
                     result
                 }
             };
