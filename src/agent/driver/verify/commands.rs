@@ -13,8 +13,7 @@ use crate::agent::driver::cluster::Cluster;
 use crate::agent::driver::commands::base_environment;
 use crate::agent::driver::orders::Orders;
 use crate::agent::driver::prepare::{
-    Preparation, begin_agent_phase, clone_failed, internal, lost, not_checked_out, op, outcome, unreadable,
-    variables,
+    Preparation, begin_agent_phase, internal, lost, not_checked_out, op, outcome, unreadable, variables,
 };
 use crate::agent::driver::status::keep_end;
 use crate::agent::driver::survey::out_of_memory;
@@ -25,7 +24,7 @@ use crate::api::reasons::Reason;
 use crate::api::task::VerificationCommand;
 use crate::artifacts::decode;
 use crate::sandbox::{Ended, Known, Outcome as CommandOutcome, Sandbox, SandboxError};
-use crate::workspace::{checkout_patched, fetched};
+use crate::workspace::checkout_patched;
 
 /// How much of a command's output is kept.
 const OUTPUT_MAX: usize = 2048;
@@ -123,20 +122,13 @@ impl<C: Cluster> Verification<C> {
 
     /// The base commit with the patch, before anything in the sandbox is spoken to.
     async fn check_out(&self) -> Result<(), Outcome> {
-        let Preparation { cluster, assignment, git, layout, announce } = &self.preparation;
+        let Preparation { cluster, git, layout, announce, .. } = &self.preparation;
         let (Some(patch), false) = (&self.patch, self.commands.is_empty()) else {
             return Err(nothing_to_verify());
         };
         let Some(artifact) = &patch.artifact else { return Err(nothing_to_verify()) };
-        let repository = &assignment.job.repository;
-        announce.phase(&format!("fetching {} at {}", repository.url, patch.base_commit)).await;
-        let url = repository.url.parse().map_err(|error| clone_failed(&error))?;
         // The commit that the patch is made for, wherever the branch is by now.
-        let reference = patch.base_commit.parse().map_err(|error| clone_failed(&error))?;
-        let fetched = match fetched(&url, &reference, layout).map_err(|error| clone_failed(&error))? {
-            Some(fetched) => fetched,
-            None => self.preparation.fetch(self.preparation.fetch_spec(url, reference).await?).await?,
-        };
+        let fetched = self.preparation.fetched(&patch.base_commit).await?;
         let packed =
             cluster.config_map_bytes(&artifact.config_map_name, &artifact.key).await.map_err(unreadable)?;
         let packed = packed.ok_or_else(nothing_to_verify)?;
@@ -245,14 +237,14 @@ fn result(command: &VerificationCommand, ended: &Ended, tail: &str) -> Verificat
         (_, Known::Code(0)) => (VerificationState::Passed, Some(0)),
         (_, exit) => (VerificationState::Failed, Some(exit.shell_code())),
     };
-    let shown = plain(tail, HELD_MAX);
-    let start = shown.ceil_char_boundary(shown.len().saturating_sub(OUTPUT_MAX));
+    let mut output = plain(tail, HELD_MAX);
+    keep_end(&mut output, OUTPUT_MAX);
     VerificationResult {
         name: command.name.clone(),
         state,
         exit_code,
         seconds: i64::try_from(ended.record.duration_ms / 1000).unwrap_or(i64::MAX),
-        output: shown.get(start..).unwrap_or_default().to_owned(),
+        output,
     }
 }
 
