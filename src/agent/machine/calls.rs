@@ -174,9 +174,12 @@ impl Machine {
             return;
         }
         let CallResult { ordinal, outcome, mut output, mut images, exit, session } = result;
-        let room = self.thread().map_or(0, |thread| IMAGES_MAX.saturating_sub(self.images_held(thread)));
-        if images.len() > room {
-            output.push_str(&mcp::result::images_left_out(images.split_off(room).len()));
+        if !images.is_empty() {
+            let room = self.thread().map_or(0, |thread| IMAGES_MAX.saturating_sub(self.images_held(thread)));
+            let left_out = images.split_off(room.min(images.len()));
+            if !left_out.is_empty() {
+                output.push_str(&mcp::result::images_left_out(left_out.len()));
+            }
         }
         let op = self.op_of(ordinal);
         let (process, exit) = exit.unzip();

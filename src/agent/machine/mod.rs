@@ -8,6 +8,7 @@
 //! | Module | Holds |
 //! |---|---|
 //! | [`input`], [`effect`] | what it is told, what it wants done |
+//! | `beginning` | starts of a process, the opening of the thread |
 //! | `model` | steps: requests, responses, retries |
 //! | `mend` | failures that another request mends |
 //! | `outage` | waiting for a model that cannot be used |
@@ -21,6 +22,7 @@
 
 mod activity;
 mod answer;
+mod beginning;
 mod calls;
 mod compaction;
 pub mod effect;
@@ -41,10 +43,7 @@ use self::compaction::Offers;
 pub use self::effect::{AskModel, Effect, RunCall};
 pub use self::input::{CallResult, Input, Moment, Prepared, SessionChange, Signal};
 use super::budget::{self, Limit};
-use super::events::Event;
-use super::journal::Barrier;
-use super::journal::record::{Entry, EpochStarted, Record, TimePassed};
-use super::recover;
+use super::journal::record::{Entry, Record, TimePassed};
 use super::state::State;
 use super::thread::Thread;
 use crate::api::attempt::{Outcome, Phase};
@@ -53,10 +52,6 @@ use crate::api::reasons::Reason;
 use crate::api::task::Limits;
 use crate::llm::ThreadItem;
 use crate::llm::retry::RetryPolicy;
-
-/// Processes that may die one after the other without getting anything done. A fault that kills three of
-/// them will kill the next as well.
-const FRUITLESS_STARTS_MAX: u32 = 4;
 
 /// How much of the time spent a crash may lose, and how often a line tells of nothing but time.
 const TIME_RECORD: Duration = Duration::from_secs(30);
@@ -268,46 +263,6 @@ impl Machine {
             Signal::Failed(outcome) => self.end(outcome, effects),
             Signal::Published => self.published(effects),
         }
-    }
-
-    fn started(&mut self, epoch: u32, record: EpochStarted, effects: &mut Vec<Effect>) {
-        if self.state.published {
-            self.stage = Stage::Done;
-            effects.push(Effect::Exit);
-            return;
-        }
-        self.state.epoch = epoch;
-        self.append(record, effects);
-        effects.push(Effect::Barrier(Barrier::Opened));
-        if let Some(outcome) = self.state.outcome.clone() {
-            self.stage = Stage::Finishing;
-            effects.push(Effect::Finish(outcome));
-        } else if self.state.fruitless_starts >= FRUITLESS_STARTS_MAX {
-            let restarts = FRUITLESS_STARTS_MAX - 1;
-            let message = format!("CrashLoop: the agent ended unexpectedly {restarts} times in a row");
-            self.end(internal_error(&message), effects);
-        } else if let Some(thread) = &self.state.thread {
-            self.stage = Stage::Surveying;
-            effects.push(Effect::Survey(recover::questions(thread)));
-        } else {
-            self.stage = Stage::Preparing;
-            effects.push(Effect::Prepare);
-        }
-    }
-
-    fn prepared(&mut self, prepared: Prepared, effects: &mut Vec<Effect>) {
-        if self.stage != Stage::Preparing {
-            return;
-        }
-        let Prepared { opened, prompt, boot } = prepared;
-        self.stage = Stage::Working;
-        self.boot = Some(boot);
-        // The prompt first: a write that tears between the two must leave no thread that nobody asked anything. Without
-        // a thread the next process prepares again, and drops the prompt that it has.
-        self.append(prompt, effects);
-        effects.push(Effect::Emit(Event::ThreadStarted { thread_id: opened.thread_id.clone() }));
-        self.append(opened, effects);
-        effects.push(Effect::Barrier(Barrier::Opened));
     }
 
     /// Does the next thing that can be done without waiting.
