@@ -3,6 +3,8 @@
 //! The shapes are a file format: a member, once written, keeps its name and its meaning.
 
 mod call;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod history;
 mod model;
 
