@@ -239,8 +239,8 @@ impl Machine {
         self.append(ModelEnded { request, end: ModelEnd::Broken { cause }, usage }, effects);
     }
 
-    /// Gives every call that has no output one that says it was aborted.
-    pub(super) fn abort_calls(&mut self, effects: &mut Vec<Effect>) {
+    /// Gives every call that has no output one that says by what it was aborted.
+    pub(super) fn abort_calls(&mut self, cause: &str, effects: &mut Vec<Effect>) {
         if !self.running.is_empty() {
             effects.push(Effect::StopCalls);
         }
@@ -252,7 +252,7 @@ impl Machine {
             let since = running.get(&ordinal).copied().unwrap_or(self.at.monotonic);
             let wall: Duration = self.at.monotonic.saturating_sub(since);
             let tool = self.thread().and_then(|thread| thread.call_at(ordinal)).map_or("", |call| call.name);
-            let output = exec::aborted(tool, wall);
+            let output = exec::aborted(tool, wall, cause);
             self.conclude(ordinal, CallOutcome::Interrupted, output, effects);
         }
         self.append_outputs(effects);
