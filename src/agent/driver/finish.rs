@@ -81,7 +81,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             self.facts.outcome = Some(outcome);
         }
         self.reporter.last_word(&status::build(&self.machine, &self.facts)).await?;
-        Ok(Signal::Published)
+        Ok(Signal::Published(self.facts.outcome.clone()))
     }
 
     /// Patch and transcript, and how the attempt ends with them.

@@ -107,8 +107,8 @@ fn events(entry: &Entry, state: &State, before: Before) -> Vec<Event> {
                 Event::Error { message, will_retry: false }
             });
         }
-        Record::FinishDone(_) => {
-            events.extend(state.outcome.clone().map(|outcome| Event::ThreadEnded { outcome }));
+        Record::FinishDone(done) => {
+            events.extend(done.outcome.clone().map(|outcome| Event::ThreadEnded { outcome }));
         }
         Record::FinishIntent(_)
         | Record::TurnEnded(_)

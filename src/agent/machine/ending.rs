@@ -99,9 +99,10 @@ impl Machine {
         effects.push(Effect::Finish(outcome));
     }
 
-    pub(super) fn published(&mut self, effects: &mut Vec<Effect>) {
+    /// The results are gathered and published with the outcome that they make, if it is known by now.
+    pub(super) fn published(&mut self, outcome: Option<Outcome>, effects: &mut Vec<Effect>) {
         self.stage = Stage::Done;
-        self.append(FinishDone {}, effects);
+        self.append(FinishDone { outcome }, effects);
         effects.push(Effect::Barrier(Barrier::End));
         effects.push(Effect::Exit);
     }

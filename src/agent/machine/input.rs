@@ -98,8 +98,9 @@ pub enum Signal {
     Woken,
     /// Something ends the attempt that no other input tells.
     Failed(Outcome),
-    /// The outcome is in the attempt's status.
-    Published,
+    /// The results are in the attempt's status, with the outcome that they make. Without one the commands of the next pod
+    /// decide it.
+    Published(Option<Outcome>),
 }
 
 /// A thread that can be opened.

@@ -261,7 +261,7 @@ impl Machine {
             Signal::ToolsListed(offers) => self.tools_listed(offers),
             Signal::Woken => {}
             Signal::Failed(outcome) => self.end(outcome, effects),
-            Signal::Published => self.published(effects),
+            Signal::Published(outcome) => self.published(outcome, effects),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::agent::events::replay::{BROKEN_BY_RESTART, replay};
 use crate::agent::events::{Cursor, Event, Told};
 use crate::agent::journal::record::InputKind;
 use crate::agent::machine::{CallResult, Effect, Signal};
+use crate::api::attempt::Outcome;
 use crate::api::reasons::Reason;
 
 /// What happened, without what the calls themselves tell and without what the machine does not.
@@ -60,7 +61,7 @@ fn life() -> World {
     world.completed(None);
     world.item(words("Done."));
     world.completed(None);
-    world.tell(Signal::Published);
+    world.published();
     assert_eq!(reason(&world), Some(Reason::Completed));
     world
 }
@@ -115,6 +116,27 @@ fn from_any_cursor_the_rest_is_told_and_nothing_else() {
     assert!(matches!(last.event, Event::ThreadEnded { .. }) && last.cursor.is_some());
     assert_eq!(again(&world, Some(Cursor { epoch: 1, seq: u64::MAX })), []);
     assert_eq!(again(&world, Some(Cursor { epoch: 0, seq: u64::MAX })), all, "another pod came after it");
+}
+
+/// Without its results the work is no success, whatever was intended; and of work that is verified nobody knows yet.
+#[test]
+fn the_end_that_is_told_again_is_the_one_that_was_published() {
+    let message = "The patch is too large.".to_owned();
+    let outcome = Outcome { reason: Reason::PatchTooLarge, message };
+    for published in [Some(outcome), None] {
+        let mut world = World::asked(config());
+        world.item(words("Done."));
+        world.completed(None);
+        assert_eq!(reason(&world), Some(Reason::Completed));
+        world.tell(Signal::Published(published.clone()));
+        let ends: Vec<Outcome> = events(&again(&world, None))
+            .into_iter()
+            .filter_map(|event| if let Event::ThreadEnded { outcome } = event { Some(outcome) } else { None })
+            .collect();
+        assert_eq!(ends, Vec::from_iter(published.clone()));
+        let known = published.map_or(Reason::Completed, |outcome| outcome.reason);
+        assert_eq!(reason(&world), Some(known));
+    }
 }
 
 #[test]

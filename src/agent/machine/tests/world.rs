@@ -168,6 +168,12 @@ impl World {
         self.say(&format!("call {ordinal} ends: {output}"), signal);
     }
 
+    /// The results are there, and the attempt ends as it was to.
+    pub(super) fn published(&mut self) {
+        let outcome = self.machine.state().outcome.clone();
+        self.say("published", Signal::Published(outcome));
+    }
+
     /// What was told and wanted since the beginning.
     pub(super) fn told(&mut self) -> String {
         std::mem::take(&mut self.told)
