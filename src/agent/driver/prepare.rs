@@ -7,6 +7,7 @@ use std::time::Duration;
 use podwright_sandboxd::protocol::{BootId, ErrorCode, Network, OpId, Profile};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use super::cluster::{Cluster, ClusterError};
@@ -14,7 +15,7 @@ use super::mcp::Servers;
 use super::{Assignment, Message, opening};
 use crate::agent::events::Event;
 use crate::agent::journal::record::{InputAccepted, InputKind};
-use crate::agent::machine::Prepared;
+use crate::agent::machine::{Prepared, Signal};
 use crate::api::attempt::{Job, Outcome, Phase};
 use crate::api::reasons::Reason;
 use crate::api::task::{ConfigMapKeyRef, FetchMode, Repository};
@@ -61,6 +62,11 @@ impl Announce {
         let _ = self.messages.send(Message::BaseCommit(commit)).await;
     }
 
+    /// The sandbox can be used.
+    async fn sandbox_reached(&self) {
+        let _ = self.messages.send(Message::Signal(Signal::SandboxReached)).await;
+    }
+
     async fn say(&self, event: Event) {
         // Nobody listens only when the driver has stopped.
         let _ = self.messages.send(Message::Event(event)).await;
@@ -88,6 +94,7 @@ impl<C: Cluster> Preparation<C> {
     ) -> Result<(Sandbox, Ready), Outcome> {
         // While the repository is fetched, the sandbox's container starts.
         let sandbox = connect();
+        let _watch = self.watch_for(sandbox.clone());
         let brought = self.brought().await?;
         let mut workspace = self.workspace().await?;
         self.announce.phase("waiting for the sandbox").await;
@@ -114,6 +121,16 @@ impl<C: Cluster> Preparation<C> {
         };
         let prepared = Prepared { opened, prompt, boot };
         Ok((sandbox, Ready { workspace, prepared, profile }))
+    }
+
+    /// Tells when the sandbox can be used, whatever is done meanwhile, until the handle is dropped.
+    fn watch_for(&self, sandbox: Sandbox) -> AbortOnDropHandle<()> {
+        let announce = self.announce.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            if sandbox.ready().await.is_ok() {
+                announce.sandbox_reached().await;
+            }
+        }))
     }
 
     /// Fetches and checks out the repository, or finds it done.

@@ -46,6 +46,8 @@ pub enum Signal {
     Prepared(Box<Prepared>),
     /// After a restart: what the sandbox and the workspace look like.
     Surveyed(World),
+    /// While the workspace is made ready: the sandbox can be used.
+    SandboxReached,
     /// The sandbox was restarted and is reached again.
     SandboxRestarted(BootId),
     /// Somebody said something. Repetitions are dropped, and so is what comes after the end was decided.

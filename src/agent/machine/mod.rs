@@ -91,6 +91,8 @@ pub struct Machine {
     suspended: bool,
     /// Whether the next request is held back by `suspended`.
     held: bool,
+    /// Whether the sandbox was reached while the workspace is made ready.
+    reached: bool,
     /// The life of the supervisor, once it was reached.
     boot: Option<BootId>,
     /// Whether that life is known to be over while nothing is known of the next: commands wait for it.
@@ -149,6 +151,7 @@ impl Machine {
             probing: Duration::ZERO,
             suspended: false,
             held: false,
+            reached: false,
             boot: None,
             boot_over: false,
             running: BTreeMap::new(),
@@ -235,6 +238,7 @@ impl Machine {
                     self.recover_calls(&world, effects);
                 }
             }
+            Signal::SandboxReached => self.reached = true,
             Signal::SandboxRestarted(boot) => {
                 self.boot = Some(boot);
                 self.boot_over = false;
@@ -336,10 +340,11 @@ impl Machine {
         self.active || self.idle || self.parked
     }
 
-    /// Active is what is neither waiting for people nor for a provider that asked to wait.
+    /// Active is what is neither waiting for people, nor for a provider that asked to wait, nor for the sandbox's first
+    /// start, which may be the pull of a large image.
     fn is_active(&self) -> bool {
         match self.stage {
-            Stage::Preparing => true,
+            Stage::Preparing => self.reached,
             Stage::Surveying => !self.is_parked(),
             Stage::Working => !self.idle && !self.held && self.retry_at.is_none() && !self.is_parked(),
             Stage::New | Stage::Finishing | Stage::Done => false,

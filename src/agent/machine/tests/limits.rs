@@ -176,6 +176,23 @@ fn a_call_that_is_cut_off_says_by_what() {
 }
 
 #[test]
+fn active_time_begins_when_the_sandbox_can_be_used() {
+    let limits = Limits { active_seconds: 100, ..Limits::default() };
+    let mut world = World::new(Config { limits, ..config() });
+    world.start();
+    world.wait(1_700);
+    assert_eq!((world.machine.wake_at(), reason(&world)), (None, None), "an image may take this long");
+    world.tell(Signal::SandboxReached);
+    world.wait(40);
+    world.restart("the agent dies in the setup script");
+    world.wait(1_700);
+    assert_eq!(world.machine.state().spent.active, Duration::from_secs(40));
+    world.tell(Signal::SandboxReached);
+    world.wait(60);
+    assert_eq!(reason(&world), Some(Reason::DeadlineExceeded));
+}
+
+#[test]
 fn a_crash_loses_at_most_half_a_minute_of_the_time_spent() {
     let limits = Limits { active_seconds: 100, ..Limits::default() };
     let mut world = World::asked(Config { limits, keep: Duration::from_secs(100), ..config() });
