@@ -9,14 +9,14 @@ use bytes::Bytes;
 use futures::{Stream, stream};
 use reqwest::{
     Response,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap},
     redirect,
 };
 use secrecy::SecretString;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use self::headers::{credential, headers, settings};
+use self::headers::{credential, headers, settings, with_feature};
 use self::no_stream::{causes, rejected, unsent};
 use super::{
     error::{Fatal, FatalKind, ModelError, RetryCause, RetryLayer, Retryable},
@@ -51,7 +51,8 @@ const MESSAGES_VERSION: &str = "2023-06-01";
 pub struct Endpoint {
     /// The base URL; the API's path is appended, a query is kept.
     pub base_url: Url,
-    /// Headers sent with every request, except where one of ours has the name.
+    /// Headers sent with every request, except where one of ours has the name. One that lists features is joined with
+    /// ours.
     pub headers: Vec<(String, String)>,
     /// Certificates in PEM that are trusted beside the system's.
     pub ca_bundle: Option<Vec<u8>>,
@@ -64,6 +65,8 @@ pub struct Endpoint {
 pub struct ModelClient {
     http: reqwest::Client,
     base_url: Url,
+    /// The headers of the provider's settings, by themselves: `http` lets a request's own take their place.
+    headers: HeaderMap,
     idle_timeout: Duration,
     deadline: Duration,
     /// How much one response may bring.
@@ -83,12 +86,13 @@ impl ModelClient {
                 endpoint.base_url
             )));
         }
+        let headers = headers(&endpoint.headers)?;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("podwright/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(redirect::Policy::none())
             .no_proxy()
-            .default_headers(headers(&endpoint.headers)?);
+            .default_headers(headers.clone());
         if let Some(bundle) = &endpoint.ca_bundle {
             let certificates = reqwest::Certificate::from_pem_bundle(bundle)
                 .ok()
@@ -104,6 +108,7 @@ impl ModelClient {
         Ok(Self {
             http,
             base_url: endpoint.base_url.clone(),
+            headers,
             idle_timeout: endpoint.idle_timeout,
             deadline: REQUEST_DEADLINE,
             most: MAX_RESPONSE_BYTES,
@@ -202,7 +207,7 @@ impl Unsent {
             sent = sent.header("anthropic-version", MESSAGES_VERSION);
         }
         if let Some((name, value)) = request.feature {
-            sent = sent.header(name, value);
+            sent = sent.header(name, with_feature(&client.headers, name, value));
         }
         if let Some(key) = key {
             sent = match request.wire {
