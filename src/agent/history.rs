@@ -264,7 +264,7 @@ impl History {
     /// Messages with what else there is to know of them. That the model can call was shown in whichever window it did.
     fn told(&self, mut input: Input) -> Input {
         input.images = self.window_images();
-        input.has_calls |= self.entries.iter().any(|entry| entry.item.item.is_call());
+        input.has_calls = self.entries.iter().any(|entry| entry.item.item.is_call());
         input
     }
 

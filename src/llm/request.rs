@@ -56,7 +56,7 @@ pub struct AnswerFormat {
     pub strict: bool,
 }
 
-/// A history as a request holds it. Made by [`super::wire::Assembly`].
+/// A history as a request holds it. [`super::wire::Assembly`] makes its messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Input {
     /// Instructions that stand beside the messages, where the API has a place for them.
@@ -65,7 +65,7 @@ pub struct Input {
     pub messages: Vec<Bytes>,
     /// How many of the messages an earlier request ended with: what the provider may have cached.
     pub previous: usize,
-    /// Whether anything was called yet.
+    /// Whether anything was called yet, in whatever window.
     pub has_calls: bool,
     /// The images in it.
     pub images: Images,
