@@ -348,7 +348,9 @@ async fn failures_end_with_their_reason_and_a_sentence() {
     let outcome = status.outcome.unwrap();
     assert_eq!(outcome.reason, Reason::PatchTooLarge, "{}", outcome.message);
     let told = replay(&stage.journal(), None).unwrap();
-    assert!(matches!(&told.last().unwrap().event, Event::ThreadEnded { outcome: again } if *again == outcome));
+    assert!(
+        matches!(&told.last().unwrap().event, Event::ThreadEnded { outcome: again } if *again == outcome)
+    );
     assert_eq!(status.patch.unwrap().paths, ["greet.sh", "notes/why.txt"]);
 
     let mut stage = Stage::new(MEND).await;

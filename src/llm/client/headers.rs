@@ -23,7 +23,8 @@ pub(super) fn headers(pairs: &[(String, String)]) -> Result<HeaderMap, ModelErro
 pub(super) fn with_feature(settings: &HeaderMap, name: &str, feature: &'static str) -> HeaderValue {
     let asked = settings.get_all(name).iter().map(|value| value.as_bytes().trim_ascii());
     let mut list: Vec<&[u8]> = asked.filter(|value| !value.is_empty()).collect();
-    let is_there = |value: &&[u8]| value.split(|byte| *byte == b',').any(|it| it.trim_ascii() == feature.as_bytes());
+    let is_there =
+        |value: &&[u8]| value.split(|byte| *byte == b',').any(|it| it.trim_ascii() == feature.as_bytes());
     if !list.iter().any(is_there) {
         list.push(feature.as_bytes());
     }
@@ -64,7 +65,8 @@ mod tests {
             (&["a-1, new-1", "c-3"], "a-1, new-1, c-3"),
             (&["new-10"], "new-10, new-1"),
         ] {
-            let pairs: Vec<_> = settings.iter().map(|value| ("X-Beta".to_owned(), (*value).to_owned())).collect();
+            let pairs: Vec<_> =
+                settings.iter().map(|value| ("X-Beta".to_owned(), (*value).to_owned())).collect();
             assert_eq!(with_feature(&headers(&pairs).unwrap(), "x-beta", "new-1"), expected);
         }
     }

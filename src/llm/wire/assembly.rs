@@ -83,12 +83,7 @@ impl Assembly {
         let mut messages = self.sealed.clone();
         messages.extend(self.messages().into_iter().map(|(_, bytes)| bytes));
         let previous = if messages.len() > self.newest { self.newest } else { self.previous };
-        Input {
-            system: self.system.clone(),
-            messages,
-            previous,
-            ..Input::default()
-        }
+        Input { system: self.system.clone(), messages, previous, ..Input::default() }
     }
 
     /// Takes out an element that the provider refuses, where items are elements by themselves. It is the one change of

@@ -57,8 +57,7 @@ async fn a_feature_of_ours_joins_those_of_the_settings() {
     let (base_url, told) = recording("data: {}\n\n").await;
     let headers = vec![("Anthropic-Beta".to_owned(), "context-1".to_owned())];
     let idle_timeout = Duration::from_secs(60);
-    let client =
-        ModelClient::new(&Endpoint { base_url, headers, ca_bundle: None, idle_timeout }).unwrap();
+    let client = ModelClient::new(&Endpoint { base_url, headers, ca_bundle: None, idle_timeout }).unwrap();
     let request =
         PreparedRequest { feature: Some(("anthropic-beta", "compact-1")), ..prepared_for(Wire::Messages) };
     client.stream(request, None).collect::<Vec<_>>().await;
