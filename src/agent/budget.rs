@@ -77,8 +77,8 @@ impl Limit {
         }
     }
 
-    /// How an attempt ends that reaches the bound.
-    pub fn outcome(self, limits: &Limits) -> Outcome {
+    /// The bound with its number, for people and for the model.
+    pub fn shown(self, limits: &Limits) -> String {
         let bound = match self {
             Self::Steps => limits.steps.to_string(),
             Self::UncachedInputTokens => limits.uncached_input_tokens.to_string(),
@@ -88,13 +88,18 @@ impl Limit {
             Self::ConsecutiveFailures => limits.consecutive_failures.to_string(),
             Self::ActiveSeconds => limits.active_seconds.to_string(),
         };
+        format!("limits.{} ({bound})", self.field())
+    }
+
+    /// How an attempt ends that reaches the bound.
+    pub fn outcome(self, limits: &Limits) -> Outcome {
         let reason =
             if self == Self::ActiveSeconds { Reason::DeadlineExceeded } else { Reason::BudgetExceeded };
-        let field = self.field();
+        let (shown, field) = (self.shown(limits), self.field());
         Outcome {
             reason,
             message: format!(
-                "limits.{field} ({bound}) is reached; the patch so far is kept. To go further, create a new task with a higher limits.{field}."
+                "{shown} is reached; the patch so far is kept. To go further, create a new task with a higher limits.{field}."
             ),
         }
     }

@@ -12,10 +12,10 @@ use podwright_sandboxd::protocol::BootId;
 use super::journal::record::{CarriedSession, HistoryReplaced, SessionOpened};
 use super::thread::Thread;
 use super::tools::plan::{PlanStep, StepStatus};
-use super::tools::truncate::{shorten, tokens};
+use super::tools::truncate::shorten;
 use crate::api::conditions::cut;
 use crate::llm::wire::NativeCompaction;
-use crate::llm::{ContentPart, Item, Role, ThreadItem};
+use crate::llm::{ContentPart, Item, Role, ThreadItem, tokens};
 
 /// What the model is asked for.
 const INSTRUCTION: &str = include_str!("prompt/base/compaction.md");
@@ -105,10 +105,9 @@ pub fn replacement(
     }
     items.extend(carried_over(&sessions, &thread.plan).map(|text| thread.message(Role::User, text)));
     items.extend(thread.history.items().skip(end).cloned());
-    let windows = thread.history.windows();
-    let from = windows.last().copied().unwrap_or_default() as u64;
+    let from = thread.history.windows().last().copied().unwrap_or_default() as u64;
     HistoryReplaced {
-        window: u32::try_from(windows.len() + 1).unwrap_or(u32::MAX),
+        window: thread.history.next_window(),
         removed: (from, thread.history.len() as u64),
         items,
         leads,

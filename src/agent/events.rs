@@ -155,6 +155,16 @@ pub struct TurnUsage {
 }
 
 impl Event {
+    /// A compaction begins, or is over. `ordinal` is the place of the first item that comes of it, `window` the number
+    /// of the window that begins with it.
+    pub fn compaction(ordinal: u64, window: u32, status: ItemStatus) -> Self {
+        let item = ThreadEventItem::new(ordinal, ItemDetails::ContextCompaction { window, status });
+        match status {
+            ItemStatus::InProgress => Self::ItemStarted { item },
+            ItemStatus::Completed | ItemStatus::Failed => Self::ItemCompleted { item },
+        }
+    }
+
     /// The event as one line of JSON, without a cursor.
     pub fn to_line(&self) -> String {
         Told::from(self.clone()).to_line()

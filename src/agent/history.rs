@@ -15,7 +15,7 @@ use std::collections::{HashSet, VecDeque};
 use thiserror::Error;
 
 use crate::llm::wire::{Assembly, Fragment, Place};
-use crate::llm::{Capabilities, Images, Input, Item, Role, ThreadItem, Wire};
+use crate::llm::{Capabilities, Images, Input, Item, Role, ThreadItem, Wire, tokens};
 
 /// Why an item cannot be appended.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -264,7 +264,7 @@ impl History {
     /// Messages with what else there is to know of them. That the model can call was shown in whichever window it did.
     fn told(&self, mut input: Input) -> Input {
         input.images = self.window_images();
-        input.has_calls |= self.entries.iter().any(|entry| entry.item.item.is_call());
+        input.has_calls = self.entries.iter().any(|entry| entry.item.item.is_call());
         input
     }
 
@@ -283,6 +283,11 @@ impl History {
     /// Where each window's own items begin, the first window's after the layers.
     pub fn windows(&self) -> &[usize] {
         &self.windows
+    }
+
+    /// Number of the window that a compaction begins; the thread's first has the number 1.
+    pub fn next_window(&self) -> u32 {
+        u32::try_from(self.windows.len() + 1).unwrap_or(u32::MAX)
     }
 
     /// Whether the model has said anything in this window. If not, a compaction has nothing to sum up.
@@ -386,9 +391,9 @@ impl History {
 }
 
 impl Entry {
-    /// Tokens of what of it is sent, at four bytes each, an image by a constant.
+    /// Estimated tokens of what of it is sent, an image by a constant.
     fn tokens(&self) -> u64 {
-        self.images.counted(self.sent).div_ceil(4)
+        tokens(self.images.counted(self.sent))
     }
 }
 

@@ -144,7 +144,10 @@ impl State {
                 self.outcome = Some(finish.outcome.clone());
                 Ok(())
             }
-            Record::FinishDone(_) => {
+            Record::FinishDone(done) => {
+                if let Some(outcome) = &done.outcome {
+                    self.outcome = Some(outcome.clone());
+                }
                 self.published = true;
                 Ok(())
             }

@@ -15,7 +15,7 @@ use super::journal::record::{
 };
 use super::tools::mcp::McpTool;
 use super::tools::plan::PlanStep;
-use crate::llm::{ContentPart, Item, Message, RenderedTools, Role, ThreadItem};
+use crate::llm::{ContentPart, Item, Message, RenderedTools, Role, ThreadItem, tokens};
 
 /// The open thread of an attempt.
 #[derive(Clone, Debug)]
@@ -269,7 +269,7 @@ impl Thread {
     pub fn context_tokens(&self) -> u64 {
         match self.counted {
             Some((tokens, items)) => tokens.saturating_add(self.history.tokens_from(items)),
-            None => self.history.window_tokens() + (self.tools.bytes.len() as u64).div_ceil(4),
+            None => self.history.window_tokens() + tokens(self.tools.bytes.len() as u64),
         }
     }
 
@@ -285,10 +285,10 @@ impl Thread {
         intents.any(|intent| intent.patch.is_some() || intent.class == EffectClass::External)
     }
 
-    /// Tokens, at four bytes each, of what came from us and was in no request yet. What came from the model is left out,
-    /// since a provider may have it in its cache.
+    /// Estimated tokens of what came from us and was in no request yet. What came from the model is left out, since a
+    /// provider may have it in its cache.
     pub fn unsent_tokens(&self) -> u64 {
-        self.unsent_bytes.div_ceil(4)
+        tokens(self.unsent_bytes)
     }
 
     fn model_ended(&mut self, ended: &ModelEnded) {
@@ -364,7 +364,7 @@ impl Thread {
 
     fn append(&mut self, item: ThreadItem) -> Result<(), PairingError> {
         let is_call = item.item.is_call();
-        let is_output = matches!(item.item, Item::FunctionCallOutput(_) | Item::CustomCallOutput(_));
+        let is_output = item.item.is_output();
         let words = item.item.words().filter(|words| !words.trim().is_empty());
         let is_ours =
             is_output || matches!(&item.item, Item::Message(message) if message.role != Role::Assistant);

@@ -42,7 +42,7 @@ pub struct ModelProviderSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_name: Option<String>,
 
-    /// Headers sent with every request. Not for secrets.
+    /// Headers sent with every request. Not for secrets. What stands in anthropic-beta is joined with the features that the agent uses.
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -7,12 +7,11 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use secrecy::SecretString;
 use thiserror::Error;
-use tokio::fs::File;
-use tokio::io::AsyncReadExt as _;
 use url::Url;
 
 use super::{Diagnosis, Patient, probes};
 use crate::api::provider::ModelApi;
+use crate::files::read_text;
 use crate::llm::{Endpoint, ModelClient, ModelError, Wire};
 
 /// The largest key or bundle of certificates that is read: a bundle of every public authority is smaller.
@@ -120,14 +119,9 @@ impl ModelArgs {
 }
 
 async fn read(path: &Path) -> Result<String, DoctorError> {
-    let failed = |source| DoctorError::Read { path: path.to_owned(), source };
-    let file = File::open(path).await.map_err(failed)?;
-    let mut text = String::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).await.map_err(failed)?;
-    if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(DoctorError::TooLarge { path: path.to_owned() });
-    }
-    Ok(text)
+    let text = read_text(path, MAX_FILE_BYTES).await;
+    let text = text.map_err(|source| DoctorError::Read { path: path.to_owned(), source })?;
+    text.ok_or_else(|| DoctorError::TooLarge { path: path.to_owned() })
 }
 
 fn api(name: &str) -> Result<ModelApi, String> {

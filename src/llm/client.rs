@@ -3,24 +3,25 @@
 //! Nothing is retried here and no key is kept: both belong to the caller, who knows the budgets and when
 //! a credential was rotated.
 
-use std::{collections::VecDeque, error::Error as _, time::Duration};
+use std::{collections::VecDeque, fmt, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, stream};
 use reqwest::{
     Response,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap},
     redirect,
 };
 use secrecy::SecretString;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use self::headers::{credential, headers, settings};
+use self::headers::{credential, headers, settings, with_feature};
+use self::no_stream::{causes, rejected, unsent};
 use super::{
     error::{Fatal, FatalKind, ModelError, RetryCause, RetryLayer, Retryable},
     event::StreamEvent,
-    failure::{Asked, HttpAnswer},
+    failure::Asked,
     fold::{Fold, Progress},
     request::PreparedRequest,
     sse::{MAX_EVENT_BYTES, SseParser},
@@ -39,23 +40,19 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(30 * 60);
 const MAX_RESPONSE_BYTES: usize = 2 * MAX_EVENT_BYTES;
 
 mod headers;
+mod no_stream;
 mod whole;
 
 /// The version of the Messages API that is spoken; there is no later one.
 const MESSAGES_VERSION: &str = "2023-06-01";
-
-/// How much of an error's body is read: many times what any provider writes.
-const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
-
-/// How long the rest of an error's body may take.
-const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where and how a provider is reached.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     /// The base URL; the API's path is appended, a query is kept.
     pub base_url: Url,
-    /// Headers sent with every request, except where one of ours has the name.
+    /// Headers sent with every request, except where one of ours has the name. One that lists features is joined with
+    /// ours.
     pub headers: Vec<(String, String)>,
     /// Certificates in PEM that are trusted beside the system's.
     pub ca_bundle: Option<Vec<u8>>,
@@ -68,6 +65,8 @@ pub struct Endpoint {
 pub struct ModelClient {
     http: reqwest::Client,
     base_url: Url,
+    /// The headers of the provider's settings, by themselves: `http` lets a request's own take their place.
+    headers: HeaderMap,
     idle_timeout: Duration,
     deadline: Duration,
     /// How much one response may bring.
@@ -87,12 +86,13 @@ impl ModelClient {
                 endpoint.base_url
             )));
         }
+        let headers = headers(&endpoint.headers)?;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("podwright/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(redirect::Policy::none())
             .no_proxy()
-            .default_headers(headers(&endpoint.headers)?);
+            .default_headers(headers.clone());
         if let Some(bundle) = &endpoint.ca_bundle {
             let certificates = reqwest::Certificate::from_pem_bundle(bundle)
                 .ok()
@@ -108,6 +108,7 @@ impl ModelClient {
         Ok(Self {
             http,
             base_url: endpoint.base_url.clone(),
+            headers,
             idle_timeout: endpoint.idle_timeout,
             deadline: REQUEST_DEADLINE,
             most: MAX_RESPONSE_BYTES,
@@ -206,7 +207,7 @@ impl Unsent {
             sent = sent.header("anthropic-version", MESSAGES_VERSION);
         }
         if let Some((name, value)) = request.feature {
-            sent = sent.header(name, value);
+            sent = sent.header(name, with_feature(&client.headers, name, value));
         }
         if let Some(key) = key {
             sent = match request.wire {
@@ -275,11 +276,7 @@ impl Open {
         if let Err(error) = parsed
             && !self.finished
         {
-            self.fail(ModelError::Fatal(Fatal {
-                kind: FatalKind::Oversized,
-                message: format!("{}: {error}.", self.fold.asked().url),
-                usage: None,
-            }));
+            self.oversized(&error);
         }
     }
 
@@ -308,14 +305,7 @@ impl Open {
         let brought: usize = events.iter().map(StreamEvent::size).sum();
         self.ready.extend(events.into_iter().map(Ok));
         let Some(room) = self.room.checked_sub(brought) else {
-            return self.fail(ModelError::Fatal(Fatal {
-                kind: FatalKind::Oversized,
-                message: format!(
-                    "{}: the response does not end where any model's would.",
-                    self.fold.asked().url
-                ),
-                usage: None,
-            }));
+            return self.oversized(&"the response does not end where any model's would");
         };
         self.room = room;
         match progress {
@@ -324,6 +314,15 @@ impl Open {
             Ok(Progress::Finished) => self.finished = true,
             Err(error) => self.fail(error),
         }
+    }
+
+    /// More came than is read.
+    fn oversized(&mut self, what: &dyn fmt::Display) {
+        self.fail(ModelError::Fatal(Fatal {
+            kind: FatalKind::Oversized,
+            message: format!("{}: {what}.", self.fold.asked().url),
+            usage: None,
+        }));
     }
 
     fn fail(&mut self, error: ModelError) {
@@ -362,44 +361,6 @@ fn is_event_stream(response: &Response) -> bool {
         })
 }
 
-async fn rejected(asked: &Asked, mut response: Response) -> ModelError {
-    let mut body = Vec::new();
-    // Whatever arrived in time is enough for the message.
-    let read = async {
-        while let Ok(Some(chunk)) = response.chunk().await {
-            body.extend_from_slice(&chunk[..chunk.len().min(MAX_ERROR_BODY_BYTES - body.len())]);
-            if body.len() == MAX_ERROR_BODY_BYTES {
-                break;
-            }
-        }
-    };
-    let _ = timeout(ERROR_BODY_TIMEOUT, read).await;
-    let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
-    asked.http_answer(&HttpAnswer {
-        status: response.status().as_u16(),
-        content_type: header(CONTENT_TYPE),
-        retry_after: header(RETRY_AFTER),
-        location: header(LOCATION),
-        body: &body,
-        received: jiff::Timestamp::now(),
-    })
-}
-
-fn unsent(asked: &Asked, error: &reqwest::Error) -> ModelError {
-    let cause = if error.is_connect() { RetryCause::Connect } else { RetryCause::Transport };
-    let what = if error.is_connect() { "cannot be reached" } else { "gave no answer" };
-    ModelError::Retryable(Retryable {
-        layer: RetryLayer::Request,
-        cause,
-        server_delay: None,
-        message: format!(
-            "{} {what} ({}). Check the ModelProvider's baseURL, and that the network lets the agent's pod through.",
-            asked.url,
-            causes(error)
-        ),
-    })
-}
-
 /// The address for messages, without the parts that may hold a secret.
 fn shown(url: &Url) -> String {
     let mut url = url.clone();
@@ -408,20 +369,6 @@ fn shown(url: &Url) -> String {
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.into()
-}
-
-/// An error with its causes, which is where reqwest keeps what happened.
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    if text.is_empty() { "no details".to_owned() } else { text }
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl Asked {
         let known = error.as_ref().and_then(|error| self.meaning(error));
         match answer.status {
             200..=299 => match error {
-                Some(error) => self.reported(&error, RetryCause::ResponseFailed),
+                Some(error) => self.reported(&error),
                 None => self.wrong_api(&format!("the answer is {}, not a stream of events", media(answer))),
             },
             300..=399 => misconfigured(
@@ -134,9 +134,9 @@ impl Asked {
         }
     }
 
-    /// What an error object means that came in a stream or with status 200. `unknown` is the cause for
-    /// a code that is not known to be final: it may pass.
-    pub fn reported(&self, error: &ProviderError, unknown: RetryCause) -> ModelError {
+    /// What an error object means that came in a stream or with status 200. A code that is not known to be final
+    /// may pass.
+    pub fn reported(&self, error: &ProviderError) -> ModelError {
         let delay = delay_in_words(&error.message);
         match self.meaning(error) {
             Some(Meaning::Passing) | None => {
@@ -144,7 +144,7 @@ impl Asked {
                 let said = quote(&format!("{code}: {}", error.message));
                 retryable(
                     RetryLayer::Stream,
-                    unknown,
+                    RetryCause::ResponseFailed,
                     delay,
                     format!("{} reported a failure ({said}).", self.url),
                 )

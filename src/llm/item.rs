@@ -161,20 +161,20 @@ pub struct Opaque {
     pub kind: String,
 }
 
+impl CallKind {
+    /// The answer to a call of this kind.
+    pub fn output(self, output: CallOutput) -> Item {
+        match self {
+            Self::Function => Item::FunctionCallOutput(output),
+            Self::Custom => Item::CustomCallOutput(output),
+        }
+    }
+}
+
 impl Item {
     /// A message of one text part.
     pub fn message(role: Role, text: impl Into<String>) -> Self {
         Self::Message(Message { role, content: vec![ContentPart::Text { text: text.into() }] })
-    }
-
-    /// A function call's output of one text part.
-    pub fn function_output(call_id: impl Into<String>, text: impl Into<String>) -> Self {
-        Self::FunctionCallOutput(CallOutput::text(call_id, text))
-    }
-
-    /// A custom call's output of one text part.
-    pub fn custom_output(call_id: impl Into<String>, text: impl Into<String>) -> Self {
-        Self::CustomCallOutput(CallOutput::text(call_id, text))
     }
 
     /// The call, when the item is one.
@@ -202,6 +202,11 @@ impl Item {
     /// Whether the harness must answer the item with an output.
     pub fn is_call(&self) -> bool {
         self.call().is_some()
+    }
+
+    /// Whether the item answers a call.
+    pub fn is_output(&self) -> bool {
+        matches!(self, Self::FunctionCallOutput(_) | Self::CustomCallOutput(_))
     }
 
     /// What the model says, when the item is a message of its.

@@ -25,6 +25,6 @@ pub use item::{
     Call, CallKind, CallOutput, ContentPart, CustomCall, FunctionCall, Item, Message, Opaque, Reasoning,
     Role, ThreadItem, WireJson,
 };
-pub use request::{AnswerFormat, Images, Input, PreparedRequest, Request, Usage};
+pub use request::{AnswerFormat, Images, Input, PreparedRequest, Request, TOKEN_BYTES, Usage, tokens};
 pub use tool::{RenderedTools, ToolDefinition};
 pub use wire::{Capabilities, Wire};

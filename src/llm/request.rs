@@ -15,8 +15,13 @@ use super::{
 /// shows comes to 765 to 1,600 tokens with those whose rule is known, where its bytes over four would be many times that.
 pub const IMAGE_TOKENS: u64 = 1_600;
 
-/// Bytes that count as one token in every estimate.
-const TOKEN_BYTES: u64 = 4;
+/// Bytes that count as one token in every estimate: it needs no tokenizer, and is the same for every model.
+pub const TOKEN_BYTES: u64 = 4;
+
+/// Estimated tokens of so many bytes, rounded up.
+pub fn tokens(bytes: u64) -> u64 {
+    bytes.div_ceil(TOKEN_BYTES)
+}
 
 /// One request. The body is assembled from bytes that were rendered earlier, so that request n+1 begins
 /// with request n.
@@ -51,7 +56,7 @@ pub struct AnswerFormat {
     pub strict: bool,
 }
 
-/// A history as a request holds it. Made by [`super::wire::Assembly`].
+/// A history as a request holds it. [`super::wire::Assembly`] makes its messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Input {
     /// Instructions that stand beside the messages, where the API has a place for them.
@@ -60,7 +65,7 @@ pub struct Input {
     pub messages: Vec<Bytes>,
     /// How many of the messages an earlier request ended with: what the provider may have cached.
     pub previous: usize,
-    /// Whether anything was called yet.
+    /// Whether anything was called yet, in whatever window.
     pub has_calls: bool,
     /// The images in it.
     pub images: Images,
@@ -147,11 +152,11 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// A guess at four bytes a token, rounded up, for a response without numbers.
+    /// A guess by [`tokens`], for a response without numbers.
     pub fn estimate(input_bytes: u64, output_bytes: u64) -> Self {
         Self {
-            input_tokens: input_bytes.div_ceil(TOKEN_BYTES),
-            output_tokens: output_bytes.div_ceil(TOKEN_BYTES),
+            input_tokens: tokens(input_bytes),
+            output_tokens: tokens(output_bytes),
             estimated: true,
             ..Self::default()
         }

@@ -9,12 +9,13 @@ use std::{
 
 use clap::Args;
 use thiserror::Error;
-use tokio::{fs::File, io::AsyncReadExt as _, net::TcpListener};
+use tokio::net::TcpListener;
 
 use super::{
     script::{Script, ScriptError},
     server::serve,
 };
+use crate::files::read_text;
 
 /// The largest script that is read: thousands of replies are smaller.
 const MAX_SCRIPT_BYTES: u64 = 4 * 1024 * 1024;
@@ -94,12 +95,8 @@ impl ScriptedModelArgs {
 }
 
 async fn read(path: &Path) -> Result<Script, ScriptedModelError> {
-    let failed = |source| ScriptedModelError::Read { path: path.to_owned(), source };
-    let file = File::open(path).await.map_err(failed)?;
-    let mut text = String::new();
-    file.take(MAX_SCRIPT_BYTES + 1).read_to_string(&mut text).await.map_err(failed)?;
-    if text.len() as u64 > MAX_SCRIPT_BYTES {
-        return Err(ScriptedModelError::TooLarge { path: path.to_owned() });
-    }
+    let text = read_text(path, MAX_SCRIPT_BYTES).await;
+    let text = text.map_err(|source| ScriptedModelError::Read { path: path.to_owned(), source })?;
+    let text = text.ok_or_else(|| ScriptedModelError::TooLarge { path: path.to_owned() })?;
     Script::from_yaml(&text).map_err(|source| ScriptedModelError::Script { path: path.to_owned(), source })
 }

@@ -3,18 +3,13 @@
 //! A container can be started again over a work tree in which hostile commands ran. The record is what
 //! keeps fetch and checkout from running there a second time.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::fetch::Fetched;
-
-const FILE: &str = "record.json";
-
-/// A record of ours is about 1 KiB.
-const RECORD_MAX: u64 = 1 << 20;
+use crate::files::RecordFile;
 
 /// How far the first checkout got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,31 +32,16 @@ pub(crate) struct Record {
 
 /// The record in `directory`, if there is one.
 pub(crate) fn read(directory: &Path) -> io::Result<Option<Record>> {
-    let path = directory.join(FILE);
-    let length = match fs::metadata(&path) {
-        Ok(metadata) => metadata.len(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    if length > RECORD_MAX {
-        return Err(io::Error::other("the record of the repository is damaged"));
-    }
-    Ok(Some(serde_json::from_slice(&fs::read(path)?)?))
+    file(directory).read()
 }
 
 /// Replaces the record. [`Stage::CheckedOut`] is on disk when this returns: were it lost with the power,
 /// a work tree that has become hostile would pass for half a checkout. The other stages may be lost, and
 /// then their work is done again.
 pub(crate) fn write(directory: &Path, record: &Record) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(&serde_json::to_vec_pretty(record)?)?;
-    let durable = record.stage == Stage::CheckedOut;
-    if durable {
-        file.as_file().sync_all()?;
-    }
-    file.persist(directory.join(FILE)).map_err(|error| error.error)?;
-    if durable {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(())
+    file(directory).write(record, record.stage == Stage::CheckedOut)
+}
+
+fn file(directory: &Path) -> RecordFile {
+    RecordFile::new(directory, "record.json", "repository")
 }

@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use podwright::agent::driver::{Orders, Stopped};
+use podwright::agent::events::Event;
+use podwright::agent::events::replay::replay;
 use podwright::api::attempt::{EMPTY_REPLY, Phase};
 use podwright::api::message::MessageKind;
 use podwright::api::reasons::Reason;
@@ -345,6 +347,10 @@ async fn failures_end_with_their_reason_and_a_sentence() {
     let status = stage.run().await;
     let outcome = status.outcome.unwrap();
     assert_eq!(outcome.reason, Reason::PatchTooLarge, "{}", outcome.message);
+    let told = replay(&stage.journal(), None).unwrap();
+    assert!(
+        matches!(&told.last().unwrap().event, Event::ThreadEnded { outcome: again } if *again == outcome)
+    );
     assert_eq!(status.patch.unwrap().paths, ["greet.sh", "notes/why.txt"]);
 
     let mut stage = Stage::new(MEND).await;

@@ -1,7 +1,5 @@
 //! The pod after the agent's own, in which the patch is verified.
 
-use std::process::Command;
-
 use podwright::agent::driver::{Orders, Stopped};
 use podwright::api::AgentAttemptStatus;
 use podwright::api::attempt::{Phase, VerificationState};
@@ -9,7 +7,7 @@ use podwright::api::message::MessageKind;
 use podwright::api::reasons::Reason;
 use serde_json::{Value, json};
 
-use crate::stage::Stage;
+use crate::stage::{Stage, git};
 
 /// Mends the greeting by a command, and adds a file.
 const WORK: &str = r#"
@@ -119,13 +117,7 @@ async fn the_base_commit_is_checked_out_wherever_its_branch_is() {
     stage.job["environment"]["env"] = json!([{"name": "BASE", "value": base}]);
     std::fs::write(stage.served().join("later"), "").unwrap();
     for args in [&["add", "-A"][..], &["commit", "-q", "-m", "later"]] {
-        let status = Command::new("git")
-            .args(["-c", "user.name=t", "-c", "user.email=t@example.com"])
-            .args(args)
-            .current_dir(stage.served())
-            .status()
-            .unwrap();
-        assert!(status.success());
+        git(&stage.served(), args);
     }
     let status = verified(&stage).await;
     assert_eq!(status.outcome.unwrap().reason, Reason::Completed, "{:#?}", status.verification);

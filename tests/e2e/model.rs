@@ -139,7 +139,7 @@ scenarios:
         ("input", json!({"uncachedInputTokens": 250000}), Reason::BudgetExceeded, "uncachedInputTokens"),
         ("output", json!({"outputTokens": 250}), Reason::BudgetExceeded, "outputTokens"),
         ("failures", json!({"consecutiveFailures": 3}), Reason::BudgetExceeded, "consecutiveFailures"),
-        // Long enough for a first command on a busy machine: fetching the repository counts as well.
+        // Long enough for a first command on a busy machine: what is left of the fetch when the sandbox is up counts as well.
         ("time", json!({"activeSeconds": 25}), Reason::DeadlineExceeded, "activeSeconds"),
     ];
     for (name, limits, _, _) in &cases {

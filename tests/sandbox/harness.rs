@@ -8,10 +8,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use podwright::sandbox::protocol::{
-    BootId, Hello, Initialize, InitializeResult, Network, OpId, PROTOCOL_VERSION, Request, RpcError,
+    BootId, EndedBy, Hello, Initialize, InitializeResult, Network, OpId, PROTOCOL_VERSION, Request, RpcError,
     ServerFrame, ServerNotice, Start, Token, encode_request,
 };
-use podwright::sandbox::{ChildDial, Dial, Observation, Options, Outcome, Sandbox, TokenFile};
+use podwright::sandbox::{ChildDial, Dial, Known, Observation, Options, Outcome, Sandbox, TokenFile};
 
 use crate::program::program;
 
@@ -245,4 +245,16 @@ pub(crate) async fn finish(sandbox: &Sandbox, id: &OpId) -> Observation {
             return observation;
         }
     }
+}
+
+/// How a command ended that is known to have.
+pub(crate) fn exit_of(observation: &Observation) -> (Known, EndedBy) {
+    let Outcome::Exited(ended) = &observation.outcome else { panic!("{:?}", observation.outcome) };
+    (ended.exit, ended.record.ended_by)
+}
+
+/// All of its output.
+pub(crate) fn text(observation: &Observation) -> &str {
+    assert_eq!(observation.output.omitted, 0);
+    std::str::from_utf8(&observation.output.head).unwrap()
 }

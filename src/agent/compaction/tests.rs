@@ -1,33 +1,12 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::agent::journal::record::fixture::opened;
 use crate::agent::journal::record::{Record, ThreadOpened, TurnStarted};
-use crate::llm::{Capabilities, Wire};
+use crate::llm::Wire;
 
 fn thread(wire: Wire) -> Thread {
-    let opened = ThreadOpened {
-        thread_id: "t".into(),
-        task_uid: String::new(),
-        attempt: String::new(),
-        base_commit: String::new(),
-        baseline_tree: String::new(),
-        provider: String::new(),
-        model: "m".into(),
-        reasoning_effort: None,
-        shell: String::new(),
-        wire,
-        capabilities: Capabilities::default(),
-        tools: "[]".into(),
-        custom_as_function: vec![],
-        prefix: vec![],
-        skills: vec![],
-        answer: None,
-        cache_key: None,
-        inherited: Box::default(),
-        mcp_tools: vec![],
-        boot: None,
-    };
-    Thread::open(&opened).unwrap()
+    Thread::open(&ThreadOpened { wire, ..opened() }).unwrap()
 }
 
 fn say(thread: &mut Thread, text: &str) {

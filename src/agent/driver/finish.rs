@@ -1,27 +1,33 @@
 //! The end of an attempt: nothing runs any more, the results are gathered and kept.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use podwright_sandboxd::protocol::Digest;
 use serde_json::Value;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::Assignment;
 use super::cluster::Cluster;
 use super::prepare::{Workspace, internal, op};
+use super::{Assignment, DriveError, Driver, status};
+use crate::agent::events::Event;
+use crate::agent::machine::Signal;
 use crate::agent::review;
 use crate::agent::state::State;
 use crate::agent::thread::Thread;
 use crate::agent::transcript;
 use crate::answer::AnswerSchema;
-use crate::api::attempt::{ArtifactRef, Job, Outcome, PatchFlag, PatchFlagKind, PatchSummary, SkippedPath};
+use crate::api::attempt::{
+    ArtifactRef, Job, Outcome, PatchFlag, PatchFlagKind, PatchSummary, Phase, SkippedPath,
+};
 use crate::api::conditions::plain;
 use crate::api::environment::TranscriptPolicy;
 use crate::api::reasons::Reason;
 use crate::api::task::Mode;
 use crate::artifacts::{encode, inline, transcript as encode_transcript};
 use crate::names;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Dial, Sandbox};
 use crate::workspace::patch::{ChangedFile, PatchBody};
 use crate::workspace::{ObjectId, Patch, PatchStats};
 
@@ -35,6 +41,103 @@ const SHOWN_SKIPPED: usize = 32;
 const SHOWN_PATHS: usize = 64;
 const SHOWN_PATH_BYTES: usize = 256;
 const SHOWN_REASON_BYTES: usize = 128;
+
+impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
+    /// A turn is over and the pod stays: people see the patch so far.
+    pub(super) async fn show_patch(&mut self) {
+        self.emit(&Event::PhaseChanged {
+            phase: Phase::Idle,
+            message: "waiting for a further message".to_owned(),
+        });
+        let (Some(workspace), Some(thread)) = (self.workspace.clone(), &self.machine.state().thread) else {
+            return;
+        };
+        let baseline = thread.opened.baseline_tree.clone();
+        let mut workspace = workspace.lock().await;
+        match keep_patch(&self.cluster, &self.assignment, &mut workspace, &baseline).await {
+            Ok(patch) | Err((Some(patch), _)) => self.patch_made(patch),
+            Err((None, outcome)) => tracing::warn!(message = outcome.message, "no patch of this turn"),
+        }
+    }
+
+    /// Gathers and keeps the results, and says how the attempt ends.
+    pub(super) async fn finish(&mut self, outcome: Outcome) -> Result<Signal, DriveError> {
+        // Dropped, it stops.
+        self.arrival = None;
+        self.provider.stop();
+        self.calls.abort_all();
+        if let Some(sandbox) = &self.sandbox
+            && outcome.reason != Reason::SandboxLost
+        {
+            stop_commands(sandbox, &self.assignment).await;
+        }
+        let outcome = self.gather(outcome).await;
+        if outcome.reason == Reason::Completed && self.assignment.job.verification.is_some() {
+            let message = "the work is done; its patch is verified in the next pod".to_owned();
+            self.emit(&Event::PhaseChanged { phase: Phase::Verifying, message });
+            self.facts.awaits_verification = true;
+        } else {
+            self.emit(&Event::ThreadEnded { outcome: outcome.clone() });
+            self.facts.outcome = Some(outcome);
+        }
+        self.reporter.last_word(&status::build(&self.machine, &self.facts)).await?;
+        Ok(Signal::Published(self.facts.outcome.clone()))
+    }
+
+    /// Patch and transcript, and how the attempt ends with them.
+    async fn gather(&mut self, outcome: Outcome) -> Outcome {
+        if self.workspace.is_none() && self.machine.state().thread.is_some() {
+            // Restarted in the middle of the end: the repository is still there.
+            match self.preparation().workspace().await {
+                Ok(workspace) => self.workspace = Some(Arc::new(Mutex::new(workspace))),
+                Err(error) => tracing::warn!(message = error.message, "the workspace cannot be opened again"),
+            }
+        }
+        let state = self.machine.state();
+        let Some(thread) = &state.thread else { return outcome };
+        let outcome = if outcome.reason == Reason::Completed {
+            let reads_as_review = reads_as_review(&self.assignment.job);
+            (self.facts.output, self.facts.words) = answer(thread, reads_as_review);
+            Outcome { message: self.facts.words.clone().unwrap_or(outcome.message), ..outcome }
+        } else {
+            outcome
+        };
+        self.facts.transcript = keep_transcript(&self.cluster, &self.assignment, state).await;
+        let Some(workspace) = self.workspace.clone() else {
+            // Work without its patch is no success.
+            let lost = || workspace_lost(&outcome);
+            return if outcome.reason == Reason::Completed { lost() } else { outcome };
+        };
+        let baseline = thread.opened.baseline_tree.clone();
+        let mut workspace = workspace.lock().await;
+        match keep_patch(&self.cluster, &self.assignment, &mut workspace, &baseline).await {
+            Ok(patch) => {
+                let dropped = dropped(&patch, self.assignment.job.mode);
+                self.patch_made(patch);
+                match dropped {
+                    Some(told) => Outcome { message: format!("{} {told}", outcome.message), ..outcome },
+                    None => outcome,
+                }
+            }
+            Err((patch, failure)) => {
+                self.facts.patch = patch;
+                // What went wrong before says more than that the patch of it is missing; both are told.
+                if outcome.reason == Reason::Completed {
+                    failure
+                } else {
+                    Outcome { message: format!("{} {}", outcome.message, failure.message), ..outcome }
+                }
+            }
+        }
+    }
+
+    fn patch_made(&mut self, patch: PatchSummary) {
+        let PatchSummary { files, insertions, deletions, .. } = patch;
+        let sha256 = patch.sha256.clone();
+        self.emit(&Event::DiffUpdated { files, insertions, deletions, sha256 });
+        self.facts.patch = Some(patch);
+    }
+}
 
 /// Kills every command of the attempt.
 pub(super) async fn stop_commands(sandbox: &Sandbox, assignment: &Assignment) {
@@ -61,7 +164,7 @@ async fn end_phases(sandbox: &Sandbox, attempt_uid: &str) {
 ///
 /// # Errors
 /// How the attempt ends when it cannot be made or kept.
-pub(super) async fn keep_patch<C: Cluster>(
+async fn keep_patch<C: Cluster>(
     cluster: &C,
     assignment: &Assignment,
     workspace: &mut Workspace,
@@ -98,12 +201,12 @@ pub(super) async fn keep_patch<C: Cluster>(
 }
 
 /// Whether the answer is a review in the form that reviews have when the task asks for no other.
-pub(super) fn reads_as_review(job: &Job) -> bool {
+fn reads_as_review(job: &Job) -> bool {
     job.mode == Mode::Review && job.output_schema_from.is_none()
 }
 
 /// The final answer as JSON, where it has a form to keep to, and a review also in words.
-pub(super) fn answer(thread: &Thread, reads_as_review: bool) -> (Option<Value>, Option<String>) {
+fn answer(thread: &Thread, reads_as_review: bool) -> (Option<Value>, Option<String>) {
     let schema = thread.opened.answer.as_ref().and_then(|format| AnswerSchema::parse(&format.schema).ok());
     let output = schema.and_then(|schema| schema.check(&thread.last_message).ok());
     let words = output.as_ref().filter(|_| reads_as_review).and_then(review::words);
@@ -111,7 +214,7 @@ pub(super) fn answer(thread: &Thread, reads_as_review: bool) -> (Option<Value>, 
 }
 
 /// How an attempt ends whose work is done and whose workspace can't be read any more.
-pub(super) fn workspace_lost(outcome: &Outcome) -> Outcome {
+fn workspace_lost(outcome: &Outcome) -> Outcome {
     let message = format!(
         "The work was done, but after a restart of the agent its workspace cannot be read, so there is no patch. The \
          agent's answer was: {}",
@@ -121,7 +224,7 @@ pub(super) fn workspace_lost(outcome: &Outcome) -> Outcome {
 }
 
 /// The transcript, kept as an artifact if the environment wants one.
-pub(super) async fn keep_transcript<C: Cluster>(
+async fn keep_transcript<C: Cluster>(
     cluster: &C,
     assignment: &Assignment,
     state: &State,
@@ -143,7 +246,7 @@ pub(super) async fn keep_transcript<C: Cluster>(
 }
 
 /// Says how many changes were dropped, if the task's mode leaves the repository alone and its agent did not.
-pub(super) fn dropped(patch: &PatchSummary, mode: Mode) -> Option<String> {
+fn dropped(patch: &PatchSummary, mode: Mode) -> Option<String> {
     let files = patch.flags.iter().filter(|flag| flag.kind == PatchFlagKind::Dropped).count();
     let more = if files == SHOWN_FLAGS { " or more" } else { "" };
     (files > 0).then(|| {

@@ -9,14 +9,17 @@
 //! | [`boot`] | from the pod's environment to an attempt |
 //! | [`cluster`], `orders`, `status` | the API server: Secrets, the attempt's spec, its status |
 //! | `prepare`, `brought`, `setup`, `opening` | the way in: repository, ConfigMaps, setup script, first messages |
-//! | `disk`, `survey`, `finish` | the way back after a restart, and the way out |
-//! | `model`, `commands`, `patches`, `images`, `mcp` | what the machine's effects come to |
+//! | `disk`, `connect`, `survey`, `finish` | the way back after a restart, and the way out |
+//! | `perform`, `answers` | the machine's effects, and what comes back to it |
+//! | `model`, `commands`, `patches`, `images`, `mcp` | what the effects come to |
 //! | `verify` | the attempt's next pod: no machine and no model, only the patch and the commands that verify it |
 
+mod answers;
 pub mod boot;
 mod brought;
 pub mod cluster;
 mod commands;
+mod connect;
 mod disk;
 mod finish;
 mod images;
@@ -51,42 +54,29 @@ pub use self::cluster::Cluster;
 pub use self::orders::Orders;
 pub use self::verify::verify;
 
+use self::answers::Message;
 use self::cluster::ClusterError;
 use self::commands::Commands;
 use self::images::Images;
 use self::mcp::Servers;
 use self::model::Provider;
-use self::patches::{Computed, Patches, Waiting};
-use self::prepare::{Announce, Ready, Workspace};
+use self::patches::{Patches, Waiting};
+use self::prepare::{Announce, Workspace};
 use self::status::{Facts, Reporter};
-use self::survey::Survey;
 use super::events::streaming::{Streaming, unfinished};
 use super::events::{Cursor, Event, Surfaces, Told, replay, surfaces};
 use super::journal::record::EpochStarted;
 use super::journal::{Journal, JournalError};
-use super::machine::{Config, Effect, Input, Machine, Moment, Signal};
+use super::machine::{Config, Machine, Moment, Signal};
 use super::state::State;
-use super::thread::Thread;
-use crate::api::attempt::{AgentAttemptStatus, Job, Outcome};
-use crate::llm::StreamEvent;
+use crate::api::attempt::{AgentAttemptStatus, Job, Outcome, Phase};
 use crate::llm::retry::RetryPolicy;
-use crate::sandbox::{Dial, Options, Sandbox, TokenFile};
+use crate::sandbox::{Dial, Sandbox};
 use crate::workspace::{Git, Layout};
 
 /// Answers that wait for the driver; a full queue makes their tasks wait, and with them the model's stream
 /// and the sandbox's output.
 const QUEUE: usize = 64;
-
-/// How long the sandbox's container may take to start, its image's pull included: the largest images take this long
-/// from a slow registry. A pod that cannot run at all is ended by the controller.
-const SANDBOX_START: Duration = Duration::from_secs(30 * 60);
-
-/// How long the sandbox may be out of reach: longer than the kubelet's longest pause between two starts of
-/// a container (5 minutes).
-const SANDBOX_PATIENCE: Duration = Duration::from_secs(330);
-
-/// How long the last write of the status is waited for before the process ends and its parent begins again.
-const LAST_WORD: Duration = Duration::from_secs(300);
 
 /// An attempt as its pod is told of it.
 #[derive(Clone, Debug)]
@@ -165,26 +155,6 @@ pub enum DriveError {
     Unpublished,
 }
 
-/// An answer to the driver.
-enum Message {
-    /// For the machine.
-    Signal(Signal),
-    /// The end of a call, and what surfaces are told of it once it is recorded.
-    Ended(Box<(Signal, Event)>),
-    /// A part of a response, for surfaces.
-    Part(StreamEvent),
-    /// For surfaces.
-    Event(Event),
-    /// The commit that was fetched.
-    BaseCommit(String),
-    /// The way in is done.
-    Ready(Box<(Sandbox, Ready)>),
-    /// The sandbox was looked at after a restart.
-    Surveyed(Box<Survey>),
-    /// A patch was computed.
-    Computed { ordinal: u64, computed: Box<Computed> },
-}
-
 struct Driver<C, D> {
     assignment: Assignment,
     cluster: C,
@@ -234,7 +204,7 @@ pub async fn drive_before<C: Cluster, D: Dial + Clone>(
     surfaces: Surfaces,
 ) -> Result<Stopped, DriveError> {
     let Drive { assignment, cluster, dial, git, directories, status, mut orders, log } = drive;
-    let facts = Facts::after(status.clone(), i32::try_from(assignment.epoch).unwrap_or(i32::MAX));
+    let facts = Facts::after(status.clone(), assignment.epoch);
     let layout = Layout::new(directories.repo, directories.workspace, &assignment.job.repository.name)?;
     let state_directory = directories.state;
     let path = state_directory.clone();
@@ -252,7 +222,7 @@ pub async fn drive_before<C: Cluster, D: Dial + Clone>(
     let servers = Servers::new(
         cluster.clone(),
         &assignment,
-        Announce(messages.clone()),
+        Announce { messages: messages.clone(), phase: Phase::Preparing },
         layout.worktree().to_string_lossy().into_owned(),
         state_directory.clone(),
     );
@@ -314,10 +284,7 @@ pub async fn drive_before<C: Cluster, D: Dial + Clone>(
                     }
                 }
             }
-            Ok(()) = refused.changed() => {
-                let why = refused.borrow().as_ref().map(ClusterError::to_string).unwrap_or_default();
-                return Ok(Stopped::Gone(why));
-            }
+            Ok(()) = refused.changed() => return Ok(Stopped::refused(refused.borrow().as_ref())),
             Some(ended) = driver.calls.join_next() => {
                 if let Err(error) = ended && error.is_panic() {
                     return Err(error.into());
@@ -344,8 +311,15 @@ async fn give_up<C: Cluster>(
     let AgentAttemptStatus { phase, epoch, outcome, suspended, doing, model_failure, .. } =
         status::build(&machine, &Facts { outcome: Some(outcome), ..facts });
     let status = AgentAttemptStatus { phase, epoch, outcome, suspended, doing, model_failure, ..left };
-    reporter.say(&status, Timestamp::now());
-    if reporter.flush(LAST_WORD).await { Ok(Stopped::Published) } else { Err(DriveError::Unpublished) }
+    reporter.last_word(&status).await?;
+    Ok(Stopped::Published)
+}
+
+impl Stopped {
+    /// What the API server refuses for good.
+    fn refused(error: Option<&ClusterError>) -> Self {
+        Self::Gone(error.map(ClusterError::to_string).unwrap_or_default())
+    }
 }
 
 impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
@@ -367,93 +341,6 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         self.step(vec![Signal::Started { epoch: self.assignment.epoch, record }]).await
     }
 
-    /// Takes in answers.
-    async fn take(&mut self, batch: Vec<Message>) -> Result<(), DriveError> {
-        let mut signals = Vec::new();
-        for message in batch {
-            match message {
-                Message::Signal(signal) => signals.push((signal, None)),
-                Message::Ended(ended) => {
-                    let (signal, event) = *ended;
-                    signals.push((signal, Some(event)));
-                }
-                Message::Part(part) => {
-                    // What became whole before it takes its place first.
-                    self.step_told(std::mem::take(&mut signals)).await?;
-                    let thread = self.machine.state().thread.as_ref();
-                    // What the model writes for a compaction is nothing that it says.
-                    if thread.is_some_and(Thread::compacts) {
-                        continue;
-                    }
-                    let next = thread.map_or(0, |thread| thread.history.len() as u64);
-                    if let Some(event) = self.streaming.part(part, next) {
-                        self.emit(&event);
-                    }
-                }
-                Message::Event(event) => self.emit(&event),
-                Message::BaseCommit(commit) => self.facts.base_commit = commit,
-                Message::Ready(ready) => {
-                    let (sandbox, Ready { workspace, prepared, profile }) = *ready;
-                    self.facts.confinement = format!("{profile:?}");
-                    self.settle(sandbox, &prepared.boot, workspace);
-                    signals.push((Signal::Prepared(Box::new(prepared)), None));
-                }
-                Message::Surveyed(survey) => {
-                    let Survey { sandbox, workspace, world, profile } = *survey;
-                    self.facts.confinement = format!("{profile:?}");
-                    self.settle(sandbox, &world.boot, workspace);
-                    signals.push((self.restore(world).await, None));
-                }
-                Message::Computed { ordinal, computed } => {
-                    let patch = computed.intent.clone();
-                    self.computed.insert(ordinal, *computed);
-                    signals.push((Signal::PatchComputed { ordinal, patch }, None));
-                }
-            }
-        }
-        self.step_told(signals).await
-    }
-
-    /// Tells the machine, and does what it wants.
-    async fn step(&mut self, signals: Vec<Signal>) -> Result<(), DriveError> {
-        self.step_told(signals.into_iter().map(|signal| (signal, None)).collect()).await
-    }
-
-    /// The same with what surfaces are told of a signal: after the record of it, and before all that follows from it.
-    async fn step_told(&mut self, mut signals: Vec<(Signal, Option<Event>)>) -> Result<(), DriveError> {
-        if signals.is_empty() {
-            return Ok(());
-        }
-        while !signals.is_empty() {
-            let mut effects = Vec::new();
-            for (signal, event) in signals {
-                let begin = effects.len();
-                if matches!(signal, Signal::ModelItem { .. }) {
-                    self.streaming.whole();
-                }
-                let ends_response =
-                    matches!(signal, Signal::ModelCompleted { .. } | Signal::ModelFailed { .. });
-                if let Signal::SandboxRestarted(boot) = &signal {
-                    self.boot = Some(boot.clone());
-                }
-                self.machine.step(Input { at: self.now(), signal }, &mut effects);
-                if let Some(event) = event {
-                    let recorded =
-                        effects.iter().skip(begin).position(|effect| matches!(effect, Effect::Append(_)));
-                    let place = recorded.map_or(effects.len(), |place| begin + place + 1);
-                    effects.insert(place, Effect::Emit(event));
-                }
-                if ends_response {
-                    self.close_items();
-                }
-            }
-            signals = self.perform(effects).await?.into_iter().map(|signal| (signal, None)).collect();
-        }
-        let status = status::build(&self.machine, &self.facts);
-        self.reporter.say(&status, Timestamp::now());
-        Ok(())
-    }
-
     /// Tells what no record says.
     fn emit(&mut self, event: &Event) {
         self.tell(event, None);
@@ -464,10 +351,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         let cursor = seq.map(|seq| Cursor { epoch: self.assignment.epoch, seq });
         let told = Told { event: event.clone(), cursor };
         if event.is_logged() {
-            let line = told.to_line();
-            // A log that nobody takes ends no task.
-            let _ = self.log.write_all(line.as_bytes()).and_then(|()| self.log.flush());
-            self.facts.log(event, &line);
+            self.facts.log(event, &told.to_line(), &mut self.log);
         }
         // Nobody need listen.
         let _ = self.surfaces.send(told);
@@ -486,12 +370,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
 
     /// Connects to the sandbox. Called once; nothing but the supervisor runs in it before a phase begins.
     fn connector(&self) -> impl FnOnce() -> Sandbox + use<C, D> {
-        let options = Options {
-            client_name: format!("podwright-agent {}", self.assignment.attempt),
-            tokens: TokenFile::new(self.state_directory.join("sandbox-token")),
-            first_within: SANDBOX_START,
-            give_up_after: SANDBOX_PATIENCE,
-        };
+        let options = connect::options("podwright-agent", &self.assignment.attempt, &self.state_directory);
         let dial = self.dial.clone();
         move || Sandbox::connect(dial, options)
     }

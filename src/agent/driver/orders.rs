@@ -39,8 +39,6 @@ impl Orders {
             return Self::Gone("the attempt is being deleted".to_owned());
         }
         let mut inbox = attempt.spec.inbox.clone();
-        // Which attempt counts is the controller's affair; it hands no such message over.
-        inbox.retain(|message| message.kind != MessageKind::SelectAttempt);
         // What is acknowledged is a number up to which everything was taken in.
         inbox.sort_by_key(|message| message.seq);
         Self::Work { inbox, suspend: attempt.spec.suspend }
@@ -86,6 +84,7 @@ pub(super) fn accepted(message: InboxMessage) -> Option<InputAccepted> {
     let kind = match message.kind {
         MessageKind::Prompt => InputKind::Prompt,
         MessageKind::Cancel => InputKind::Cancel,
+        // Which attempt counts is the controller's affair; it hands no such message over.
         MessageKind::SelectAttempt => return None,
     };
     Some(InputAccepted {

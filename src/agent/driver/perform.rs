@@ -11,18 +11,16 @@ use super::commands::{CommandContext, Commands, Done};
 use super::images::Images;
 use super::patches::Patches;
 use super::prepare::{Announce, Preparation, Workspace, command_limit, variables};
-use super::{DriveError, Driver, LAST_WORD, Message, finish, status, survey};
+use super::{DriveError, Driver, Message, survey};
 use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem, replay};
 use crate::agent::journal::Barrier;
 use crate::agent::machine::{Effect, RunCall, Signal};
 use crate::agent::recover::World;
 use crate::agent::tools::image::ViewImage;
 use crate::agent::tools::{ApplyPatch, ToolCall};
-use crate::api::attempt::{Outcome, PatchSummary, Phase};
-use crate::api::reasons::Reason;
+use crate::api::attempt::Phase;
 use crate::sandbox::{Dial, Sandbox};
 use crate::workspace::Reader;
-use jiff::Timestamp;
 use podwright_sandboxd::protocol::BootId;
 
 use super::cluster::Cluster;
@@ -137,13 +135,13 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
         Ok(None)
     }
 
-    fn preparation(&self) -> Preparation<C> {
+    pub(super) fn preparation(&self) -> Preparation<C> {
         Preparation {
             cluster: self.cluster.clone(),
             assignment: self.assignment.clone(),
             git: self.git.clone(),
             layout: self.layout.clone(),
-            announce: Announce(self.messages.clone()),
+            announce: Announce { messages: self.messages.clone(), phase: Phase::Preparing },
         }
     }
 
@@ -283,104 +281,6 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             let (result, event) = images.view(ordinal, view).await;
             tell(&messages, Done::ended(result, Some(event))).await;
         });
-    }
-
-    /// A turn is over and the pod stays: people see the patch so far.
-    async fn show_patch(&mut self) {
-        self.emit(&Event::PhaseChanged {
-            phase: Phase::Idle,
-            message: "waiting for a further message".to_owned(),
-        });
-        let (Some(workspace), Some(thread)) = (self.workspace.clone(), &self.machine.state().thread) else {
-            return;
-        };
-        let baseline = thread.opened.baseline_tree.clone();
-        let mut workspace = workspace.lock().await;
-        match finish::keep_patch(&self.cluster, &self.assignment, &mut workspace, &baseline).await {
-            Ok(patch) | Err((Some(patch), _)) => self.patch_made(patch),
-            Err((None, outcome)) => tracing::warn!(message = outcome.message, "no patch of this turn"),
-        }
-    }
-
-    fn patch_made(&mut self, patch: PatchSummary) {
-        let PatchSummary { files, insertions, deletions, .. } = patch;
-        let sha256 = patch.sha256.clone();
-        self.emit(&Event::DiffUpdated { files, insertions, deletions, sha256 });
-        self.facts.patch = Some(patch);
-    }
-
-    async fn finish(&mut self, outcome: Outcome) -> Result<Signal, DriveError> {
-        // Dropped, it stops.
-        self.arrival = None;
-        self.provider.stop();
-        self.calls.abort_all();
-        if let Some(sandbox) = &self.sandbox
-            && outcome.reason != Reason::SandboxLost
-        {
-            finish::stop_commands(sandbox, &self.assignment).await;
-        }
-        let outcome = self.gather(outcome).await;
-        if outcome.reason == Reason::Completed && self.assignment.job.verification.is_some() {
-            let message = "the work is done; its patch is verified in the next pod".to_owned();
-            self.emit(&Event::PhaseChanged { phase: Phase::Verifying, message });
-            self.facts.awaits_verification = true;
-        } else {
-            self.emit(&Event::ThreadEnded { outcome: outcome.clone() });
-            self.facts.outcome = Some(outcome);
-        }
-        self.reporter.say(&status::build(&self.machine, &self.facts), Timestamp::now());
-        if self.reporter.flush(LAST_WORD).await {
-            Ok(Signal::Published)
-        } else {
-            Err(DriveError::Unpublished)
-        }
-    }
-
-    /// Patch and transcript, and how the attempt ends with them.
-    async fn gather(&mut self, outcome: Outcome) -> Outcome {
-        if self.workspace.is_none() && self.machine.state().thread.is_some() {
-            // Restarted in the middle of the end: the repository is still there.
-            match self.preparation().workspace().await {
-                Ok(workspace) => self.workspace = Some(Arc::new(Mutex::new(workspace))),
-                Err(error) => tracing::warn!(message = error.message, "the workspace cannot be opened again"),
-            }
-        }
-        let state = self.machine.state();
-        let Some(thread) = &state.thread else { return outcome };
-        let outcome = if outcome.reason == Reason::Completed {
-            let reads_as_review = finish::reads_as_review(&self.assignment.job);
-            (self.facts.output, self.facts.words) = finish::answer(thread, reads_as_review);
-            Outcome { message: self.facts.words.clone().unwrap_or(outcome.message), ..outcome }
-        } else {
-            outcome
-        };
-        self.facts.transcript = finish::keep_transcript(&self.cluster, &self.assignment, state).await;
-        let Some(workspace) = self.workspace.clone() else {
-            // Work without its patch is no success.
-            let lost = || finish::workspace_lost(&outcome);
-            return if outcome.reason == Reason::Completed { lost() } else { outcome };
-        };
-        let baseline = thread.opened.baseline_tree.clone();
-        let mut workspace = workspace.lock().await;
-        match finish::keep_patch(&self.cluster, &self.assignment, &mut workspace, &baseline).await {
-            Ok(patch) => {
-                let dropped = finish::dropped(&patch, self.assignment.job.mode);
-                self.patch_made(patch);
-                match dropped {
-                    Some(told) => Outcome { message: format!("{} {told}", outcome.message), ..outcome },
-                    None => outcome,
-                }
-            }
-            Err((patch, failure)) => {
-                self.facts.patch = patch;
-                // What went wrong before says more than that the patch of it is missing; both are told.
-                if outcome.reason == Reason::Completed {
-                    failure
-                } else {
-                    Outcome { message: format!("{} {}", outcome.message, failure.message), ..outcome }
-                }
-            }
-        }
     }
 }
 

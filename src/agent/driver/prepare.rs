@@ -7,6 +7,7 @@ use std::time::Duration;
 use podwright_sandboxd::protocol::{BootId, ErrorCode, Network, OpId, Profile};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
 use super::cluster::{Cluster, ClusterError};
@@ -14,7 +15,7 @@ use super::mcp::Servers;
 use super::{Assignment, Message, opening};
 use crate::agent::events::Event;
 use crate::agent::journal::record::{InputAccepted, InputKind};
-use crate::agent::machine::Prepared;
+use crate::agent::machine::{Prepared, Signal};
 use crate::api::attempt::{Job, Outcome, Phase};
 use crate::api::reasons::Reason;
 use crate::api::task::{ConfigMapKeyRef, FetchMode, Repository};
@@ -39,24 +40,36 @@ pub(super) struct Ready {
 
 /// What long work says on the way.
 #[derive(Clone)]
-pub(super) struct Announce(pub(super) mpsc::Sender<Message>);
+pub(super) struct Announce {
+    pub(super) messages: mpsc::Sender<Message>,
+    /// The phase that it is part of.
+    pub(super) phase: Phase,
+}
 
 impl Announce {
-    /// What the agent does now.
+    /// What is done now.
     pub(super) async fn phase(&self, message: &str) {
-        let event = Event::PhaseChanged { phase: Phase::Preparing, message: message.to_owned() };
-        // Nobody listens only when the driver has stopped.
-        let _ = self.0.send(Message::Event(event)).await;
+        self.say(Event::PhaseChanged { phase: self.phase, message: message.to_owned() }).await;
     }
 
     /// Something that people should know and that stops nothing.
     pub(super) async fn warning(&self, message: String) {
-        let _ = self.0.send(Message::Event(Event::Error { message, will_retry: false })).await;
+        self.say(Event::Error { message, will_retry: false }).await;
     }
 
     /// The commit that was fetched.
     pub(super) async fn base_commit(&self, commit: String) {
-        let _ = self.0.send(Message::BaseCommit(commit)).await;
+        let _ = self.messages.send(Message::BaseCommit(commit)).await;
+    }
+
+    /// The sandbox can be used.
+    async fn sandbox_reached(&self) {
+        let _ = self.messages.send(Message::Signal(Signal::SandboxReached)).await;
+    }
+
+    async fn say(&self, event: Event) {
+        // Nobody listens only when the driver has stopped.
+        let _ = self.messages.send(Message::Event(event)).await;
     }
 }
 
@@ -81,6 +94,7 @@ impl<C: Cluster> Preparation<C> {
     ) -> Result<(Sandbox, Ready), Outcome> {
         // While the repository is fetched, the sandbox's container starts.
         let sandbox = connect();
+        let _watch = self.watch_for(sandbox.clone());
         let brought = self.brought().await?;
         let mut workspace = self.workspace().await?;
         self.announce.phase("waiting for the sandbox").await;
@@ -109,22 +123,24 @@ impl<C: Cluster> Preparation<C> {
         Ok((sandbox, Ready { workspace, prepared, profile }))
     }
 
+    /// Tells when the sandbox can be used, whatever is done meanwhile, until the handle is dropped.
+    fn watch_for(&self, sandbox: Sandbox) -> AbortOnDropHandle<()> {
+        let announce = self.announce.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            if sandbox.ready().await.is_ok() {
+                announce.sandbox_reached().await;
+            }
+        }))
+    }
+
     /// Fetches and checks out the repository, or finds it done.
     ///
     /// # Errors
     /// How the attempt ends.
     pub(super) async fn workspace(&self) -> Result<Workspace, Outcome> {
         let job = &self.assignment.job;
-        let repository = &job.repository;
-        self.announce.phase(&format!("fetching {} at {}", repository.url, repository.reference)).await;
-        let url = repository.url.parse().map_err(|error| clone_failed(&error))?;
-        let reference = repository.reference.parse().map_err(|error| clone_failed(&error))?;
-        // After a restart the credential may be gone, and nothing needs it any more.
-        let fetched = match fetched(&url, &reference, &self.layout).map_err(|error| clone_failed(&error))? {
-            Some(fetched) => fetched,
-            None => self.fetch(self.fetch_spec(url.clone(), reference).await?).await?,
-        };
-        let fetched = self.fetch_base(url, fetched).await?;
+        let fetched = self.fetched(&job.repository.reference).await?;
+        let fetched = self.fetch_base(fetched).await?;
         let fetched = self.apply_former(fetched).await?;
         checkout(&fetched, &self.layout, &self.git).await.map_err(|error| not_checked_out(&error))?;
         let excludes = &job.environment.patch_excludes;
@@ -134,21 +150,32 @@ impl<C: Cluster> Preparation<C> {
         Ok(Workspace { fetched, worktree })
     }
 
-    /// Fetches the repository.
+    /// Fetches the repository at a reference, or finds it done.
     ///
     /// # Errors
     /// How the attempt ends.
-    pub(super) async fn fetch(&self, spec: FetchSpec) -> Result<Fetched, Outcome> {
+    pub(super) async fn fetched(&self, reference: &str) -> Result<Fetched, Outcome> {
+        let repository = &self.assignment.job.repository;
+        self.announce.phase(&format!("fetching {} at {reference}", repository.url)).await;
+        let url = repository.url.parse().map_err(|error| clone_failed(&error))?;
+        let reference = reference.parse().map_err(|error| clone_failed(&error))?;
+        // After a restart the credential may be gone, and nothing needs it any more.
+        let before = fetched(&url, &reference, &self.layout).map_err(|error| clone_failed(&error))?;
+        if let Some(fetched) = before {
+            return Ok(fetched);
+        }
+        let spec = self.fetch_spec(url, reference).await?;
         let fetched = fetch(&spec, &self.layout, &self.git).await;
         fetched.map_err(|error| self.fetch_failed(&error))
     }
 
     /// What a review compares with, beside what it looks at.
-    async fn fetch_base(&self, url: Url, fetched: Fetched) -> Result<Fetched, Outcome> {
+    async fn fetch_base(&self, fetched: Fetched) -> Result<Fetched, Outcome> {
         let Some(review) = &self.assignment.job.review else { return Ok(fetched) };
         if fetched.beside.is_some() {
             return Ok(fetched);
         }
+        let url = fetched.url.clone();
         let base = review.base.parse().map_err(|error| clone_failed(&error))?;
         self.announce.phase(&format!("fetching {url} at {}", review.base)).await;
         let spec = self.fetch_spec(url, base).await?;
@@ -174,10 +201,7 @@ impl<C: Cluster> Preparation<C> {
     }
 
     /// What is fetched, with the credential for it.
-    ///
-    /// # Errors
-    /// How the attempt ends.
-    pub(super) async fn fetch_spec(&self, url: Url, reference: Reference) -> Result<FetchSpec, Outcome> {
+    async fn fetch_spec(&self, url: Url, reference: Reference) -> Result<FetchSpec, Outcome> {
         let job = &self.assignment.job;
         let repository = &job.repository;
         Ok(FetchSpec {
@@ -269,8 +293,8 @@ pub(super) fn lost(error: SandboxError) -> Outcome {
     outcome(Reason::SandboxLost, &error)
 }
 
-/// Secrets made with a text editor end in a newline, which is never part of a password.
-fn trimmed(text: &str) -> SecretString {
+/// Secrets made with a text editor end in a newline, which is never part of a password or a token.
+pub(super) fn trimmed(text: &str) -> SecretString {
     text.trim_end_matches(['\r', '\n']).into()
 }
 
@@ -321,7 +345,7 @@ pub(super) fn not_checked_out(error: &CheckoutError) -> Outcome {
     }
 }
 
-pub(super) fn clone_failed(error: &dyn std::fmt::Display) -> Outcome {
+fn clone_failed(error: &dyn std::fmt::Display) -> Outcome {
     outcome(Reason::CloneFailed, error)
 }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
+use super::status::keep_end;
+
 /// Shorter values would turn half of a text into names: what has three characters is no secret.
 const SHORTEST: usize = 4;
 
@@ -48,8 +50,7 @@ impl Redaction {
             at = at.max(to);
         }
         shown.push_str(text.get(at..).unwrap_or_default());
-        let start = shown.ceil_char_boundary(shown.len().saturating_sub(max));
-        shown.drain(..start);
+        keep_end(&mut shown, max);
         shown
     }
 }

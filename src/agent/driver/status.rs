@@ -1,5 +1,6 @@
 //! The attempt's status: made whole from what is known, written rarely.
 
+use std::io::Write;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,6 +9,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::DriveError;
 use super::cluster::{Cluster, ClusterError};
 use super::orders::REFUSED_MAX;
 use crate::agent::events::Event;
@@ -45,6 +47,9 @@ const FIRST_WORD: Duration = Duration::from_secs(1);
 /// Between two tries of a write that the API server did not take.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// How long the last write is waited for before the process ends and its parent begins again.
+const LAST_WORD: Duration = Duration::from_secs(300);
+
 /// What the status needs beside the machine's own state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
@@ -74,10 +79,10 @@ pub(super) struct Facts {
 
 impl Facts {
     /// What the process before this one left.
-    pub(super) fn after(status: AgentAttemptStatus, epoch: i32) -> Self {
+    pub(super) fn after(status: AgentAttemptStatus, epoch: u32) -> Self {
         let workspace = status.workspace.unwrap_or_default();
         Self {
-            epoch,
+            epoch: i32::try_from(epoch).unwrap_or(i32::MAX),
             confinement: workspace.confinement,
             base_commit: workspace.base_commit,
             doing: String::new(),
@@ -91,8 +96,10 @@ impl Facts {
         }
     }
 
-    /// Takes in an event: its line is part of the log.
-    pub(super) fn log(&mut self, event: &Event, line: &str) {
+    /// An event's line goes into the log, and the log's end into the status.
+    pub(super) fn log(&mut self, event: &Event, line: &str, log: &mut dyn Write) {
+        // A log that nobody takes ends no task.
+        let _ = log.write_all(line.as_bytes()).and_then(|()| log.flush());
         self.log_tail.push_str(line);
         keep_end(&mut self.log_tail, LOG_TAIL_MAX);
         if let Event::PhaseChanged { message, .. } = event {
@@ -242,6 +249,15 @@ impl Reporter {
         });
         let written = self.written.wait_for(|written| *written >= number);
         tokio::time::timeout(patience, written).await.is_ok_and(|written| written.is_ok())
+    }
+
+    /// Says how things are in the end, and waits until that is written.
+    ///
+    /// # Errors
+    /// [`DriveError::Unpublished`] when it is not in time.
+    pub(super) async fn last_word(&mut self, status: &AgentAttemptStatus) -> Result<(), DriveError> {
+        self.say(status, Timestamp::now());
+        if self.flush(LAST_WORD).await { Ok(()) } else { Err(DriveError::Unpublished) }
     }
 }
 

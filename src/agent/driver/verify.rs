@@ -17,18 +17,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::commands::Verification;
 use self::verdict::{cancelled, pending};
-use super::cluster::ClusterError;
 use super::prepare::{Announce, Preparation, internal};
 use super::status::{Facts, Reporter};
-use super::{
-    Cluster, Drive, DriveError, LAST_WORD, Message, Orders, QUEUE, SANDBOX_PATIENCE, SANDBOX_START, Stopped,
-    finish,
-};
+use super::{Cluster, Drive, DriveError, Message, Orders, QUEUE, Stopped, connect, finish};
 use crate::agent::events::Event;
 use crate::api::attempt::{AgentAttemptStatus, InboxMessage, Outcome, Phase, VerificationResult};
 use crate::api::message::MessageKind;
 use crate::api::reasons::Reason;
-use crate::sandbox::{Dial, Options, Sandbox, TokenFile};
+use crate::sandbox::{Dial, Sandbox};
 use crate::workspace::Layout;
 
 /// What the work has come to.
@@ -48,7 +44,7 @@ enum News {
 }
 
 /// The attempt's status as this pod tells it.
-struct Told {
+struct Report {
     /// What the agent left, and the record of the patch.
     left: AgentAttemptStatus,
     facts: Facts,
@@ -70,10 +66,9 @@ pub async fn verify<C: Cluster, D: Dial + Clone>(parts: Drive<C, D>) -> Result<S
     let reporter = Reporter::new(cluster.clone(), refused_sender);
     let commands = assignment.job.verification.iter().flat_map(|verification| &verification.commands);
     let commands: Vec<_> = commands.cloned().collect();
-    let epoch = i32::try_from(assignment.epoch).unwrap_or(i32::MAX);
-    let mut told = Told {
+    let mut report = Report {
         results: commands.iter().map(pending).collect(),
-        facts: Facts::after(status.clone(), epoch),
+        facts: Facts::after(status.clone(), assignment.epoch),
         suspended: false,
         inbox_seq: status.inbox_seq,
         left: status,
@@ -82,24 +77,19 @@ pub async fn verify<C: Cluster, D: Dial + Clone>(parts: Drive<C, D>) -> Result<S
     };
     let (messages, mut received) = mpsc::channel(QUEUE);
     let (news, mut heard) = mpsc::channel(QUEUE);
-    let options = Options {
-        client_name: format!("podwright-verify {}", assignment.attempt),
-        tokens: TokenFile::new(directories.state.join("sandbox-token")),
-        first_within: SANDBOX_START,
-        give_up_after: SANDBOX_PATIENCE,
-    };
+    let options = connect::options("podwright-verify", &assignment.attempt, &directories.state);
     let preparation = Preparation {
         cluster: cluster.clone(),
         assignment: assignment.clone(),
         git,
         layout,
-        announce: Announce(messages),
+        announce: Announce { messages, phase: Phase::Verifying },
     };
     let verification = Verification {
         preparation,
         commands,
-        patch: told.left.patch.clone(),
-        answer: told.left.last_message.clone(),
+        patch: report.left.patch.clone(),
+        answer: report.left.last_message.clone(),
         state: directories.state,
         orders: orders.clone(),
         news,
@@ -108,29 +98,29 @@ pub async fn verify<C: Cluster, D: Dial + Clone>(parts: Drive<C, D>) -> Result<S
         tokio::spawn(async move { verification.run(|| Sandbox::connect(dial, options)).await });
     let mut work = AbortOnDropHandle::new(work);
     let mut sandbox = None;
-    told.say();
+    report.say();
     orders.mark_changed();
     let done = loop {
         tokio::select! {
             // In this order: what was said before the end is heard before it.
             biased;
-            Ok(()) = refused.changed() => return Ok(Stopped::Gone(words(&refused.borrow()))),
+            Ok(()) = refused.changed() => return Ok(Stopped::refused(refused.borrow().as_ref())),
             Ok(()) = orders.changed() => match orders.borrow_and_update().clone() {
                 Orders::Gone(why) => return Ok(Stopped::Gone(why)),
                 Orders::Work { inbox, .. } => if let Some(seq) = cancellation(&inbox) {
-                    told.inbox_seq = told.inbox_seq.max(seq);
-                    break Done { outcome: cancelled(), results: told.results.clone() };
+                    report.inbox_seq = report.inbox_seq.max(seq);
+                    break Done { outcome: cancelled(), results: report.results.clone() };
                 },
             },
-            Some(message) = received.recv() => told.hear(message),
+            Some(message) = received.recv() => report.hear(message),
             Some(news) = heard.recv() => match news {
                 News::Results(results) => {
-                    told.results = results;
-                    told.say();
+                    report.results = results;
+                    report.say();
                 }
                 News::Suspended(suspended) => {
-                    told.suspended = suspended;
-                    told.say();
+                    report.suspended = suspended;
+                    report.say();
                 }
                 News::Sandbox(reached) => sandbox = Some(reached),
             },
@@ -141,7 +131,7 @@ pub async fn verify<C: Cluster, D: Dial + Clone>(parts: Drive<C, D>) -> Result<S
     if let Some(sandbox) = sandbox.filter(|_| done.outcome.reason != Reason::SandboxLost) {
         finish::stop_commands(&sandbox, &assignment).await;
     }
-    told.end(done).await
+    report.end(done).await
 }
 
 /// The number of the message that cancels the attempt.
@@ -150,15 +140,10 @@ fn cancellation(inbox: &[InboxMessage]) -> Option<i64> {
     cancels.map(|message| message.seq).max()
 }
 
-fn words(refused: &Option<ClusterError>) -> String {
-    refused.as_ref().map(ClusterError::to_string).unwrap_or_default()
-}
-
-impl Told {
+impl Report {
     /// What preparations say.
     fn hear(&mut self, message: Message) {
         match message {
-            Message::Event(Event::PhaseChanged { message, .. }) => self.event(&message),
             Message::Event(event) => self.emit(&event),
             // The commit is known since the agent's own pod, and nothing else is said here.
             Message::BaseCommit(_)
@@ -172,15 +157,8 @@ impl Told {
         self.say();
     }
 
-    fn event(&mut self, message: &str) {
-        self.emit(&Event::PhaseChanged { phase: Phase::Verifying, message: message.to_owned() });
-    }
-
     fn emit(&mut self, event: &Event) {
-        let line = event.to_line();
-        // A log that nobody takes ends no task.
-        let _ = self.log.write_all(line.as_bytes()).and_then(|()| self.log.flush());
-        self.facts.log(event, &line);
+        self.facts.log(event, &event.to_line(), &mut self.log);
     }
 
     fn say(&mut self) {
@@ -209,12 +187,9 @@ impl Told {
         self.suspended = false;
         self.emit(&Event::ThreadEnded { outcome: outcome.clone() });
         self.facts.outcome = Some(outcome);
-        self.say();
-        if self.reporter.flush(LAST_WORD).await {
-            Ok(Stopped::Published)
-        } else {
-            Err(DriveError::Unpublished)
-        }
+        let status = self.status();
+        self.reporter.last_word(&status).await?;
+        Ok(Stopped::Published)
     }
 }
 

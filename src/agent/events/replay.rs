@@ -61,8 +61,8 @@ pub fn beside(entry: &Entry, state: &State) -> Option<Event> {
     }
     let Record::CallEnded(ended) = &entry.record else { return None };
     let thread = state.thread.as_ref()?;
-    let is_plan = matches!(thread.meaning(thread.call_at(ended.ordinal)?), Ok(ToolCall::UpdatePlan(_)));
-    is_plan.then(|| Event::PlanUpdated { items: thread.plan.iter().map(TodoItem::from).collect() })
+    thread.plan_at(ended.ordinal)?;
+    Some(Event::PlanUpdated { items: thread.plan.iter().map(TodoItem::from).collect() })
 }
 
 /// What was so before a record.
@@ -107,8 +107,8 @@ fn events(entry: &Entry, state: &State, before: Before) -> Vec<Event> {
                 Event::Error { message, will_retry: false }
             });
         }
-        Record::FinishDone(_) => {
-            events.extend(state.outcome.clone().map(|outcome| Event::ThreadEnded { outcome }));
+        Record::FinishDone(done) => {
+            events.extend(done.outcome.clone().map(|outcome| Event::ThreadEnded { outcome }));
         }
         Record::FinishIntent(_)
         | Record::TurnEnded(_)
@@ -149,17 +149,12 @@ fn interruption(ended: &ModelEnded, state: &State) -> Vec<Event> {
 /// The beginning of a compaction, or its end, when the window that it makes is there.
 fn compaction(state: &State, status: ItemStatus) -> Option<Event> {
     let history = &state.thread.as_ref()?.history;
-    let windows = history.windows();
-    let (place, begun) = match status {
-        ItemStatus::InProgress => (history.len(), windows.len() + 1),
-        ItemStatus::Completed | ItemStatus::Failed => (*windows.last()?, windows.len()),
+    let next = history.next_window();
+    let (place, window) = match status {
+        ItemStatus::InProgress => (history.len(), next),
+        ItemStatus::Completed | ItemStatus::Failed => (*history.windows().last()?, next - 1),
     };
-    let window = u32::try_from(begun).unwrap_or(u32::MAX);
-    let item = ThreadEventItem::new(place as u64, ItemDetails::ContextCompaction { window, status });
-    Some(match status {
-        ItemStatus::InProgress => Event::ItemStarted { item },
-        ItemStatus::Completed | ItemStatus::Failed => Event::ItemCompleted { item },
-    })
+    Some(Event::compaction(place as u64, window, status))
 }
 
 fn started(intent: &CallIntent, state: &State) -> Option<Event> {
@@ -177,7 +172,8 @@ fn started(intent: &CallIntent, state: &State) -> Option<Event> {
     Some(Event::ItemStarted { item: ThreadEventItem::new(intent.ordinal, details) })
 }
 
-fn ended_call(ended: &CallEnded, state: &State) -> Option<Event> {
+/// The end of a call, by the words that the model reads. `state` has taken the record in.
+pub fn ended_call(ended: &CallEnded, state: &State) -> Option<Event> {
     let thread = state.thread.as_ref()?;
     let call = thread.call_at(ended.ordinal)?;
     let status = match ended.outcome {

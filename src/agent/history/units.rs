@@ -4,7 +4,6 @@
 use std::ops::Range;
 
 use super::History;
-use crate::llm::Item;
 use crate::llm::wire::Assembly;
 
 /// Items of a window that stay or go together.
@@ -41,7 +40,7 @@ impl History {
         let mut after_output = false;
         let start = self.first.map_or(self.window_start(), |first| first + 1);
         for (ordinal, entry) in self.entries.iter().enumerate().take(end).skip(start) {
-            let is_output = is_output(&entry.item.item);
+            let is_output = entry.item.item.is_output();
             let is_answer = entry.item.item.is_the_models();
             let joins = is_output || is_answer && !after_output;
             match units.last_mut() {
@@ -54,8 +53,4 @@ impl History {
         }
         units
     }
-}
-
-fn is_output(item: &Item) -> bool {
-    matches!(item, Item::FunctionCallOutput(_) | Item::CustomCallOutput(_))
 }

@@ -3,6 +3,8 @@
 //! The shapes are a file format: a member, once written, keeps its name and its meaning.
 
 mod call;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod history;
 mod model;
 
@@ -273,8 +275,14 @@ pub struct FinishIntent {
 }
 
 /// The outcome is published.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FinishDone {}
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FinishDone {
+    /// How the attempt has ended with its results, which may be another end than the intended one. Nothing where the
+    /// commands of the next pod decide it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+}
 
 macro_rules! records {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, critical: $critical:literal;)*) => {

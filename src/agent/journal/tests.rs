@@ -154,7 +154,7 @@ fn a_blob_that_is_missing_or_another_is_corruption() {
 
 /// A line of a later program.
 fn foreign(seq: u64, version: u32, critical: bool) -> Vec<u8> {
-    let mut json = frame::to_json(&entry(seq, FinishDone {})).unwrap();
+    let mut json = frame::to_json(&entry(seq, FinishDone { outcome: None })).unwrap();
     json["v"] = version.into();
     json["critical"] = critical.into();
     json["type"] = "future.thing".into();
@@ -192,7 +192,7 @@ fn segments_follow_each_other() {
 
 #[test]
 fn records_tell_whether_a_reader_must_know_them() {
-    assert!(Record::from(FinishDone {}).is_critical());
+    assert!(Record::from(FinishDone { outcome: None }).is_critical());
     assert!(!Record::from(BudgetTripped { limit: "steps".into() }).is_critical());
 }
 

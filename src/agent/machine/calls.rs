@@ -11,7 +11,7 @@ use podwright_sandboxd::protocol::{BootId, Digest};
 use super::model::estimate;
 use super::{CallResult, Effect, Machine, Progress, RunCall, SessionChange};
 use crate::agent::budget;
-use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem};
+use crate::agent::events::replay;
 use crate::agent::journal::Barrier;
 use crate::agent::journal::record::{
     BrokenBy, CallEnded, CallIntent, CallOutcome, EffectClass, ItemAppended, ModelEnd, ModelEnded,
@@ -43,18 +43,15 @@ impl Machine {
             } else if exclusive && earlier_runs {
                 return Progress::Wait;
             } else {
-                next = Some((call.ordinal, written.name, parsed));
+                next = Some((call.ordinal, parsed));
                 break;
             }
         }
-        let Some((ordinal, tool, parsed)) = next else { return Progress::Wait };
+        let Some((ordinal, parsed)) = next else { return Progress::Wait };
         match parsed {
             Ok(call) => self.start_call(ordinal, call, effects),
             Err(output) => {
-                let tool = tool.to_owned();
-                self.conclude(ordinal, CallOutcome::Error, output.clone(), effects);
-                let details = ItemDetails::ToolCall { tool, output, status: ItemStatus::Failed };
-                self.show(ordinal, details, effects);
+                self.conclude(ordinal, CallOutcome::Error, output, effects);
                 Progress::Again
             }
         }
@@ -62,9 +59,8 @@ impl Machine {
 
     fn start_call(&mut self, ordinal: u64, call: ToolCall, effects: &mut Vec<Effect>) -> Progress {
         match call {
-            ToolCall::UpdatePlan(plan) => {
+            ToolCall::UpdatePlan(_) => {
                 self.conclude(ordinal, CallOutcome::Ok, PLAN_UPDATED.to_owned(), effects);
-                self.show(ordinal, ItemDetails::todo_list(&plan.plan), effects);
             }
             ToolCall::ApplyPatch(patch) => {
                 self.running.insert(ordinal, self.at.monotonic);
@@ -178,9 +174,12 @@ impl Machine {
             return;
         }
         let CallResult { ordinal, outcome, mut output, mut images, exit, session } = result;
-        let room = self.thread().map_or(0, |thread| IMAGES_MAX.saturating_sub(self.images_held(thread)));
-        if images.len() > room {
-            output.push_str(&mcp::result::images_left_out(images.split_off(room).len()));
+        if !images.is_empty() {
+            let room = self.thread().map_or(0, |thread| IMAGES_MAX.saturating_sub(self.images_held(thread)));
+            let left_out = images.split_off(room.min(images.len()));
+            if !left_out.is_empty() {
+                output.push_str(&mcp::result::images_left_out(left_out.len()));
+            }
         }
         let op = self.op_of(ordinal);
         let (process, exit) = exit.unzip();
@@ -240,8 +239,8 @@ impl Machine {
         self.append(ModelEnded { request, end: ModelEnd::Broken { cause }, usage }, effects);
     }
 
-    /// Gives every call that has no output one that says it was aborted.
-    pub(super) fn abort_calls(&mut self, effects: &mut Vec<Effect>) {
+    /// Gives every call that has no output one that says by what it was aborted.
+    pub(super) fn abort_calls(&mut self, cause: &str, effects: &mut Vec<Effect>) {
         if !self.running.is_empty() {
             effects.push(Effect::StopCalls);
         }
@@ -253,26 +252,23 @@ impl Machine {
             let since = running.get(&ordinal).copied().unwrap_or(self.at.monotonic);
             let wall: Duration = self.at.monotonic.saturating_sub(since);
             let tool = self.thread().and_then(|thread| thread.call_at(ordinal)).map_or("", |call| call.name);
-            let output = exec::aborted(tool, wall);
+            let output = exec::aborted(tool, wall, cause);
             self.conclude(ordinal, CallOutcome::Interrupted, output, effects);
         }
         self.append_outputs(effects);
     }
 
-    /// Ends a call that the driver has not, or no longer.
+    /// Ends a call that the driver has not, or no longer, so that nobody else tells of its end.
     fn conclude(&mut self, ordinal: u64, outcome: CallOutcome, output: String, effects: &mut Vec<Effect>) {
         let op = self.op_of(ordinal);
         let ended = CallEnded { ordinal, op, outcome, process: None, exit: None, output, images: Vec::new() };
-        self.append(ended, effects);
+        self.append(ended.clone(), effects);
+        effects.extend(replay::ended_call(&ended, &self.state).map(Effect::Emit));
     }
 
     fn op_of(&self, ordinal: u64) -> Option<u64> {
         let call = self.thread()?.calls.iter().find(|call| call.ordinal == ordinal)?;
         call.intent.as_ref().map(|intent| intent.op)
-    }
-
-    fn show(&self, ordinal: u64, details: ItemDetails, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Emit(Event::ItemCompleted { item: ThreadEventItem::new(ordinal, details) }));
     }
 }
 

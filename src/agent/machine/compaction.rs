@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::model::Question;
 use super::{Effect, Machine, Progress};
 use crate::agent::compaction::{self, Summary};
-use crate::agent::events::{Event, ItemDetails, ItemStatus, ThreadEventItem};
+use crate::agent::events::{Event, ItemStatus};
 use crate::agent::journal::Barrier;
 use crate::agent::journal::record::{HistoryReplaced, ModelEnd, RequestKind, Retries};
 use crate::agent::thread::{Compaction, Thread};
@@ -177,30 +177,21 @@ impl Machine {
         effects.push(Effect::Barrier(Barrier::Request));
         let warnings = left_out.into_iter().map(|message| Event::Error { message, will_retry: false });
         effects.extend(warnings.map(Effect::Emit));
-        self.show_compaction(ordinal, number, ItemStatus::Completed, effects);
+        effects.push(Effect::Emit(Event::compaction(ordinal, number, ItemStatus::Completed)));
     }
 
     /// A compaction begins with its first request.
     pub(super) fn compaction_begins(&self, effects: &mut Vec<Effect>) {
-        let Some(thread) = self.thread() else { return };
-        self.show_compaction(
-            thread.history.len() as u64,
-            next_window(thread),
-            ItemStatus::InProgress,
-            effects,
-        );
+        if let Some(thread) = self.thread() {
+            effects.push(show(thread, ItemStatus::InProgress));
+        }
     }
 
     /// The turn ends with a compaction under way.
     pub(super) fn abandon_compaction(&mut self, effects: &mut Vec<Effect>) {
         self.draft.clear();
         if let Some(thread) = self.thread().filter(|thread| thread.compaction.is_some()) {
-            self.show_compaction(
-                thread.history.len() as u64,
-                next_window(thread),
-                ItemStatus::Failed,
-                effects,
-            );
+            effects.push(show(thread, ItemStatus::Failed));
         }
     }
 
@@ -222,15 +213,6 @@ impl Machine {
         self.end(outcome, effects);
         Progress::Wait
     }
-
-    /// The item by which surfaces know a compaction goes by the place of the first item that comes of it.
-    fn show_compaction(&self, ordinal: u64, window: u32, status: ItemStatus, effects: &mut Vec<Effect>) {
-        let item = ThreadEventItem::new(ordinal, ItemDetails::ContextCompaction { window, status });
-        effects.push(Effect::Emit(match status {
-            ItemStatus::InProgress => Event::ItemStarted { item },
-            ItemStatus::Completed | ItemStatus::Failed => Event::ItemCompleted { item },
-        }));
-    }
 }
 
 impl Question {
@@ -245,6 +227,8 @@ impl Question {
     }
 }
 
-fn next_window(thread: &Thread) -> u32 {
-    u32::try_from(thread.history.windows().len() + 1).unwrap_or(u32::MAX)
+/// What surfaces are told of a compaction that has put nothing into the place of history.
+fn show(thread: &Thread, status: ItemStatus) -> Effect {
+    let ordinal = thread.history.len() as u64;
+    Effect::Emit(Event::compaction(ordinal, thread.history.next_window(), status))
 }

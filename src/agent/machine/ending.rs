@@ -45,12 +45,25 @@ impl Machine {
     /// A limit forbids going on.
     pub(super) fn trip(&mut self, limit: Limit, effects: &mut Vec<Effect>) -> Progress {
         self.append(BudgetTripped { limit: limit.field().to_owned() }, effects);
-        self.end(limit.outcome(&self.config.limits), effects);
+        let limits = &self.config.limits;
+        let (cause, outcome) = (limit.shown(limits), limit.outcome(limits));
+        self.end_by(&cause, outcome, effects);
         Progress::Wait
     }
 
-    /// Ends the attempt: closes what is open, so that the thread reads whole, and asks for the results.
+    /// Ends the attempt.
     pub(super) fn end(&mut self, outcome: Outcome, effects: &mut Vec<Effect>) {
+        let cause = if outcome.reason == Reason::Cancelled {
+            "user".to_owned()
+        } else {
+            format!("the end of the task ({})", outcome.reason.as_str())
+        };
+        self.end_by(&cause, outcome, effects);
+    }
+
+    /// Closes what is open, so that the thread reads whole, and asks for the results. `cause` is what the calls that are
+    /// under way were aborted by.
+    fn end_by(&mut self, cause: &str, outcome: Outcome, effects: &mut Vec<Effect>) {
         if matches!(self.stage, Stage::Finishing | Stage::Done) {
             return;
         }
@@ -62,7 +75,7 @@ impl Machine {
             self.break_request(BrokenBy::TurnEnd, effects);
         }
         self.abandon_compaction(effects);
-        self.abort_calls(effects);
+        self.abort_calls(cause, effects);
         let in_turn = self.thread().is_some_and(|thread| thread.in_turn);
         if in_turn {
             let status = if outcome.reason == Reason::Cancelled {
@@ -86,9 +99,10 @@ impl Machine {
         effects.push(Effect::Finish(outcome));
     }
 
-    pub(super) fn published(&mut self, effects: &mut Vec<Effect>) {
+    /// The results are gathered and published with the outcome that they make, if it is known by now.
+    pub(super) fn published(&mut self, outcome: Option<Outcome>, effects: &mut Vec<Effect>) {
         self.stage = Stage::Done;
-        self.append(FinishDone {}, effects);
+        self.append(FinishDone { outcome }, effects);
         effects.push(Effect::Barrier(Barrier::End));
         effects.push(Effect::Exit);
     }

@@ -46,6 +46,8 @@ pub enum Signal {
     Prepared(Box<Prepared>),
     /// After a restart: what the sandbox and the workspace look like.
     Surveyed(World),
+    /// While the workspace is made ready: the sandbox can be used.
+    SandboxReached,
     /// The sandbox was restarted and is reached again.
     SandboxRestarted(BootId),
     /// Somebody said something. Repetitions are dropped, and so is what comes after the end was decided.
@@ -98,8 +100,9 @@ pub enum Signal {
     Woken,
     /// Something ends the attempt that no other input tells.
     Failed(Outcome),
-    /// The outcome is in the attempt's status.
-    Published,
+    /// The results are in the attempt's status, with the outcome that they make. Without one the commands of the next pod
+    /// decide it.
+    Published(Option<Outcome>),
 }
 
 /// A thread that can be opened.

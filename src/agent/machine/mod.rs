@@ -8,6 +8,7 @@
 //! | Module | Holds |
 //! |---|---|
 //! | [`input`], [`effect`] | what it is told, what it wants done |
+//! | `beginning` | starts of a process, the opening of the thread |
 //! | `model` | steps: requests, responses, retries |
 //! | `mend` | failures that another request mends |
 //! | `outage` | waiting for a model that cannot be used |
@@ -21,6 +22,7 @@
 
 mod activity;
 mod answer;
+mod beginning;
 mod calls;
 mod compaction;
 pub mod effect;
@@ -41,10 +43,7 @@ use self::compaction::Offers;
 pub use self::effect::{AskModel, Effect, RunCall};
 pub use self::input::{CallResult, Input, Moment, Prepared, SessionChange, Signal};
 use super::budget::{self, Limit};
-use super::events::Event;
-use super::journal::Barrier;
-use super::journal::record::{Entry, EpochStarted, Record, TimePassed};
-use super::recover;
+use super::journal::record::{Entry, Record, TimePassed};
 use super::state::State;
 use super::thread::Thread;
 use crate::api::attempt::{Outcome, Phase};
@@ -53,10 +52,6 @@ use crate::api::reasons::Reason;
 use crate::api::task::Limits;
 use crate::llm::ThreadItem;
 use crate::llm::retry::RetryPolicy;
-
-/// Processes that may die one after the other without getting anything done. A fault that kills three of
-/// them will kill the next as well.
-const FRUITLESS_STARTS_MAX: u32 = 4;
 
 /// How much of the time spent a crash may lose, and how often a line tells of nothing but time.
 const TIME_RECORD: Duration = Duration::from_secs(30);
@@ -96,6 +91,8 @@ pub struct Machine {
     suspended: bool,
     /// Whether the next request is held back by `suspended`.
     held: bool,
+    /// Whether the sandbox was reached while the workspace is made ready.
+    reached: bool,
     /// The life of the supervisor, once it was reached.
     boot: Option<BootId>,
     /// Whether that life is known to be over while nothing is known of the next: commands wait for it.
@@ -154,6 +151,7 @@ impl Machine {
             probing: Duration::ZERO,
             suspended: false,
             held: false,
+            reached: false,
             boot: None,
             boot_over: false,
             running: BTreeMap::new(),
@@ -240,6 +238,7 @@ impl Machine {
                     self.recover_calls(&world, effects);
                 }
             }
+            Signal::SandboxReached => self.reached = true,
             Signal::SandboxRestarted(boot) => {
                 self.boot = Some(boot);
                 self.boot_over = false;
@@ -266,48 +265,8 @@ impl Machine {
             Signal::ToolsListed(offers) => self.tools_listed(offers),
             Signal::Woken => {}
             Signal::Failed(outcome) => self.end(outcome, effects),
-            Signal::Published => self.published(effects),
+            Signal::Published(outcome) => self.published(outcome, effects),
         }
-    }
-
-    fn started(&mut self, epoch: u32, record: EpochStarted, effects: &mut Vec<Effect>) {
-        if self.state.published {
-            self.stage = Stage::Done;
-            effects.push(Effect::Exit);
-            return;
-        }
-        self.state.epoch = epoch;
-        self.append(record, effects);
-        effects.push(Effect::Barrier(Barrier::Opened));
-        if let Some(outcome) = self.state.outcome.clone() {
-            self.stage = Stage::Finishing;
-            effects.push(Effect::Finish(outcome));
-        } else if self.state.fruitless_starts >= FRUITLESS_STARTS_MAX {
-            let restarts = FRUITLESS_STARTS_MAX - 1;
-            let message = format!("CrashLoop: the agent ended unexpectedly {restarts} times in a row");
-            self.end(internal_error(&message), effects);
-        } else if let Some(thread) = &self.state.thread {
-            self.stage = Stage::Surveying;
-            effects.push(Effect::Survey(recover::questions(thread)));
-        } else {
-            self.stage = Stage::Preparing;
-            effects.push(Effect::Prepare);
-        }
-    }
-
-    fn prepared(&mut self, prepared: Prepared, effects: &mut Vec<Effect>) {
-        if self.stage != Stage::Preparing {
-            return;
-        }
-        let Prepared { opened, prompt, boot } = prepared;
-        self.stage = Stage::Working;
-        self.boot = Some(boot);
-        // The prompt first: a write that tears between the two must leave no thread that nobody asked anything. Without
-        // a thread the next process prepares again, and drops the prompt that it has.
-        self.append(prompt, effects);
-        effects.push(Effect::Emit(Event::ThreadStarted { thread_id: opened.thread_id.clone() }));
-        self.append(opened, effects);
-        effects.push(Effect::Barrier(Barrier::Opened));
     }
 
     /// Does the next thing that can be done without waiting.
@@ -381,10 +340,11 @@ impl Machine {
         self.active || self.idle || self.parked
     }
 
-    /// Active is what is neither waiting for people nor for a provider that asked to wait.
+    /// Active is what is neither waiting for people, nor for a provider that asked to wait, nor for the sandbox's first
+    /// start, which may be the pull of a large image.
     fn is_active(&self) -> bool {
         match self.stage {
-            Stage::Preparing => true,
+            Stage::Preparing => self.reached,
             Stage::Surveying => !self.is_parked(),
             Stage::Working => !self.idle && !self.held && self.retry_at.is_none() && !self.is_parked(),
             Stage::New | Stage::Finishing | Stage::Done => false,

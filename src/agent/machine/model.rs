@@ -20,7 +20,7 @@ use crate::llm::retry::{self, Attempts, Decision};
 use crate::llm::wire::NativeCompaction;
 use crate::llm::{
     Completed, Fatal, FatalKind, Misconfiguration, Misconfigured, ModelError, PreparedRequest, Request,
-    RetryCause, ThreadItem, Usage,
+    RetryCause, TOKEN_BYTES, ThreadItem, Usage, tokens,
 };
 
 /// How long a provider keeps what it cached unless it is asked to keep it longer.
@@ -48,7 +48,7 @@ impl Machine {
     pub(super) fn model_item(&mut self, request: u64, item: ThreadItem, effects: &mut Vec<Effect>) {
         let Some(thread) = self.asking(request) else { return };
         let ordinal = thread.history.len() as u64;
-        if thread.request.as_ref().is_some_and(|intent| intent.kind == RequestKind::Compaction) {
+        if thread.compacts() {
             self.draft(item);
             return;
         }
@@ -251,7 +251,7 @@ impl Machine {
             kind,
             items: thread.history.len() as u64,
             body: Digest::of(&prepared.body),
-            estimated_input_tokens: prepared.counted_bytes.div_ceil(4),
+            estimated_input_tokens: tokens(prepared.counted_bytes),
             retries,
             left_out,
         };
@@ -286,7 +286,7 @@ impl Machine {
 /// What a request that was broken off has probably cost.
 pub(super) fn estimate(thread: &Thread, intent: &ModelIntent) -> Usage {
     let kept = thread.history.bytes_from(usize::try_from(intent.items).unwrap_or(usize::MAX));
-    Usage::estimate(intent.estimated_input_tokens * 4, kept)
+    Usage::estimate(intent.estimated_input_tokens * TOKEN_BYTES, kept)
 }
 
 fn prepare(

@@ -18,6 +18,7 @@ use self::mode::Work;
 use self::skills::Skill;
 use super::agents_md::AgentsMd;
 use super::tools::mcp;
+use crate::answer::ANSWER_MAX;
 use crate::api::environment::NetworkMode;
 use crate::api::provider::Surface;
 use crate::llm::{ContentPart, Message, Role};
@@ -177,7 +178,7 @@ fn answer_format(schema: &str) -> String {
         "<answer_format>\n\
          Your final message is read by a program. It is one JSON value that fits the JSON schema below, and nothing else: \
          no words before or after it, no Markdown. What other instructions say of a report goes into its members as far \
-         as they have room for it. It is checked, and may have 8192 bytes.\n\
+         as they have room for it. It is checked, and may have {ANSWER_MAX} bytes.\n\
          {schema}\n\
          </answer_format>"
     )

@@ -3,8 +3,6 @@
 //! Tools and base instructions are the same for all kinds, so that threads of all of them share the longest
 //! beginning; what differs is one block of the developer message.
 
-use crate::api::task::Mode;
-
 /// The kind of work, with what its text needs to know.
 #[derive(Clone, Debug)]
 pub enum Work<'a> {
@@ -32,15 +30,6 @@ pub struct Compared<'a> {
 }
 
 impl Work<'_> {
-    /// Which of the task's modes it is.
-    pub fn mode(&self) -> Mode {
-        match self {
-            Self::Change => Mode::Change,
-            Self::Ask => Mode::Ask,
-            Self::Review(_) => Mode::Review,
-        }
-    }
-
     /// The block that tells the model; `None` where the base instructions say it all.
     pub fn block(&self) -> Option<String> {
         let text = match self {
@@ -109,9 +98,7 @@ mod tests {
             let block = work.block().unwrap();
             assert!(block.starts_with("<task_mode>\nTask mode is ") && block.ends_with("\n</task_mode>"));
             assert!(block.contains("Leave the repository as it is"), "{block}");
-            assert!(!work.mode().changes());
         }
-        assert!(Work::Change.mode().changes());
     }
 
     #[test]

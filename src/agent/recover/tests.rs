@@ -3,10 +3,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::agent::journal::record::{
-    CallEnded, EffectClass, ItemAppended, PatchedFile, Record, ThreadOpened,
-};
-use crate::llm::{Capabilities, FunctionCall, Item, ThreadItem, Wire, WireJson};
+use crate::agent::journal::record::fixture::opened;
+use crate::agent::journal::record::{CallEnded, EffectClass, ItemAppended, PatchedFile, Record};
+use crate::llm::{FunctionCall, Item, ThreadItem, WireJson};
 
 const OP: u64 = 4;
 
@@ -16,29 +15,7 @@ fn boot(number: u8) -> BootId {
 
 /// A thread with one call, which left for the sandbox in boot 1.
 fn thread(patch: Option<PatchIntent>) -> Thread {
-    let mut thread = Thread::open(&ThreadOpened {
-        thread_id: "t".into(),
-        task_uid: String::new(),
-        attempt: String::new(),
-        base_commit: String::new(),
-        baseline_tree: String::new(),
-        provider: String::new(),
-        model: String::new(),
-        reasoning_effort: None,
-        shell: "/bin/sh".into(),
-        wire: Wire::Responses,
-        capabilities: Capabilities::default(),
-        tools: "[]".into(),
-        custom_as_function: vec![],
-        prefix: vec![],
-        skills: vec![],
-        answer: None,
-        cache_key: None,
-        inherited: Default::default(),
-        mcp_tools: vec![],
-        boot: None,
-    })
-    .unwrap();
+    let mut thread = Thread::open(&opened()).unwrap();
     let call = FunctionCall { call_id: "c".into(), name: "exec_command".into(), arguments: "{}".into() };
     let item = ThreadItem { item: Item::FunctionCall(call), wire: WireJson::render(&json!({})) };
     thread.apply(&ItemAppended { ordinal: 0, request: Some(1), item }.into()).unwrap();

@@ -41,8 +41,13 @@ impl Thread {
     }
 
     /// The plan that the call at a place brings, if it brings one.
-    pub(super) fn plan_at(&self, ordinal: u64) -> Option<Vec<PlanStep>> {
-        match self.meaning(self.call_at(ordinal)?) {
+    pub fn plan_at(&self, ordinal: u64) -> Option<Vec<PlanStep>> {
+        let call = self.call_at(ordinal)?;
+        // Free text is a patch, which may be long.
+        if call.kind == CallKind::Custom {
+            return None;
+        }
+        match self.meaning(call) {
             Ok(ToolCall::UpdatePlan(update)) => Some(update.plan),
             Ok(
                 ToolCall::ExecCommand(_)

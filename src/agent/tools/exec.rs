@@ -285,12 +285,12 @@ pub fn chunk_id(operation: &str) -> String {
     format!("{first:02x}{second:02x}{third:02x}")
 }
 
-/// What the model reads of a call of `tool` that was interrupted.
-pub fn aborted(tool: &str, wall: Duration) -> String {
+/// What the model reads of a call of `tool` that was interrupted by `cause`: the user, a limit, another end of the task.
+pub fn aborted(tool: &str, wall: Duration, cause: &str) -> String {
     let seconds = wall.as_secs_f64();
     match tool {
-        "exec_command" | "shell" => format!("Wall time: {seconds:.1} seconds\naborted by user"),
-        _ => format!("aborted by user after {seconds:.1}s"),
+        "exec_command" | "shell" => format!("Wall time: {seconds:.1} seconds\naborted by {cause}"),
+        _ => format!("aborted by {cause} after {seconds:.1}s"),
     }
 }
 

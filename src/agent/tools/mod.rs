@@ -28,6 +28,7 @@ use exec::{ExecCommand, WriteStdin};
 use image::{VIEW_IMAGE, ViewImage};
 use mcp::McpCall;
 use plan::PlanUpdate;
+use truncate::{ANSWER_TOKENS, shorten};
 
 use crate::api::provider::Surface;
 use crate::llm::{CallKind, ContentPart};
@@ -159,10 +160,14 @@ pub fn unsupported(name: &str) -> String {
     format!("unsupported call: {name}")
 }
 
-/// What the output of a call is made of: its text, or the picture whose `data:` URL stands in the text's place.
+/// What the output of a call is made of: its text, or the picture whose `data:` URL stands in the text's place. A text
+/// that is too long loses its middle: an error may quote all that the model wrote.
 pub fn output_parts(name: &str, succeeded: bool, output: String) -> Vec<ContentPart> {
-    let is_picture = succeeded && name == VIEW_IMAGE;
-    vec![if is_picture { ContentPart::Image { url: output } } else { ContentPart::Text { text: output } }]
+    if succeeded && name == VIEW_IMAGE {
+        return vec![ContentPart::Image { url: output }];
+    }
+    let text = shorten(&output, ANSWER_TOKENS).unwrap_or(output);
+    vec![ContentPart::Text { text }]
 }
 
 #[derive(Deserialize)]

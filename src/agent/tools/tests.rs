@@ -279,8 +279,8 @@ fn commands_without_a_result() {
     "#
     );
     let wall = Duration::from_millis(1_500);
-    assert_eq!(aborted("exec_command", wall), "Wall time: 1.5 seconds\naborted by user");
-    assert_eq!(aborted("apply_patch", wall), "aborted by user after 1.5s");
+    assert_eq!(aborted("exec_command", wall, "user"), "Wall time: 1.5 seconds\naborted by user");
+    assert_eq!(aborted("apply_patch", wall, "user"), "aborted by user after 1.5s");
 }
 
 #[test]

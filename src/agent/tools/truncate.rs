@@ -1,10 +1,13 @@
 //! Output cut to what a model is given of it.
 
-/// Bytes that count as one token: an estimate that needs no tokenizer and is the same for every model.
-const BYTES_PER_TOKEN: usize = 4;
+use crate::llm::{TOKEN_BYTES, tokens};
 
 /// Most tokens of one tool output that reach the model, whatever it asks for: 40,000 bytes.
 pub const OUTPUT_TOKENS: usize = 10_000;
+
+/// Most tokens of the whole text that answers a call: 48,000 bytes. An output of [`OUTPUT_TOKENS`] and what is said about
+/// it are always less.
+pub const ANSWER_TOKENS: usize = 12_000;
 
 /// What is kept of a process's output: the whole, or its beginning and its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,14 +51,9 @@ impl Captured<'_> {
     }
 }
 
-/// Estimated tokens of so many bytes, rounded up.
-pub fn tokens(bytes: u64) -> u64 {
-    bytes.div_ceil(BYTES_PER_TOKEN as u64)
-}
-
 /// The first and the last half of what `max_tokens` allow and a marker between them; `None` when the text fits.
 pub fn shorten(text: &str, max_tokens: usize) -> Option<String> {
-    let budget = max_tokens.saturating_mul(BYTES_PER_TOKEN);
+    let budget = max_tokens.saturating_mul(TOKEN_BYTES as usize);
     if text.len() <= budget {
         return None;
     }

@@ -3,6 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::agent::journal::record::{
     HistoryReplaced, ItemAppended, ModelEnd, ModelEnded, ModelIntent, RequestKind, Retries, ThreadOpened,
+    fixture,
 };
 use crate::artifacts::{decode, transcript};
 use crate::llm::{CallKind, CallOutput, FunctionCall, Message, Opaque, Reasoning, Role, Usage};
@@ -17,13 +18,7 @@ fn opened_by(wire: Wire, capabilities: Capabilities) -> ThreadOpened {
         content: vec![ContentPart::Text { text: text.into() }],
     };
     let prefix = ["base", "rights"].map(|text| wire.message(message(text), &capabilities));
-    serde_json::from_value(json!({
-        "threadId": "t", "taskUid": "u", "attempt": "a", "baseCommit": "c0", "baselineTree": "t0", "provider": "p",
-        "model": "m", "reasoningEffort": null, "shell": "/bin/sh", "wire": wire, "capabilities": capabilities,
-        "tools": "[]", "customAsFunction": [],
-        "prefix": prefix,
-    }))
-    .unwrap()
+    ThreadOpened { wire, capabilities, prefix: prefix.into(), ..fixture::opened() }
 }
 
 fn append(thread: &mut Thread, item: ThreadItem) {

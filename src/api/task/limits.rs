@@ -40,7 +40,7 @@ pub struct Limits {
     #[serde(default = "default_consecutive_failures")]
     pub consecutive_failures: i64,
 
-    /// Seconds of active time, from the start of the pod on.
+    /// Seconds of active time, from when the sandbox can be used on: the pull of its image is left out.
     #[schemars(range(min = 1, max = 604800))]
     #[serde(default = "default_active_seconds")]
     pub active_seconds: i64,

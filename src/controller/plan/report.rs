@@ -14,9 +14,13 @@ use crate::controller::pod_state;
 /// How far past limits.activeSeconds an agent may be before it is taken for broken: it counts and ends by itself.
 const DEADLINE_PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
-/// How long a verification may take beside its commands and the setup script before its pod is taken for broken: the
-/// fetch alone may take an hour, the first start of a sandbox half of one.
-const VERIFICATION_PATIENCE: SignedDuration = SignedDuration::from_mins(100);
+/// The same for an agent that says that it is on its way in, of which little is active time: the fetch alone may take an
+/// hour, the first start of a sandbox half of one.
+const PREPARATION_PATIENCE: SignedDuration = SignedDuration::from_mins(100);
+
+/// How long a verification may take beside its commands and the setup script before its pod is taken for broken: its way
+/// in is as long.
+const VERIFICATION_PATIENCE: SignedDuration = PREPARATION_PATIENCE;
 
 /// The longest text of a provider's failure in a condition.
 const MAX_FAILURE: usize = 1024;
@@ -143,14 +147,16 @@ pub(super) fn deadline(seen: &SeenAttempt, pod: &Pod, attempt: &AgentAttempt) ->
             if report.is_some_and(|report| matches!(report.phase, Some(Phase::Idle | Phase::Parked))) {
                 return None;
             }
-            let limit = SignedDuration::from_secs(job.limits.active_seconds) + DEADLINE_PATIENCE;
+            let prepares = report.is_some_and(|report| report.phase == Some(Phase::Preparing));
+            let patience = if prepares { PREPARATION_PATIENCE } else { DEADLINE_PATIENCE };
+            let limit = SignedDuration::from_secs(job.limits.active_seconds) + patience;
             let used = SignedDuration::from_secs(report.map_or(0, |report| report.active_seconds.max(0)));
             Some(Deadline {
                 at: since.checked_add(limit.saturating_sub(used)).ok()?,
                 reason: Reason::DeadlineExceeded,
                 message: format!(
                     "the agent is {} minutes past limits.activeSeconds ({}) and did not end by itself; its pod was deleted",
-                    DEADLINE_PATIENCE.as_mins(),
+                    patience.as_mins(),
                     job.limits.active_seconds
                 ),
             })

@@ -136,6 +136,10 @@ fn an_agent_far_past_its_time_is_ended() {
     assert_eq!(ending(&at_work(spent), limit - 7_000).reason, Reason::DeadlineExceeded);
     // Waiting for a person is not active time.
     assert_eq!(working(&at_work(report("Idle")), limit * 10), (Reason::Idle, None));
+    // On the way in most is no active time: the fetch, and the pull of the sandbox's image.
+    let entering = at_work(report("Preparing"));
+    assert_eq!(working(&entering, limit).0, Reason::Preparing);
+    assert_eq!(ending(&entering, limit + 90 * 60).reason, Reason::DeadlineExceeded);
     // An agent that never reports anything is noticed as well: from the moment the kubelet took the pod.
     let mute = at_work(json!({"epoch": 0}));
     assert_eq!(ending(&mute, limit - 100).reason, Reason::DeadlineExceeded);

@@ -18,6 +18,20 @@ pub(super) fn headers(pairs: &[(String, String)]) -> Result<HeaderMap, ModelErro
     Ok(headers)
 }
 
+/// What a request says in a header that lists features: those that the provider's settings ask for, and the one that the
+/// request needs.
+pub(super) fn with_feature(settings: &HeaderMap, name: &str, feature: &'static str) -> HeaderValue {
+    let asked = settings.get_all(name).iter().map(|value| value.as_bytes().trim_ascii());
+    let mut list: Vec<&[u8]> = asked.filter(|value| !value.is_empty()).collect();
+    let is_there =
+        |value: &&[u8]| value.split(|byte| *byte == b',').any(|it| it.trim_ascii() == feature.as_bytes());
+    if !list.iter().any(is_there) {
+        list.push(feature.as_bytes());
+    }
+    // Of valid values and what stands between them; anything else is no list of features.
+    HeaderValue::from_bytes(&list.join(&b", "[..])).unwrap_or(HeaderValue::from_static(feature))
+}
+
 /// Secrets made with a text editor end in a newline, which is never part of a key.
 pub(super) fn credential(scheme: &str, key: &SecretString) -> Result<HeaderValue, ModelError> {
     let mut value =
@@ -36,4 +50,24 @@ pub(super) fn credential(scheme: &str, key: &SecretString) -> Result<HeaderValue
 
 pub(super) fn settings(message: String) -> ModelError {
     ModelError::Misconfigured(Misconfigured { kind: Misconfiguration::Settings, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_features_of_the_settings_stand_beside_the_one_that_is_needed() {
+        for (settings, expected) in [
+            (&[][..], "new-1"),
+            (&["a-1"], "a-1, new-1"),
+            (&["a-1,b-2", "", "c-3"], "a-1,b-2, c-3, new-1"),
+            (&["a-1, new-1", "c-3"], "a-1, new-1, c-3"),
+            (&["new-10"], "new-10, new-1"),
+        ] {
+            let pairs: Vec<_> =
+                settings.iter().map(|value| ("X-Beta".to_owned(), (*value).to_owned())).collect();
+            assert_eq!(with_feature(&headers(&pairs).unwrap(), "x-beta", "new-1"), expected);
+        }
+    }
 }

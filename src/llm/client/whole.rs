@@ -3,7 +3,6 @@
 use tokio::time::timeout_at;
 
 use super::{Open, causes};
-use crate::llm::error::{Fatal, FatalKind, ModelError};
 
 /// The most bytes of one: as much as one event of a stream may have.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -22,10 +21,7 @@ impl Open {
                 Ok(Err(error)) => return self.ended(&causes(&error)),
                 Ok(Ok(None)) => break,
                 Ok(Ok(Some(chunk))) if event.len() + chunk.len() > MAX_BYTES => {
-                    let message =
-                        format!("{}: the answer has more than {MAX_BYTES} bytes.", self.fold.asked().url);
-                    let fatal = Fatal { kind: FatalKind::Oversized, message, usage: None };
-                    return self.fail(ModelError::Fatal(fatal));
+                    return self.oversized(&format_args!("the answer has more than {MAX_BYTES} bytes"));
                 }
                 Ok(Ok(Some(chunk))) => event.extend_from_slice(&chunk),
             }

@@ -114,7 +114,7 @@ fn every_reported_code_has_its_class() {
     ];
     for (code, expected) in table {
         let error = ProviderError { code: code.map(str::to_owned), message: "words".into() };
-        assert_eq!(class(&asked().reported(&error, RetryCause::ResponseFailed)), expected, "{code:?}");
+        assert_eq!(class(&asked().reported(&error)), expected, "{code:?}");
     }
 }
 
@@ -398,6 +398,6 @@ fn messages_say_what_to_do_and_quote_on_one_bounded_line() {
     let redirect = HttpAnswer { location: Some("https://other.test/"), ..json(301, "") };
     assert!(message(redirect).contains("redirects to https://other.test/"));
     let long = ProviderError { code: None, message: "é".repeat(4000) };
-    let message = asked().reported(&long, RetryCause::ResponseFailed).to_string();
+    let message = asked().reported(&long).to_string();
     assert!(message.chars().count() < MAX_QUOTE_CHARS + 100, "{message}");
 }

@@ -12,10 +12,10 @@ use self::{
     call::Calls,
     chunk::{Chunk, Words, words},
 };
-use super::Progress;
+use super::{Progress, given::Given};
 use crate::llm::{
-    error::{Fatal, FatalKind, Misconfiguration, Misconfigured, ModelError, RetryCause},
-    event::{Completed, ItemKind, StreamEvent},
+    error::{Fatal, FatalKind, Misconfiguration, Misconfigured, ModelError},
+    event::{ItemKind, StreamEvent},
     failure::{Asked, ProviderError},
     item::{ContentPart, Item, Message, Opaque, Reasoning, Role, ThreadItem, WireJson},
     request::Usage,
@@ -29,7 +29,7 @@ const CALLS_AS_TEXT: [&str; 2] = ["<tool_call>", "<function="];
 pub struct ChatFold {
     asked: Asked,
     custom_as_function: Vec<String>,
-    request_bytes: u64,
+    given: Given,
     has_earlier_calls: bool,
     started: bool,
     /// Something came that is not of this API.
@@ -46,8 +46,6 @@ pub struct ChatFold {
     finished: bool,
     /// How the response failed, when its finish reason said so: what it cost often comes after that.
     failure: Option<(FatalKind, String)>,
-    items: usize,
-    item_bytes: u64,
 }
 
 impl ChatFold {
@@ -55,7 +53,7 @@ impl ChatFold {
         Self {
             asked,
             custom_as_function,
-            request_bytes,
+            given: Given::new(request_bytes),
             has_earlier_calls: false,
             started: false,
             foreign: false,
@@ -68,8 +66,6 @@ impl ChatFold {
             usage: None,
             finished: false,
             failure: None,
-            items: 0,
-            item_bytes: 0,
         }
     }
 
@@ -103,7 +99,7 @@ impl ChatFold {
             if let Some(Value::Number(status)) = error.get("code") {
                 reported.code = Some(status.to_string());
             }
-            return Err(self.asked.reported(&reported, RetryCause::ResponseFailed));
+            return Err(self.asked.reported(&reported));
         }
         if !self.started {
             self.started = true;
@@ -134,17 +130,12 @@ impl ChatFold {
             }
             return Err(self.asked.broken(&format!("ended without a finish_reason ({reason})")));
         }
-        let (request, items) = (self.request_bytes, self.item_bytes);
-        let usage = self.usage.take().unwrap_or_else(|| Usage::estimate(request, items));
+        let usage = self.usage.take();
         if let Some((kind, message)) = self.failure.take() {
-            return Err(ModelError::Fatal(Fatal { kind, message, usage: Some(usage) }));
+            let usage = Some(self.given.cost(usage));
+            return Err(ModelError::Fatal(Fatal { kind, message, usage }));
         }
-        events.push(StreamEvent::Completed(Completed {
-            response_id: self.response_id.take(),
-            usage,
-            end_turn: None,
-            items: self.items,
-        }));
+        events.push(self.given.completed(self.response_id.take(), usage, None));
         Ok(())
     }
 
@@ -207,7 +198,7 @@ impl ChatFold {
         match reason {
             "error" | "network_error" | "insufficient_system_resource" | "abort" => {
                 let error = ProviderError { code: None, message: format!("finish_reason {reason}") };
-                return Err(self.asked.reported(&error, RetryCause::ResponseFailed));
+                return Err(self.asked.reported(&error));
             }
             "content_filter" | "sensitive" => {
                 let message = format!("A policy of {} ended the response ({reason}).", self.asked.url);
@@ -226,13 +217,10 @@ impl ChatFold {
             self.fails(FatalKind::Refused, format!("The model refuses: {}", self.refusal));
             return Ok(());
         }
-        let has_calls = !calls.is_empty();
         for item in self.said().into_iter().chain(calls) {
-            self.items += 1;
-            self.item_bytes += item.wire.as_bytes().len() as u64;
-            events.push(StreamEvent::ItemCompleted(Box::new(item)));
+            self.given.give(item, events);
         }
-        if is_cut && !has_calls {
+        if is_cut && !self.given.has_call() {
             let message = format!("{} ended the response early ({reason}).", self.asked.url);
             self.fails(FatalKind::Incomplete, message);
         }

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use self::block::Block;
-use super::Progress;
+use super::{Progress, given::Given};
 use crate::llm::{
-    error::{Fatal, FatalKind, ModelError, RetryCause},
-    event::{Completed, StreamEvent},
+    error::{Fatal, FatalKind, ModelError},
+    event::StreamEvent,
     failure::{Asked, ProviderError},
     request::Usage,
 };
@@ -23,19 +23,16 @@ use crate::llm::{
 pub struct MessagesFold {
     asked: Asked,
     custom_as_function: Vec<String>,
-    request_bytes: u64,
     /// An event of this API was seen, or one that is not of this API.
     started: bool,
     foreign: bool,
     response_id: Option<String>,
-    /// Blocks in the order of their beginning; those before `given` were given as items.
+    /// Blocks in the order of their beginning; so many of them were given as items.
     blocks: Vec<Block>,
-    given: usize,
+    blocks_given: usize,
+    given: Given,
     stop: Option<Stop>,
     counts: Counts,
-    items: usize,
-    item_bytes: u64,
-    has_call: bool,
 }
 
 /// How the model stopped.
@@ -58,17 +55,14 @@ impl MessagesFold {
         Self {
             asked,
             custom_as_function,
-            request_bytes,
             started: false,
             foreign: false,
             response_id: None,
             blocks: Vec::new(),
-            given: 0,
+            blocks_given: 0,
+            given: Given::new(request_bytes),
             stop: None,
             counts: Counts::default(),
-            items: 0,
-            item_bytes: 0,
-            has_call: false,
         }
     }
 
@@ -125,7 +119,7 @@ impl MessagesFold {
             }
             "error" => {
                 let error = event.error.as_ref().map(ProviderError::from_value).unwrap_or_default();
-                return Err(self.asked.reported(&error, RetryCause::ResponseFailed));
+                return Err(self.asked.reported(&error));
             }
             "ping" => return Ok(Progress::None),
             _ => {
@@ -169,14 +163,12 @@ impl MessagesFold {
 
     /// Gives every block before `end` that was not given.
     fn give(&mut self, end: usize, events: &mut Vec<StreamEvent>) {
-        let from = self.given;
-        self.given = end.max(from);
+        let from = self.blocks_given;
+        self.blocks_given = end.max(from);
         for block in self.blocks.iter_mut().take(end).skip(from) {
-            let Some(item) = block.take_item(&self.custom_as_function) else { continue };
-            self.items += 1;
-            self.item_bytes += item.wire.as_bytes().len() as u64;
-            self.has_call |= item.item.is_call();
-            events.push(StreamEvent::ItemCompleted(Box::new(item)));
+            if let Some(item) = block.take_item(&self.custom_as_function) {
+                self.given.give(item, events);
+            }
         }
     }
 
@@ -198,7 +190,7 @@ impl MessagesFold {
                 // The last block is the one that was cut off.
                 let whole = all.saturating_sub(1);
                 self.give_up_to_last_call(whole, events);
-                if self.has_call {
+                if self.given.has_call() {
                     None
                 } else if stop == Stop::ContextWindow {
                     Some((
@@ -234,13 +226,8 @@ impl MessagesFold {
     }
 
     fn completed(&mut self, events: &mut Vec<StreamEvent>) {
-        let estimate = || Usage::estimate(self.request_bytes, self.item_bytes);
-        events.push(StreamEvent::Completed(Completed {
-            response_id: self.response_id.clone(),
-            usage: self.counts.usage().unwrap_or_else(estimate),
-            end_turn: (self.stop == Some(Stop::Paused)).then_some(false),
-            items: self.items,
-        }));
+        let end_turn = (self.stop == Some(Stop::Paused)).then_some(false);
+        events.push(self.given.completed(self.response_id.clone(), self.counts.usage(), end_turn));
     }
 }
 

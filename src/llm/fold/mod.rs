@@ -4,6 +4,7 @@
 //! start at once. Each API has its own rule for when that is: see the modules.
 
 pub mod chat;
+mod given;
 pub mod messages;
 pub mod responses;
 mod unescape;

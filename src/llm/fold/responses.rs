@@ -8,10 +8,10 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use super::Progress;
+use super::{Progress, given::Given};
 use crate::llm::{
-    error::{Fatal, FatalKind, ModelError, RetryCause},
-    event::{Completed, ItemKind, StreamEvent},
+    error::{Fatal, FatalKind, ModelError},
+    event::{ItemKind, StreamEvent},
     failure::{Asked, ProviderError},
     item::{ContentPart, Item, ThreadItem},
     request::Usage,
@@ -23,13 +23,8 @@ use crate::llm::{
 pub struct ResponsesFold {
     asked: Asked,
     custom_as_function: Vec<String>,
-    /// The size of the request's body, for an estimate of its usage.
-    request_bytes: u64,
+    given: Given,
     response_id: Option<String>,
-    items: usize,
-    has_call: bool,
-    /// The size of all completed items, for an estimate of the usage.
-    item_bytes: u64,
     refusal: Option<String>,
     /// An event of this API was seen, or one that is not of this API.
     advanced: bool,
@@ -41,11 +36,8 @@ impl ResponsesFold {
         Self {
             asked,
             custom_as_function,
-            request_bytes,
+            given: Given::new(request_bytes),
             response_id: None,
-            items: 0,
-            has_call: false,
-            item_bytes: 0,
             refusal: None,
             advanced: false,
             foreign: false,
@@ -110,7 +102,7 @@ impl ResponsesFold {
             }
             "response.failed" => {
                 let error = event.response().error.map(|error| ProviderError::from_value(&error));
-                return Err(self.asked.reported(&error.unwrap_or_default(), RetryCause::ResponseFailed));
+                return Err(self.asked.reported(&error.unwrap_or_default()));
             }
             "response.incomplete" => {
                 self.incomplete(event.response(), events)?;
@@ -126,7 +118,7 @@ impl ResponsesFold {
                         ..ProviderError::from_value(&whole)
                     },
                 };
-                return Err(self.asked.reported(&error, RetryCause::ResponseFailed));
+                return Err(self.asked.reported(&error));
             }
             _ => {}
         }
@@ -150,40 +142,33 @@ impl ResponsesFold {
         let item = received
             .into_item(&self.custom_as_function)
             .map_err(|error| self.asked.wrong_api(&format!("an item: {error}")))?;
-        self.items += 1;
-        self.item_bytes += raw.get().len() as u64;
-        self.has_call |= item.is_call();
         if let Item::Message(message) = &item {
             self.refusal = message.content.iter().find_map(|part| match part {
                 ContentPart::Refusal { text } => Some(text.clone()),
                 ContentPart::Text { .. } | ContentPart::Image { .. } => None,
             });
         }
-        events.push(StreamEvent::ItemCompleted(Box::new(ThreadItem { item, wire: raw.into() })));
+        self.given.give(ThreadItem { item, wire: raw.into() }, events);
         Ok(())
     }
 
     fn completed(&mut self, response: Response<'_>, events: &mut Vec<StreamEvent>) -> Result<(), ModelError> {
         // Some servers bring the items only here.
-        if self.items == 0 {
+        if self.given.is_empty() {
             for raw in response.output.iter().flatten() {
                 self.item_done(raw, events)?;
             }
         }
         let usage = response.usage.map(Usage::from);
-        if let (Some(refusal), false) = (&self.refusal, self.has_call) {
+        if let (Some(refusal), false) = (&self.refusal, self.given.has_call()) {
             return Err(ModelError::Fatal(Fatal {
                 kind: FatalKind::Refused,
                 message: format!("The model refuses: {refusal}"),
                 usage,
             }));
         }
-        events.push(StreamEvent::Completed(Completed {
-            response_id: response.id.or_else(|| self.response_id.take()),
-            usage: usage.unwrap_or_else(|| Usage::estimate(self.request_bytes, self.item_bytes)),
-            end_turn: response.end_turn,
-            items: self.items,
-        }));
+        let response_id = response.id.or_else(|| self.response_id.take());
+        events.push(self.given.completed(response_id, usage, response.end_turn));
         Ok(())
     }
 
@@ -197,7 +182,7 @@ impl ResponsesFold {
         let reason = response.incomplete_details.as_ref().and_then(|details| details.reason.clone());
         let reason = reason.as_deref().unwrap_or("no reason given");
         let is_refused = reason == "content_filter";
-        if self.has_call && !is_refused {
+        if self.given.has_call() && !is_refused {
             return self.completed(response, events);
         }
         Err(ModelError::Fatal(Fatal {

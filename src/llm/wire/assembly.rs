@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use super::{Capabilities, Fragment, Part, Wire};
-use crate::llm::request::{Images, Input};
+use crate::llm::request::Input;
 
 /// Who speaks in a message, as far as their order matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,6 @@ pub struct Assembly {
     open: Vec<Fragment>,
     /// The instructions that stand beside the messages, where they do.
     system: Vec<Bytes>,
-    has_calls: bool,
 }
 
 impl Assembly {
@@ -50,13 +49,11 @@ impl Assembly {
             previous: 0,
             open: Vec::new(),
             system: Vec::new(),
-            has_calls: false,
         }
     }
 
     /// Adds what an item gave.
     pub fn push(&mut self, fragment: Fragment) {
-        self.has_calls |= fragment.part == Part::Output;
         if self.wire == Wire::Messages && fragment.part == Part::System {
             self.system.push(fragment.bytes);
         } else {
@@ -81,18 +78,12 @@ impl Assembly {
         }
     }
 
-    /// What a request with everything so far holds.
+    /// The messages of a request with everything so far; whoever knows the items adds what they tell beside.
     pub fn input(&self) -> Input {
         let mut messages = self.sealed.clone();
         messages.extend(self.messages().into_iter().map(|(_, bytes)| bytes));
         let previous = if messages.len() > self.newest { self.newest } else { self.previous };
-        Input {
-            system: self.system.clone(),
-            messages,
-            previous,
-            has_calls: self.has_calls,
-            images: Images::default(),
-        }
+        Input { system: self.system.clone(), messages, previous, ..Input::default() }
     }
 
     /// Takes out an element that the provider refuses, where items are elements by themselves. It is the one change of

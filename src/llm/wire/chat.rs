@@ -42,11 +42,7 @@ pub fn call_output(kind: CallKind, output: CallOutput, capabilities: &Capabiliti
     if !images.is_empty() {
         wire["images"] = images.into();
     }
-    let item = match kind {
-        CallKind::Function => Item::FunctionCallOutput(output),
-        CallKind::Custom => Item::CustomCallOutput(output),
-    };
-    ThreadItem { item, wire: WireJson::render(&wire) }
+    ThreadItem { item: kind.output(output), wire: WireJson::render(&wire) }
 }
 
 /// What of an item is sent.
@@ -79,10 +75,10 @@ pub fn fragment(item: &ThreadItem, place: Place<'_>, capabilities: &Capabilities
             })
         }
         Item::FunctionCall(_) | Item::CustomCall(_) => {
-            Some(Fragment::new(Part::Call, renamed(wire, "id", place)))
+            Some(Fragment::new(Part::Call, place.rename(wire, "id")))
         }
         Item::FunctionCallOutput(_) | Item::CustomCallOutput(_) => {
-            let message = renamed(wire, "tool_call_id", place);
+            let message = place.rename(wire, "tool_call_id");
             let images =
                 members::get(&message, "images").map(|images| Bytes::copy_from_slice(images.as_bytes()));
             Some(Fragment {
@@ -290,13 +286,6 @@ fn shown(images: &mut Vec<Bytes>) -> Option<Draft> {
     }
     let words = Bytes::from(Value::from(IMAGES_OF_OUTPUTS).to_string());
     Some(Draft::User(vec![words, list(&std::mem::take(images)).into()]))
-}
-
-fn renamed(wire: &Bytes, member: &str, place: Place<'_>) -> Bytes {
-    match place.call_id {
-        Some(id) => members::with_text(wire, member, id),
-        None => wire.clone(),
-    }
 }
 
 /// A string where there are only words, as not every server takes parts.

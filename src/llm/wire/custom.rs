@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::llm::item::WireJson;
+use crate::llm::item::{CustomCall, FunctionCall, Item, WireJson};
 use crate::llm::tool::{RenderedTools, ToolDefinition};
 
 /// Renders tools. `function` writes one that takes JSON (name, description, parameters), `custom` one that takes free text
@@ -41,8 +41,18 @@ fn parameters(grammar: &str) -> Value {
     })
 }
 
+/// What a call of a function stands for: the custom call behind it, where it is one of `custom_as_function` and its arguments
+/// are what was asked for.
+pub fn call(call: FunctionCall, custom_as_function: &[String]) -> Item {
+    let is_custom = custom_as_function.contains(&call.name);
+    match is_custom.then(|| input(&call.arguments)).flatten() {
+        Some(input) => Item::CustomCall(CustomCall { call_id: call.call_id, name: call.name, input }),
+        None => Item::FunctionCall(call),
+    }
+}
+
 /// The free text in the arguments of such a function; nothing when they are not what was asked for.
-pub fn input(arguments: &str) -> Option<String> {
+fn input(arguments: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Arguments {
         input: String,

@@ -12,7 +12,7 @@ use super::{
     assembly::Speaker,
     body::{Body, list},
     custom, developer_note,
-    members::{self, interior},
+    members::interior,
 };
 use crate::{
     api::provider::Thinking,
@@ -64,11 +64,7 @@ pub fn call_output(kind: CallKind, output: CallOutput, capabilities: &Capabiliti
     if output.failed {
         wire["is_error"] = true.into();
     }
-    let item = match kind {
-        CallKind::Function => Item::FunctionCallOutput(output),
-        CallKind::Custom => Item::CustomCallOutput(output),
-    };
-    ThreadItem { item, wire: WireJson::render(&wire) }
+    ThreadItem { item: kind.output(output), wire: WireJson::render(&wire) }
 }
 
 /// What of an item is sent. Reasoning goes back only with the provider's signature on it.
@@ -86,10 +82,10 @@ pub fn fragment(item: &ThreadItem, place: Place<'_>) -> Option<Fragment> {
             reasoning.encrypted.then(|| Fragment::new(Part::Reasoning, wire.clone()))
         }
         Item::FunctionCall(_) | Item::CustomCall(_) => {
-            Some(Fragment::new(Part::Call, renamed(wire, "id", place)))
+            Some(Fragment::new(Part::Call, place.rename(wire, "id")))
         }
         Item::FunctionCallOutput(_) | Item::CustomCallOutput(_) => {
-            Some(Fragment::new(Part::Output, renamed(wire, "tool_use_id", place)))
+            Some(Fragment::new(Part::Output, place.rename(wire, "tool_use_id")))
         }
         Item::Opaque(_) => Some(Fragment::new(Part::Opaque, wire.clone())),
     }
@@ -275,13 +271,6 @@ fn note(blocks: &Bytes) -> Bytes {
     let blocks: Vec<Block> = serde_json::from_slice(blocks).unwrap_or_default();
     let texts: Vec<String> = blocks.into_iter().map(|block| block.text).collect();
     json!({"type": "text", "text": developer_note(&texts.join("\n\n"))}).to_string().into()
-}
-
-fn renamed(wire: &Bytes, member: &str, place: Place<'_>) -> Bytes {
-    match place.call_id {
-        Some(id) => members::with_text(wire, member, id),
-        None => wire.clone(),
-    }
 }
 
 fn function_tool(name: &str, description: &str, parameters: &Value) -> Value {

@@ -92,6 +92,16 @@ pub enum Part {
     Opaque,
 }
 
+impl Place<'_> {
+    /// The item with the id by which its call goes, in the member `name`.
+    fn rename(self, item: &Bytes, name: &str) -> Bytes {
+        match self.call_id {
+            Some(id) => members::with_text(item, name, id),
+            None => item.clone(),
+        }
+    }
+}
+
 impl Fragment {
     fn new(part: Part, bytes: Bytes) -> Self {
         Self { part, bytes, beside: None }

@@ -43,11 +43,7 @@ pub fn call_output(kind: CallKind, output: CallOutput, capabilities: &Capabiliti
         parts => parts.iter().map(|part| content_part(part, Role::User, capabilities)).collect(),
     };
     let wire = WireJson::render(&json!({"type": shape, "call_id": output.call_id, "output": content}));
-    let item = match kind {
-        CallKind::Function => Item::FunctionCallOutput(output),
-        CallKind::Custom => Item::CustomCallOutput(output),
-    };
-    ThreadItem { item, wire }
+    ThreadItem { item: kind.output(output), wire }
 }
 
 /// What of an item is sent.
@@ -57,10 +53,7 @@ pub fn call_output(kind: CallKind, output: CallOutput, capabilities: &Capabiliti
 pub fn fragment(item: &ThreadItem, place: Place<'_>, capabilities: &Capabilities) -> Option<Fragment> {
     let keeps_ids = capabilities.encrypted_reasoning || capabilities.reasoning_replay;
     let wire = item.wire.as_bytes();
-    let renamed = |bytes: Bytes| match place.call_id {
-        Some(id) => members::with_text(&bytes, "call_id", id),
-        None => bytes,
-    };
+    let renamed = |bytes: &Bytes| place.rename(bytes, "call_id");
     let bytes = match &item.item {
         Item::Reasoning(reasoning) => {
             let taken =
@@ -69,12 +62,12 @@ pub fn fragment(item: &ThreadItem, place: Place<'_>, capabilities: &Capabilities
         }
         Item::Message(_) if keeps_ids => wire.clone(),
         Item::Message(_) => members::without(wire, "id"),
-        Item::FunctionCall(_) | Item::CustomCall(_) if keeps_ids => renamed(wire.clone()),
-        Item::FunctionCall(_) | Item::CustomCall(_) => renamed(members::without(wire, "id")),
-        Item::FunctionCallOutput(_) | Item::CustomCallOutput(_) => renamed(wire.clone()),
+        Item::FunctionCall(_) | Item::CustomCall(_) if keeps_ids => renamed(wire),
+        Item::FunctionCall(_) | Item::CustomCall(_) => renamed(&members::without(wire, "id")),
+        Item::FunctionCallOutput(_) | Item::CustomCallOutput(_) => renamed(wire),
         Item::Opaque(_) => wire.clone(),
     };
-    let is_output = matches!(&item.item, Item::FunctionCallOutput(_) | Item::CustomCallOutput(_));
+    let is_output = item.item.is_output();
     Some(Fragment::new(if is_output { Part::Output } else { Part::Element }, bytes))
 }
 

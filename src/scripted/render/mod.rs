@@ -18,6 +18,7 @@ use super::{
     seen::{Api, Seen},
     threads::Turn,
 };
+use crate::llm::tokens;
 
 /// A response, ready to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,12 +88,11 @@ impl Answer<'_> {
         if self.has(Quirk::WholeArguments) { usize::MAX } else { self.pace.delta_characters }
     }
 
-    /// What the answer says that it cost: the script's numbers, or a guess at four bytes a token, or nothing.
+    /// What the answer says that it cost: the script's numbers, or a guess by [`tokens`], or nothing.
     fn usage(&self, output_bytes: u64, reasoning_bytes: u64) -> Option<UsageNumbers> {
         if self.turn.reply.omit_usage || self.has(Quirk::NoUsage) {
             return None;
         }
-        let tokens = |bytes: u64| bytes.div_ceil(4);
         Some(self.turn.reply.usage.unwrap_or_else(|| {
             let input_tokens = tokens(self.seen.body_bytes);
             let known = tokens(self.turn.previous_body_bytes.min(self.seen.body_bytes));

@@ -8,8 +8,10 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use axum::response::Response;
-use podwright::scripted::{Script, serve};
+use podwright::scripted::Script;
 use serde_json::Value;
+
+use crate::stage::playing;
 
 /// Larger than any request of the scripts.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
@@ -24,11 +26,8 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) async fn new(script: Script) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let model = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(serve(listener, script, std::future::pending()));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { model, client, requests: Arc::default() }
+        Self { model: playing(script).await, client, requests: Arc::default() }
     }
 
     /// Answers on a listener, too.

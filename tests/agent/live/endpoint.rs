@@ -5,9 +5,9 @@ use std::fs;
 use podwright::api::ModelProvider;
 use podwright::api::provider::ModelApi;
 use podwright::llm::Wire;
-use podwright::scripted::{Script, serve};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+
+use crate::stage::serving;
 
 /// The manifest of a ModelProvider. Set by `make live`.
 const PROVIDER: &str = "PODWRIGHT_LIVE_PROVIDER";
@@ -125,12 +125,4 @@ fn said(variable: &str) -> Option<String> {
 
 fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
-async fn serving(script: &str) -> String {
-    let script = Script::from_yaml(script).unwrap_or_else(|error| panic!("{error}: {script}"));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/v1", listener.local_addr().unwrap());
-    tokio::spawn(serve(listener, script, std::future::pending()));
-    url
 }

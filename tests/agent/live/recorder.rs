@@ -12,7 +12,8 @@ use axum::response::Response;
 use futures::StreamExt as _;
 use http_body_util::BodyExt as _;
 use podwright::scripted::trace::Exchange;
-use tokio::net::TcpListener;
+
+use crate::stage::listening;
 
 /// Headers of one connection, which say nothing about the next.
 const OF_A_CONNECTION: [&str; 5] =
@@ -45,8 +46,7 @@ impl Recorder {
         };
         let router =
             Router::new().fallback(pass_on).layer(DefaultBodyLimit::disable()).with_state(front.clone());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (listener, url) = listening().await;
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { front, url }
     }

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use super::{Link, Shared, Slot};
 use crate::agent::driver::cluster::Cluster;
-use crate::agent::driver::prepare::begin_agent_phase;
+use crate::agent::driver::prepare::{begin_agent_phase, trimmed};
 use crate::agent::mcp::transport::{Announced, Fault};
 use crate::agent::mcp::{Connection, HttpServer, Program, StartError};
 use crate::agent::tools::mcp::selection::ListedTool;
@@ -125,8 +125,7 @@ impl<C: Cluster> Shared<C> {
         let mut values = self.cluster.secret(name).await.map_err(|error| error.to_string())?;
         let token = values.remove(TOKEN).and_then(|value| String::from_utf8(value).ok());
         let token = token.ok_or_else(|| format!("the Secret {name} has no key {TOKEN}"))?;
-        // Secrets made with a text editor end in a newline, which is never part of a token.
-        Ok(token.trim_end_matches(['\r', '\n']).into())
+        Ok(trimmed(&token))
     }
 
     fn tell(&self, server: &McpServer, error: &StartError) -> String {

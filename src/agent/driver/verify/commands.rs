@@ -6,15 +6,14 @@ use std::time::Duration;
 use podwright_sandboxd::protocol::{BootId, EndedBy, ErrorCode, Start};
 use tokio::sync::{mpsc, watch};
 
-use super::record::{Record, RecordFile};
+use super::record::{self, Record};
 use super::verdict::{broken_off, pending, verdict};
 use super::{Done, News, nothing_to_verify};
 use crate::agent::driver::cluster::Cluster;
 use crate::agent::driver::commands::base_environment;
 use crate::agent::driver::orders::Orders;
 use crate::agent::driver::prepare::{
-    Preparation, begin_agent_phase, clone_failed, internal, lost, not_checked_out, op, outcome, unreadable,
-    variables,
+    Preparation, begin_agent_phase, internal, lost, not_checked_out, op, outcome, unreadable, variables,
 };
 use crate::agent::driver::status::keep_end;
 use crate::agent::driver::survey::out_of_memory;
@@ -25,7 +24,7 @@ use crate::api::reasons::Reason;
 use crate::api::task::VerificationCommand;
 use crate::artifacts::decode;
 use crate::sandbox::{Ended, Known, Outcome as CommandOutcome, Sandbox, SandboxError};
-use crate::workspace::{checkout_patched, fetched};
+use crate::workspace::checkout_patched;
 
 /// How much of a command's output is kept.
 const OUTPUT_MAX: usize = 2048;
@@ -64,8 +63,8 @@ impl<C: Cluster> Verification<C> {
         connect: impl FnOnce() -> Sandbox,
         results: &mut [VerificationResult],
     ) -> Result<(), Outcome> {
-        let file = RecordFile::of(&self.state);
-        let mut record = file.read().map_err(|error| internal(&error))?;
+        let file = record::file(&self.state);
+        let mut record: Option<Record> = file.read().map_err(|error| internal(&error))?;
         if let Some(record) = record.as_ref().filter(|record| record.ended.len() == self.commands.len()) {
             // Only saying so is left, and the phase of the commands may be closed already.
             results.clone_from_slice(&record.ended);
@@ -85,7 +84,7 @@ impl<C: Cluster> Verification<C> {
             Some(record) => record,
             None => {
                 let record = Record { boot: boot.clone(), ended: Vec::new() };
-                file.write(&record).map_err(|error| internal(&error))?;
+                file.write(&record, true).map_err(|error| internal(&error))?;
                 record
             }
         };
@@ -107,7 +106,7 @@ impl<C: Cluster> Verification<C> {
                     self.tell(News::Results(results.to_vec())).await;
                     let result = self.run_one(&sandbox, &boot, place, command).await?;
                     record.ended.push(result.clone());
-                    file.write(&record).map_err(|error| internal(&error))?;
+                    file.write(&record, true).map_err(|error| internal(&error))?;
                     result
                 }
             };
@@ -123,20 +122,13 @@ impl<C: Cluster> Verification<C> {
 
     /// The base commit with the patch, before anything in the sandbox is spoken to.
     async fn check_out(&self) -> Result<(), Outcome> {
-        let Preparation { cluster, assignment, git, layout, announce } = &self.preparation;
+        let Preparation { cluster, git, layout, announce, .. } = &self.preparation;
         let (Some(patch), false) = (&self.patch, self.commands.is_empty()) else {
             return Err(nothing_to_verify());
         };
         let Some(artifact) = &patch.artifact else { return Err(nothing_to_verify()) };
-        let repository = &assignment.job.repository;
-        announce.phase(&format!("fetching {} at {}", repository.url, patch.base_commit)).await;
-        let url = repository.url.parse().map_err(|error| clone_failed(&error))?;
         // The commit that the patch is made for, wherever the branch is by now.
-        let reference = patch.base_commit.parse().map_err(|error| clone_failed(&error))?;
-        let fetched = match fetched(&url, &reference, layout).map_err(|error| clone_failed(&error))? {
-            Some(fetched) => fetched,
-            None => self.preparation.fetch(self.preparation.fetch_spec(url, reference).await?).await?,
-        };
+        let fetched = self.preparation.fetched(&patch.base_commit).await?;
         let packed =
             cluster.config_map_bytes(&artifact.config_map_name, &artifact.key).await.map_err(unreadable)?;
         let packed = packed.ok_or_else(nothing_to_verify)?;
@@ -245,14 +237,14 @@ fn result(command: &VerificationCommand, ended: &Ended, tail: &str) -> Verificat
         (_, Known::Code(0)) => (VerificationState::Passed, Some(0)),
         (_, exit) => (VerificationState::Failed, Some(exit.shell_code())),
     };
-    let shown = plain(tail, HELD_MAX);
-    let start = shown.ceil_char_boundary(shown.len().saturating_sub(OUTPUT_MAX));
+    let mut output = plain(tail, HELD_MAX);
+    keep_end(&mut output, OUTPUT_MAX);
     VerificationResult {
         name: command.name.clone(),
         state,
         exit_code,
         seconds: i64::try_from(ended.record.duration_ms / 1000).unwrap_or(i64::MAX),
-        output: shown.get(start..).unwrap_or_default().to_owned(),
+        output,
     }
 }
 

@@ -1,19 +1,15 @@
 //! What a process that verifies leaves to the next one: in which boot of the sandbox the commands run, and what the
 //! ended ones came to. It is on disk before the first command leaves, and before an ended one is acknowledged.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use podwright_sandboxd::protocol::BootId;
 use serde::{Deserialize, Serialize};
 
 use crate::api::attempt::VerificationResult;
+use crate::files::RecordFile;
 
 const FILE: &str = "verification.json";
-
-/// A record of ours is at most 8 results with 2 KiB of output each, as JSON six times that.
-const RECORD_MAX: u64 = 1 << 20;
 
 /// How far a verification is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,50 +21,23 @@ pub(super) struct Record {
     pub(super) ended: Vec<VerificationResult>,
 }
 
-/// Where the record is.
-#[derive(Clone, Debug)]
-pub(super) struct RecordFile(PathBuf);
-
-impl RecordFile {
-    /// The record beneath the state's directory.
-    pub(super) fn of(state: &Path) -> Self {
-        Self(state.to_owned())
-    }
-
-    /// What was recorded, if anything was.
-    pub(super) fn read(&self) -> io::Result<Option<Record>> {
-        let path = self.0.join(FILE);
-        let length = match fs::metadata(&path) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if length > RECORD_MAX {
-            return Err(io::Error::other("the record of the verification is damaged"));
-        }
-        Ok(Some(serde_json::from_slice(&fs::read(path)?)?))
-    }
-
-    /// Replaces the record, durably.
-    pub(super) fn write(&self, record: &Record) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.0)?;
-        file.write_all(&serde_json::to_vec(record)?)?;
-        file.as_file().sync_all()?;
-        file.persist(self.0.join(FILE)).map_err(|error| error.error)?;
-        File::open(&self.0)?.sync_all()
-    }
+/// The record beneath the state's directory.
+pub(super) fn file(state: &Path) -> RecordFile {
+    RecordFile::new(state, FILE, "verification")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::api::attempt::VerificationState;
 
     #[test]
     fn what_is_written_is_read() {
         let directory = tempfile::tempdir().unwrap();
-        let file = RecordFile::of(directory.path());
-        assert_eq!(file.read().unwrap(), None);
+        let file = file(directory.path());
+        assert_eq!(file.read::<Record>().unwrap(), None);
         let boot: BootId = serde_json::from_value(serde_json::json!("b1".repeat(16))).unwrap();
         let result = VerificationResult {
             name: "test".into(),
@@ -79,10 +48,10 @@ mod tests {
         };
         for ended in [vec![], vec![result]] {
             let record = Record { boot: boot.clone(), ended };
-            file.write(&record).unwrap();
+            file.write(&record, true).unwrap();
             assert_eq!(file.read().unwrap(), Some(record));
         }
         fs::write(directory.path().join(FILE), "{").unwrap();
-        assert!(file.read().is_err());
+        assert!(file.read::<Record>().is_err());
     }
 }

@@ -44,6 +44,7 @@ fn a_window_has_the_layers_and_what_came_since() {
 
 #[test]
 fn w18_that_the_model_can_call_is_known_in_every_window() {
+    assert!(!history().input().unwrap().has_calls);
     let mut history = long();
     assert!(history.input().unwrap().has_calls);
     let end = history.len();

@@ -279,7 +279,7 @@ fn journal() -> Vec<Entry> {
     world.ended(ordinal, "called");
     world.item(words("Done."));
     world.completed(None);
-    world.tell(Signal::Published);
+    world.published();
     world.journal
 }
 
@@ -316,7 +316,7 @@ fn w9_after_a_crash_anywhere_each_window_has_its_tools() {
                     }
                     Effect::ListTools => world.tell(Signal::ToolsListed(offered(AFTER))),
                     Effect::CallMcp { ordinal, .. } => world.ended(ordinal, "called"),
-                    Effect::Finish(_) => world.tell(Signal::Published),
+                    Effect::Finish(_) => world.published(),
                     _ => {}
                 }
             }

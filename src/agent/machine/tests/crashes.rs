@@ -29,7 +29,7 @@ fn journal() -> Vec<Entry> {
     world.ended(9, "third");
     world.item(words("Done."));
     world.completed(None);
-    world.tell(Signal::Published);
+    world.published();
     world.journal
 }
 
@@ -49,7 +49,7 @@ fn compacted() -> Vec<Entry> {
     world.ended(ordinal, "second");
     world.item(words("Done."));
     world.completed(None);
-    world.tell(Signal::Published);
+    world.published();
     world.journal
 }
 
@@ -109,7 +109,7 @@ fn go_on(prefix: &[Entry], boot: u8, applied: bool) -> (World, Vec<(u64, u64)>) 
                     run.push((ordinal, op));
                     world.ended(ordinal, "patched");
                 }
-                Effect::Finish(_) => world.tell(Signal::Published),
+                Effect::Finish(_) => world.published(),
                 _ => {}
             }
         }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use serde_json::json;
 
-use super::world::{World, broken, call, command, config, exit, message, reason, result, words};
-use crate::agent::journal::record::InputKind;
+use super::world::{World, broken, call, command, config, exit, message, patch, reason, result, words};
+use crate::agent::journal::record::{InputKind, Record};
 use crate::agent::machine::{CallResult, Config, Signal};
-use crate::api::attempt::Phase;
+use crate::api::attempt::{Outcome, Phase};
 use crate::api::money::{Money, Prices};
 use crate::api::reasons::Reason;
 use crate::api::task::Limits;
@@ -141,6 +141,55 @@ fn active_time_ends_a_command_and_does_not_pass_while_suspended() {
     world.wait(1);
     assert_eq!(reason(&world), Some(Reason::DeadlineExceeded));
     assert_snapshot!(world.told());
+}
+
+/// Nobody reads that a person stopped it when none did.
+#[test]
+fn a_call_that_is_cut_off_says_by_what() {
+    let outputs = |world: &World| -> Vec<String> {
+        let ended = world.journal.iter().filter_map(|entry| match &entry.record {
+            Record::CallEnded(ended) => Some(ended.output.clone()),
+            _ => None,
+        });
+        ended.collect()
+    };
+    let limits = Limits { active_seconds: 100, ..Limits::default() };
+    let mut world = World::asked(Config { limits, ..config() });
+    world.item(command("c1", "make"));
+    world.completed(None);
+    world.wait(100);
+    assert_eq!(outputs(&world), ["Wall time: 100.0 seconds\naborted by limits.activeSeconds (100)"]);
+
+    let limits = Limits { commands: 1, ..Limits::default() };
+    let mut world = World::asked(Config { limits, ..config() });
+    for cmd in ["make", "make test"] {
+        world.item(command(cmd, cmd));
+    }
+    let by = "Wall time: 0.0 seconds\naborted by limits.commands (1)";
+    assert_eq!(outputs(&world), [by, by]);
+
+    let mut world = World::asked(config());
+    world.item(patch("c1"));
+    let message = "The sandbox is gone.".to_owned();
+    world.tell(Signal::Failed(Outcome { reason: Reason::SandboxLost, message }));
+    assert_eq!(outputs(&world), ["aborted by the end of the task (SandboxLost) after 0.0s"]);
+}
+
+#[test]
+fn active_time_begins_when_the_sandbox_can_be_used() {
+    let limits = Limits { active_seconds: 100, ..Limits::default() };
+    let mut world = World::new(Config { limits, ..config() });
+    world.start();
+    world.wait(1_700);
+    assert_eq!((world.machine.wake_at(), reason(&world)), (None, None), "an image may take this long");
+    world.tell(Signal::SandboxReached);
+    world.wait(40);
+    world.restart("the agent dies in the setup script");
+    world.wait(1_700);
+    assert_eq!(world.machine.state().spent.active, Duration::from_secs(40));
+    world.tell(Signal::SandboxReached);
+    world.wait(60);
+    assert_eq!(reason(&world), Some(Reason::DeadlineExceeded));
 }
 
 #[test]

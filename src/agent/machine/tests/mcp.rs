@@ -130,7 +130,7 @@ fn journal() -> Vec<Entry> {
     world.ended(4, "written");
     world.item(words("Done."));
     world.completed(None);
-    world.tell(Signal::Published);
+    world.published();
     world.journal
 }
 
@@ -169,7 +169,7 @@ fn after_a_crash_anywhere_no_call_is_repeated_but_those_that_may_be() {
                             called.push(ordinal);
                             world.ended(ordinal, "again");
                         }
-                        Effect::Finish(_) => world.tell(Signal::Published),
+                        Effect::Finish(_) => world.published(),
                         _ => {}
                     }
                 }

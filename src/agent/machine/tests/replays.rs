@@ -11,6 +11,7 @@ use crate::agent::events::replay::{BROKEN_BY_RESTART, replay};
 use crate::agent::events::{Cursor, Event, Told};
 use crate::agent::journal::record::InputKind;
 use crate::agent::machine::{CallResult, Effect, Signal};
+use crate::api::attempt::Outcome;
 use crate::api::reasons::Reason;
 
 /// What happened, without what the calls themselves tell and without what the machine does not.
@@ -60,7 +61,7 @@ fn life() -> World {
     world.completed(None);
     world.item(words("Done."));
     world.completed(None);
-    world.tell(Signal::Published);
+    world.published();
     assert_eq!(reason(&world), Some(Reason::Completed));
     world
 }
@@ -117,6 +118,27 @@ fn from_any_cursor_the_rest_is_told_and_nothing_else() {
     assert_eq!(again(&world, Some(Cursor { epoch: 0, seq: u64::MAX })), all, "another pod came after it");
 }
 
+/// Without its results the work is no success, whatever was intended; and of work that is verified nobody knows yet.
+#[test]
+fn the_end_that_is_told_again_is_the_one_that_was_published() {
+    let message = "The patch is too large.".to_owned();
+    let outcome = Outcome { reason: Reason::PatchTooLarge, message };
+    for published in [Some(outcome), None] {
+        let mut world = World::asked(config());
+        world.item(words("Done."));
+        world.completed(None);
+        assert_eq!(reason(&world), Some(Reason::Completed));
+        world.tell(Signal::Published(published.clone()));
+        let ends: Vec<Outcome> = events(&again(&world, None))
+            .into_iter()
+            .filter_map(|event| if let Event::ThreadEnded { outcome } = event { Some(outcome) } else { None })
+            .collect();
+        assert_eq!(ends, Vec::from_iter(published.clone()));
+        let known = published.map_or(Reason::Completed, |outcome| outcome.reason);
+        assert_eq!(reason(&world), Some(known));
+    }
+}
+
 #[test]
 fn a_response_that_a_crash_broke_off_is_closed() {
     let mut world = World::asked(config());
@@ -131,4 +153,32 @@ fn a_response_that_a_crash_broke_off_is_closed() {
     let closed = serde_json::to_value(&told[place.unwrap() - 1]).unwrap();
     assert_eq!(closed["type"], "item.completed");
     assert_eq!(closed["item"], json!({"id": "item_3", "type": "unfinished", "status": "failed"}));
+}
+
+/// Calls that no driver ends are closed by the machine, at once and in the words of the journal.
+#[test]
+fn a_call_that_is_cut_off_or_lost_is_closed() {
+    let calls = |world: &mut World| {
+        world.item(command("c1", "make"));
+        world.item(command("c2", "make test"));
+        world.item(patch("c3"));
+        world.completed(None);
+    };
+    let mut cancelled = World::asked(config());
+    calls(&mut cancelled);
+    cancelled.tell(Signal::Message(message(1, InputKind::Cancel, "")));
+    let mut lost = World::asked(config());
+    calls(&mut lost);
+    lost.restart("agent and sandbox die");
+    lost.boot = 2;
+    lost.found(BTreeMap::new());
+    for (world, count) in [(cancelled, 3), (lost, 2)] {
+        let failed = |events: &[Event]| -> Vec<String> {
+            let lines = events.iter().map(Event::to_line);
+            lines.filter(|line| line.contains("item.completed") && line.contains("\"failed\"")).collect()
+        };
+        let told = failed(&told(&world));
+        assert_eq!(told.len(), count, "{told:?}");
+        assert_eq!(told, failed(&events(&again(&world, None))));
+    }
 }

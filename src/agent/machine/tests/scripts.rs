@@ -28,7 +28,7 @@ fn a_task_from_start_to_end() {
     world.ended(3, "a b c");
     world.item(words("Done."));
     world.completed(None);
-    world.say("published", Signal::Published);
+    world.published();
     assert_eq!(world.machine.phase(), Phase::Ended);
     assert_snapshot!(world.told());
 }
@@ -216,7 +216,7 @@ fn a_restart_at_the_end_finishes_again_and_after_it_leaves_at_once() {
     world.item(words("Done."));
     world.completed(None);
     world.restart("the agent dies before the outcome is published");
-    world.say("published", Signal::Published);
+    world.published();
     world.restart("and after");
     assert_snapshot!(world.told());
 }

@@ -139,7 +139,7 @@ fn what_is_said_after_the_end_was_decided_is_not_taken_in() {
     // The process that finishes in its stead takes in as little.
     world.restart("the agent dies");
     world.say("too late", Signal::Message(message(2, InputKind::Prompt, "and this")));
-    world.say("published", Signal::Published);
+    world.published();
     world.say("too late", Signal::Message(message(2, InputKind::Prompt, "and this")));
     let state = world.machine.state();
     assert_eq!((state.inbox_seq, state.prompts.len()), (1, 0));

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use podwright_sandboxd::protocol::{BootId, Digest, EndedBy, Exit, ExitRecord, FileState, Span};
 use serde_json::{Value, json};
 
+use crate::agent::journal::record::fixture::opened;
 use crate::agent::journal::record::{
     CallOutcome, Entry, EpochStarted, InputAccepted, InputKind, ModelEnd, PatchIntent, PatchedFile, Record,
     RequestKind, ThreadOpened,
@@ -167,6 +168,12 @@ impl World {
         self.say(&format!("call {ordinal} ends: {output}"), signal);
     }
 
+    /// The results are there, and the attempt ends as it was to.
+    pub(super) fn published(&mut self) {
+        let outcome = self.machine.state().outcome.clone();
+        self.say("published", Signal::Published(outcome));
+    }
+
     /// What was told and wanted since the beginning.
     pub(super) fn told(&mut self) -> String {
         std::mem::take(&mut self.told)
@@ -194,28 +201,7 @@ pub(super) fn prepared() -> Signal {
     let capabilities = Capabilities { custom_tools: true, developer_role: true, ..Capabilities::default() };
     let content = vec![crate::llm::ContentPart::Text { text: "base".into() }];
     let prefix = vec![wire.message(Message { role: Role::Developer, content }, &capabilities)];
-    let opened = ThreadOpened {
-        thread_id: "t".into(),
-        task_uid: "task".into(),
-        attempt: "a-1".into(),
-        base_commit: "c0".into(),
-        baseline_tree: "t0".into(),
-        provider: "default".into(),
-        model: "m".into(),
-        reasoning_effort: None,
-        shell: "/bin/sh".into(),
-        wire,
-        capabilities,
-        tools: "[]".into(),
-        custom_as_function: vec![],
-        prefix,
-        skills: vec![],
-        answer: None,
-        cache_key: None,
-        inherited: Default::default(),
-        mcp_tools: vec![],
-        boot: None,
-    };
+    let opened = ThreadOpened { capabilities, prefix, ..opened() };
     let prompt = message(0, InputKind::Prompt, "do it");
     Signal::Prepared(Box::new(Prepared { opened, prompt, boot: boot(1) }))
 }

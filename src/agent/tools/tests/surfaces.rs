@@ -62,3 +62,12 @@ fn a_picture_is_an_image_in_the_output_and_its_failure_text() {
         assert_eq!(parts(name, ok), [ContentPart::Text { text: "data:x".to_owned() }]);
     }
 }
+
+#[test]
+fn an_answer_that_is_too_long_loses_its_middle() {
+    let answer = |text: &str| output_parts("apply_patch", false, text.to_owned());
+    let (limit, half) = ("x".repeat(48_000), "x".repeat(24_000));
+    assert_eq!(answer(&limit), [ContentPart::Text { text: limit.clone() }]);
+    let text = format!("{half}…1 tokens truncated…{half}");
+    assert_eq!(answer(&format!("{limit}x")), [ContentPart::Text { text }]);
+}

@@ -160,11 +160,7 @@ impl Call {
             }
             wire.insert("type".into(), "function".into());
             wire.insert("function".into(), json!({"name": name, "arguments": arguments}));
-            let input = custom_as_function.contains(&name).then(|| custom::input(&arguments)).flatten();
-            match input {
-                Some(input) => Item::CustomCall(CustomCall { call_id: id, name, input }),
-                None => Item::FunctionCall(FunctionCall { call_id: id, name, arguments }),
-            }
+            custom::call(FunctionCall { call_id: id, name, arguments }, custom_as_function)
         };
         wire.extend(others);
         ThreadItem { item, wire: WireJson::render(&Value::Object(wire)) }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::llm::{
-    error::{RetryLayer, Retryable},
+    error::{RetryCause, RetryLayer, Retryable},
     item::{CustomCall, FunctionCall},
     wire::Wire,
 };

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::llm::{
     event::{ItemKind, StreamEvent},
     fold::unescape::Unescape,
-    item::{CustomCall, FunctionCall, Item, Opaque, Reasoning, Role, ThreadItem, WireJson},
+    item::{FunctionCall, Item, Opaque, Reasoning, Role, ThreadItem, WireJson},
     wire::custom,
 };
 
@@ -135,11 +135,7 @@ impl Block {
             None if self.input.trim().is_empty() => "{}".to_owned(),
             Some(_) | None => self.input.clone(),
         };
-        let input = custom_as_function.contains(&name).then(|| custom::input(&arguments)).flatten();
-        match input {
-            Some(input) => Item::CustomCall(CustomCall { call_id, name, input }),
-            None => Item::FunctionCall(FunctionCall { call_id, name, arguments }),
-        }
+        custom::call(FunctionCall { call_id, name, arguments }, custom_as_function)
     }
 
     fn text(&self, name: &str) -> &str {

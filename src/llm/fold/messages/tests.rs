@@ -3,8 +3,8 @@ use serde_json::json;
 
 use super::*;
 use crate::llm::{
-    error::{Misconfiguration, Misconfigured},
-    event::ItemKind,
+    error::{Misconfiguration, Misconfigured, RetryCause},
+    event::{Completed, ItemKind},
     item::{CustomCall, FunctionCall, Item, Opaque, Reasoning, Role, ThreadItem},
     wire::Wire,
 };

@@ -3,7 +3,8 @@ use serde_json::json;
 
 use super::*;
 use crate::llm::{
-    error::{Misconfiguration, Misconfigured, RetryLayer, Retryable},
+    error::{Misconfiguration, Misconfigured, RetryCause, RetryLayer, Retryable},
+    event::Completed,
     item::{CustomCall, FunctionCall, Message, Opaque, Reasoning, Role},
     wire::Wire,
 };

@@ -88,12 +88,7 @@ impl ReceivedItem<'_> {
             ItemKind::FunctionCall => {
                 let (call_id, name) = identity("function_call", self.call_id, self.id, self.name)?;
                 let arguments = self.arguments.map(text_of).unwrap_or_default();
-                if custom_as_function.contains(&name)
-                    && let Some(input) = custom::input(&arguments)
-                {
-                    return Ok(Item::CustomCall(CustomCall { call_id, name, input }));
-                }
-                Ok(Item::FunctionCall(FunctionCall { call_id, name, arguments }))
+                Ok(custom::call(FunctionCall { call_id, name, arguments }, custom_as_function))
             }
             ItemKind::CustomCall => {
                 let (call_id, name) = identity("custom_tool_call", self.call_id, self.id, self.name)?;
