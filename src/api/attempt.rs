@@ -47,6 +47,9 @@ use super::task::{
 )]
 #[x_kube(
     validation = Rule::new("self.taskName == oldSelf.taskName && self.taskUID == oldSelf.taskUID && self.index == oldSelf.index && self.job == oldSelf.job").message("only inbox and suspend of an AgentAttempt can change, and only Podwright changes them"),
+    // Lists with keys are equal in whatever order.
+    validation = Rule::new("!has(self.job.inputs) || !has(oldSelf.job.inputs) || self.job.inputs.map(x, x.name) == oldSelf.job.inputs.map(x, x.name)").message("only inbox and suspend of an AgentAttempt can change, and only Podwright changes them"),
+    validation = Rule::new("!has(self.job.verification) || !has(oldSelf.job.verification) || self.job.verification.commands.map(x, x.name) == oldSelf.job.verification.commands.map(x, x.name)").message("only inbox and suspend of an AgentAttempt can change, and only Podwright changes them"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AgentAttemptSpec {
@@ -267,6 +270,8 @@ pub struct InboxMessage {
     #[schemars(length(max = 63))]
     pub uid: String,
     /// Number in the order of delivery, from 1.
+    // Twice the bound of status.inboxSeq, after which it goes on: no word of an agent's makes the next entry invalid.
+    #[schemars(range(min = 1, max = 2_000_000_000))]
     pub seq: i64,
     /// What is asked.
     pub kind: MessageKind,

@@ -205,15 +205,15 @@ pub enum TranscriptPolicy {
 #[serde(rename_all = "camelCase")]
 pub struct PodSettings {
     /// Labels of the pod. Those under podwright.dev/ and app.kubernetes.io/ are Podwright's own.
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63}))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Annotations of the pod. Those under podwright.dev/ are Podwright's own.
-    #[schemars(extend("maxProperties" = 32))]
+    /// Annotations of the pod, at most 4 KiB each. Those under podwright.dev/ are Podwright's own.
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 4096}))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// Labels that a node must have.
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63}))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the pod tolerates.

@@ -241,7 +241,10 @@ fn unschedulable(status: &PodStatus) -> Option<PodState> {
         let cause = scheduled.message.as_deref().unwrap_or("no node can take the pod");
         PodState::HeldUp {
             reason: Reason::Unschedulable,
-            message: format!("no node can take the pod ({cause}); the task goes on as soon as one can"),
+            message: format!(
+                "no node can take the pod ({cause}); the task goes on as soon as one can: add a node or free one, or \
+                 change resources, pod.nodeSelector or pod.tolerations of the AgentEnvironment and create the task again"
+            ),
             until: None,
         }
     })

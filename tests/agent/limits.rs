@@ -1,5 +1,8 @@
 //! Limits end the task with what was done so far.
 
+use std::sync::atomic::Ordering;
+
+use podwright::agent::driver::Stopped;
 use podwright::api::reasons::Reason;
 use serde_json::json;
 
@@ -51,5 +54,28 @@ scenarios:
     assert!(outcome.message.starts_with("limits.cost (0.50)"), "{}", outcome.message);
     assert_eq!(status.cost.unwrap().to_string(), "0.60");
     assert_eq!(status.usage.unwrap().requests, 3);
+    assert!(status.patch.unwrap().inline.unwrap().contains("+x"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_that_runs_out_of_memory_ends_the_task_with_the_patch_so_far() {
+    let script = r#"
+scenarios:
+  - name: hog
+    replies:
+      - output:
+          - call: {tool: exec_command, arguments: {cmd: "echo x >> ran; sleep 600"}}
+"#;
+    let mut stage = Stage::new(script).await;
+    let agent = stage.agent();
+    stage.until(|stage| stage.file("ran") == "x\n").await;
+    stage.cluster.ran_out_of_memory.store(true, Ordering::Relaxed);
+    // The kernel ends the supervisor with the command, and the kubelet starts the container again.
+    stage.restart_sandbox();
+    assert_eq!(agent.ended().await, Stopped::Published);
+    let status = stage.status();
+    let outcome = status.outcome.unwrap();
+    assert_eq!(outcome.reason, Reason::OutOfMemory, "{}\n{}", outcome.message, stage.log.text());
+    assert!(outcome.message.contains("resources.limits.memory"), "{}", outcome.message);
     assert!(status.patch.unwrap().inline.unwrap().contains("+x"));
 }

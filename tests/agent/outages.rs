@@ -65,6 +65,7 @@ scenarios:
     let outcome = status.outcome.unwrap();
     assert_eq!(outcome.reason, Reason::ModelFailed, "{}", outcome.message);
     assert!(outcome.message.contains("outageSeconds (2)"), "{}", outcome.message);
+    assert!(!outcome.message.contains("kubectl"), "no key would help: {}", outcome.message);
     assert!(status.patch.unwrap().inline.unwrap().contains("+changed"));
 }
 
@@ -96,4 +97,18 @@ scenarios:
     stage.cluster.secrets.lock().unwrap().insert("model-key".into(), key("old"));
     let outcome = stage.run().await.outcome.unwrap();
     assert_eq!(outcome.reason, Reason::ModelMisconfigured, "{}", outcome.message);
+    let command =
+        "kubectl create secret generic model-key -n default --from-literal=apiKey=KEY --dry-run=client";
+    assert!(outcome.message.contains(command), "{}", outcome.message);
+
+    // So is one that is missing.
+    let mut stage = Stage::new(script).await;
+    stage.job["model"]["retry"] = json!({"streamMax": 1});
+    let outcome = stage.run().await.outcome.unwrap();
+    assert_eq!(outcome.reason, Reason::ModelMisconfigured, "{}", outcome.message);
+    for words in
+        ["names no Secret", command, "set credentialsSecretName: model-key on the ModelProvider default"]
+    {
+        assert!(outcome.message.contains(words), "{words:?} is missing in: {}", outcome.message);
+    }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::cluster::TestNamespace;
 use crate::definitions;
-use crate::task::assert_refused;
+use crate::task::{assert_refused, commands, inputs, reversed};
 
 #[tokio::test]
 async fn the_job_is_fixed_and_the_inbox_is_not() {
@@ -22,6 +22,8 @@ async fn the_job_is_fixed_and_the_inbox_is_not() {
                 "repository": {"url": "https://git.example.com/team/app.git"},
                 "model": {"providerName": "default", "name": "m", "api": "Responses",
                     "baseURL": "https://api.example.com/v1"},
+                "inputs": inputs(2),
+                "verification": {"commands": commands(2), "pod": {"image": "debian:12", "workspaceSize": "1Gi"}},
             },
         },
     }))
@@ -32,11 +34,16 @@ async fn the_job_is_fixed_and_the_inbox_is_not() {
         let patch = Patch::Merge(json!({"spec": change}));
         api.patch("fix-1-abcdef", &PatchParams::default(), &patch).await.expect("a change that is allowed");
     }
-    for change in [json!({"job": {"prompt": "Break it."}}), json!({"taskUID": "other"}), json!({"index": 2})]
-    {
+    for (case, change) in [
+        ("another prompt", json!({"job": {"prompt": "Break it."}})),
+        ("another order of inputs", json!({"job": {"inputs": reversed(inputs(2))}})),
+        ("another order of commands", json!({"job": {"verification": {"commands": reversed(commands(2))}}})),
+        ("another task", json!({"taskUID": "other"})),
+        ("another attempt", json!({"index": 2})),
+    ] {
         let patch = Patch::Merge(json!({"spec": change}));
         let result = api.patch("fix-1-abcdef", &PatchParams::default(), &patch).await;
-        assert_refused(result, "only inbox and suspend", "another job");
+        assert_refused(result, "only inbox and suspend", case);
     }
     namespace.delete().await;
 }

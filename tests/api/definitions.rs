@@ -54,17 +54,72 @@ fn every_field_is_documented_and_bounded() {
             definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties").expect("a schema");
         for part in ["spec", "status"] {
             if let Some(schema) = schema.get(part) {
-                check(schema, &format!("{}: {part}", crd::name(&definition)), &mut offences);
+                let path = format!("{}: {part}", crd::name(&definition));
+                check(schema, &path, part == "spec", &mut offences);
             }
         }
     }
     assert!(offences.is_empty(), "{}", offences.join("\n"));
 }
 
+#[test]
+fn every_printed_column_is_a_field_of_its_type() {
+    for definition in crd::all() {
+        let name = crd::name(&definition);
+        let version = &definition["spec"]["versions"][0];
+        let columns = version["additionalPrinterColumns"].as_array().expect("every kind prints columns");
+        for column in columns.iter().filter(|column| column["jsonPath"] != ".metadata.creationTimestamp") {
+            let path = column["jsonPath"].as_str().expect("a path");
+            let field = field(&version["schema"]["openAPIV3Schema"], path);
+            let found = field.unwrap_or_else(|| panic!("{name}: {path} leads to no field"))["type"].as_str();
+            let fits = match column["type"].as_str() {
+                Some("integer") => found == Some("integer"),
+                Some("string") => matches!(found, Some("string" | "boolean")),
+                other => panic!("{name}: {path}: {other:?}"),
+            };
+            assert!(fits, "{name}: {path} is no {}: {found:?}", column["type"]);
+        }
+    }
+}
+
+#[test]
+fn a_path_to_nowhere_leads_to_no_field() {
+    let task = crd::all().remove(0);
+    let schema = &task["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    for path in [
+        ".status.result.file",
+        ".status.attempts.step",
+        ".status.conditions[?(@.kind==\"Succeeded\")].status",
+        ".spec.prompt[0]",
+        "spec.prompt",
+    ] {
+        assert_eq!(field(schema, path), None, "{path}");
+    }
+}
+
+/// Where a JSONPath of the kinds that columns have leads in a schema: names, and entries of lists by number or by a
+/// field's value.
+fn field<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
+    if path.is_empty() {
+        return Some(schema);
+    }
+    if let Some(named) = path.strip_prefix('.') {
+        let (name, rest) = named.split_at(named.find(['.', '[']).unwrap_or(named.len()));
+        return field(schema["properties"].get(name)?, rest);
+    }
+    let (which, rest) = path.strip_prefix('[')?.split_once(']')?;
+    let entry = schema.get("items")?;
+    if let Some(filter) = which.strip_prefix("?(@") {
+        field(entry, filter.split_once("==")?.0)?;
+    }
+    field(entry, rest)
+}
+
 /// Fields that come from Kubernetes' own types, whose bounds and words are not ours.
 const FOREIGN: &[&str] = &["conditions", "tolerations"];
 
-fn check(schema: &Value, path: &str, offences: &mut Vec<String>) {
+/// `ranges`: integers need one as well. What agents count in a status has none.
+fn check(schema: &Value, path: &str, ranges: bool, offences: &mut Vec<String>) {
     if schema.get("nullable").is_some() {
         offences.push(format!("{path} is nullable"));
     }
@@ -79,7 +134,7 @@ fn check(schema: &Value, path: &str, offences: &mut Vec<String>) {
             if schema.get("maxItems").is_none() {
                 offences.push(format!("{path} is a list without a bound"));
             }
-            check(&schema["items"], &format!("{path}[]"), offences);
+            check(&schema["items"], &format!("{path}[]"), ranges, offences);
         }
         Some("object") => {
             for (name, field) in schema["properties"].as_object().into_iter().flatten() {
@@ -88,11 +143,24 @@ fn check(schema: &Value, path: &str, offences: &mut Vec<String>) {
                     offences.push(format!("{path} is not documented"));
                 }
                 if !FOREIGN.contains(&name.as_str()) {
-                    check(field, &path, offences);
+                    check(field, &path, ranges, offences);
                 }
             }
-            if schema.get("additionalProperties").is_some() && schema.get("maxProperties").is_none() {
-                offences.push(format!("{path} is a map without a bound"));
+            if let Some(value) = schema.get("additionalProperties") {
+                if schema.get("maxProperties").is_none() {
+                    offences.push(format!("{path} is a map without a bound"));
+                }
+                check(value, &format!("{path}{{}}"), ranges, offences);
+            }
+        }
+        Some("integer") if ranges => {
+            if schema.get("minimum").is_none() || schema.get("maximum").is_none() {
+                offences.push(format!("{path} is an integer without a range"));
+            }
+        }
+        None if schema.get("x-kubernetes-int-or-string").is_some() => {
+            if schema.get("maxLength").is_none() {
+                offences.push(format!("{path} may be a string without a bound"));
             }
         }
         _ => {}

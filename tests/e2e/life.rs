@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, ListParams, LogParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, ListParams, LogParams, Patch, PatchParams, WatchEvent, WatchParams};
 use podwright::api::{AgentTask, Reason};
 use serde_json::json;
 
@@ -46,9 +47,9 @@ async fn the_controller_may_restart_at_any_moment() {
     let world = world("restart").await;
     world.create_task("count", "app", &json!({})).await;
     let pods: Api<Pod> = Api::namespaced(world.client.clone(), "podwright-system");
-    for pause in [0, 1500, 4000] {
+    let controller = ListParams::default().labels("app.kubernetes.io/component=controller");
+    for pause in [0, 1500] {
         tokio::time::sleep(Duration::from_millis(pause)).await;
-        let controller = ListParams::default().labels("app.kubernetes.io/component=controller");
         for pod in pods.list(&controller).await.expect("a list") {
             let now = DeleteParams::default().grace_period(0);
             match pods.delete(&pod.name_any(), &now).await {
@@ -59,11 +60,46 @@ async fn the_controller_may_restart_at_any_moment() {
             }
         }
     }
+    assert_eq!(asked_to_end(&pods, &controller).await, 0, "it ends by itself, before the kubelet kills it");
     let task = world.ended("count").await;
     assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
     assert_eq!(added(&inline(&task)), 3, "{}", inline(&task));
     assert_eq!(task.status.expect("a status").usage.expect("usage").requests, 4);
     world.end().await;
+}
+
+/// Ends the controller as a roll-out does, and gives its exit code: 137 if it had to be killed.
+async fn asked_to_end(pods: &Api<Pod>, controller: &ListParams) -> i32 {
+    let name = ready(pods, controller).await;
+    let deleted = pods.delete(&name, &DeleteParams::default()).await.expect("it can be deleted");
+    let since = deleted.left().and_then(|pod| pod.resource_version()).expect("it is given time to end");
+    let params = WatchParams::default().fields(&format!("metadata.name={name}"));
+    let mut events = pods.watch(&params, &since).await.expect("it can be watched").boxed();
+    while let Some(event) = events.try_next().await.expect("the watch goes on") {
+        let WatchEvent::Deleted(pod) = event else { continue };
+        let status = pod.status.and_then(|status| status.container_statuses?.pop());
+        let ended = status.and_then(|status| status.state?.terminated);
+        return ended.expect("the node told how it ended").exit_code;
+    }
+    panic!("{name} is still there");
+}
+
+/// The name of the controller's pod, as soon as it is ready: before, it may not know yet how to be asked.
+async fn ready(pods: &Api<Pod>, controller: &ListParams) -> String {
+    let is_ready = |pod: &Pod| {
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+        pod.metadata.deletion_timestamp.is_none()
+            && conditions
+                .is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
+    };
+    for _ in 0..600 {
+        let list = pods.list(controller).await.expect("a list");
+        if let Some(pod) = list.iter().find(|pod| is_ready(pod)) {
+            return pod.name_any();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the controller does not become ready");
 }
 
 #[tokio::test]

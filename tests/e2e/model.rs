@@ -1,5 +1,7 @@
 //! What models do, and what becomes of the task.
 
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PostParams;
 use podwright::api::{Reason, conditions};
 use serde_json::json;
 
@@ -76,21 +78,31 @@ async fn an_endpoint_that_cannot_be_used() {
         world.apply_provider(name, &json!({"baseURL": url})).await;
     }
     world.apply_provider("closed", &json!({"baseURL": "http://10.244.0.1:9/v1"})).await;
-    let cases = [
-        ("locked", Reason::ModelMisconfigured, "apiKey"),
-        ("other", Reason::ModelMisconfigured, "scripted"),
-        ("html", Reason::ModelMisconfigured, "baseURL"),
-        ("down", Reason::ModelFailed, "500"),
-        ("closed", Reason::ModelFailed, "10.244.0.1:9"),
+    let secret: Secret =
+        serde_json::from_value(json!({"metadata": {"name": "key"}, "stringData": {"apiKey": "wrong"}}))
+            .expect("a secret");
+    world.api::<Secret>().create(&PostParams::default(), &secret).await.expect("it is taken");
+    let wrong_key = json!({"baseURL": locked, "credentialsSecretName": "key"});
+    world.apply_provider("wrong-key", &wrong_key).await;
+    let set_key = format!("kubectl create secret generic key -n {} --from-literal", world.namespace.name);
+    let cases: [(&str, Reason, &[&str]); 6] = [
+        ("locked", Reason::ModelMisconfigured, &["kubectl create secret", "credentialsSecretName"]),
+        ("wrong-key", Reason::ModelMisconfigured, &[set_key.as_str()]),
+        ("other", Reason::ModelMisconfigured, &["scripted", "Correct spec.model.name"]),
+        ("html", Reason::ModelMisconfigured, &["Check the ModelProvider's baseURL"]),
+        ("down", Reason::ModelFailed, &["500", "outageSeconds"]),
+        ("closed", Reason::ModelFailed, &["10.244.0.1:9", "outageSeconds"]),
     ];
     for (name, _, _) in &cases {
         let model = json!({"providerName": name, "outageSeconds": 3});
         world.create_task(name, "app", &json!({"model": model})).await;
     }
-    for (name, reason, word) in cases {
+    for (name, reason, words) in cases {
         let (_, got, message) = succeeded(&world.ended(name).await);
         assert_eq!(got, reason.as_str(), "{name}: {message}");
-        assert!(message.contains(word), "{name}: {word:?} is missing in: {message}");
+        for word in words {
+            assert!(message.contains(word), "{name}: {word:?} is missing in: {message}");
+        }
     }
     assert_eq!(world.event("down", "ModelUnavailable").await.type_.as_deref(), Some("Warning"));
     world.end().await;

@@ -41,18 +41,36 @@ async fn a_repository_that_cannot_be_fetched() {
     ends_with(
         &world,
         &[
-            ("closed", "app", at("http://10.244.0.1:9/app.git"), Reason::CloneFailed, &["10.244.0.1"]),
+            (
+                "closed",
+                "app",
+                at("http://10.244.0.1:9/app.git"),
+                Reason::CloneFailed,
+                &["10.244.0.1:9", "check the repository's url"],
+            ),
             (
                 "no-such-host",
                 "app",
                 at("http://git.nowhere.invalid/app.git"),
                 Reason::CloneFailed,
-                &["git.nowhere.invalid"],
+                &["git.nowhere.invalid", "check the repository's url"],
             ),
-            ("no-such-repository", "nothing", json!({}), Reason::CloneFailed, &["nothing"]),
-            ("wrong-ref", "app", reference("mian"), Reason::CloneFailed, &["mian", "main"]),
-            ("empty", "empty", json!({}), Reason::CloneFailed, &["empty"]),
-            ("stalled", "stall/app", json!({}), Reason::CloneFailed, &[]),
+            (
+                "no-such-repository",
+                "nothing",
+                json!({}),
+                Reason::CloneFailed,
+                &["there is no repository at", "check the url"],
+            ),
+            ("wrong-ref", "app", reference("mian"), Reason::CloneFailed, &["\"mian\"", "\"main\""]),
+            ("empty", "empty", json!({}), Reason::CloneFailed, &["push a first commit"]),
+            (
+                "stalled",
+                "stall/app",
+                json!({}),
+                Reason::CloneFailed,
+                &["sent nothing for 30 s", "try again later"],
+            ),
             (
                 "needs-password",
                 "private/app",
@@ -106,7 +124,13 @@ async fn a_credential_that_cannot_be_used() {
                 Reason::InvalidSpec,
                 &["kubectl", "annotate", "podwright.dev/hosts"],
             ),
-            ("elsewhere", "", with("elsewhere"), Reason::InvalidSpec, &["annotate", "podwright.dev/hosts"]),
+            (
+                "elsewhere",
+                "",
+                with("elsewhere"),
+                Reason::InvalidSpec,
+                &["kubectl", "annotate", "podwright.dev/hosts"],
+            ),
             (
                 "malformed",
                 "",
@@ -114,8 +138,14 @@ async fn a_credential_that_cannot_be_used() {
                 Reason::InvalidSpec,
                 &["kubectl", "create secret", "username", "password"],
             ),
-            ("wrong", "", with("wrong"), Reason::CloneFailed, &["wrong"]),
-            ("plain", "", plain, Reason::InvalidSpec, &["http"]),
+            (
+                "wrong",
+                "",
+                with("wrong"),
+                Reason::CloneFailed,
+                &["kubectl create secret generic wrong", "--dry-run=client"],
+            ),
+            ("plain", "", plain, Reason::InvalidSpec, &["use https"]),
         ],
     )
     .await;
@@ -200,20 +230,30 @@ async fn an_object_of_somebody_else_is_waited_out() {
 async fn a_pod_that_cannot_run() {
     let world = world("pod").await;
     world.apply_environment("no-image", &json!({"image": "localhost/nothing:1"})).await;
+    world.apply_environment("no-name", &json!({"image": "Not/Valid:1"})).await;
     world.apply_environment("no-node", &json!({"pod": {"nodeSelector": {"disk": "golden"}}})).await;
     world.apply_environment("no-class", &json!({"pod": {"runtimeClassName": "none"}})).await;
     world.create_task("no-node", "app", &json!({"environmentName": "no-node"})).await;
     world.create_task("no-image", "app", &json!({"environmentName": "no-image"})).await;
-    world.create_task("no-class", "app", &json!({"environmentName": "no-class"})).await;
     let (_, _, message) = succeeded(&world.reason("no-node", Reason::Unschedulable).await);
-    assert!(message.contains("node"), "{message}");
-    let (_, reason, message) = succeeded(&world.ended("no-class").await);
-    assert_eq!(reason, "Refused", "{message}");
-    assert!(message.contains("none"), "{message}");
+    assert!(message.contains("add a node") && message.contains("pod.nodeSelector"), "{message}");
+    // What can never be pulled ends the task at once. What may come yet is waited for, and the task says so.
+    let no_name: &[&str] = &["Not/Valid:1", "check image and imagePullSecrets of the AgentEnvironment"];
+    let no_class: &[&str] = &["\"none\"", "change the AgentEnvironment"];
+    ends_with(
+        &world,
+        &[
+            ("no-name", "app", json!({"environmentName": "no-name"}), Reason::ImagePullFailed, no_name),
+            ("no-class", "app", json!({"environmentName": "no-class"}), Reason::Refused, no_class),
+        ],
+    )
+    .await;
     let seen = world
         .task_when("no-image", "told of its image", |task| succeeded(task).2.contains("localhost/nothing:1"))
         .await;
-    assert!(["Preparing", "ImagePullFailed"].contains(&succeeded(&seen).1.as_str()));
+    let (_, reason, message) = succeeded(&seen);
+    assert!(["Preparing", "ImagePullFailed"].contains(&reason.as_str()), "{reason}");
+    assert!(message.contains("check image and imagePullSecrets"), "{message}");
     world.end().await;
 }
 
@@ -227,7 +267,7 @@ async fn a_full_quota_is_waited_for() {
     world.create_task("queued", "app", &json!({})).await;
     let (status, _, message) = succeeded(&world.reason("queued", Reason::Queued).await);
     assert_eq!(status, "Unknown");
-    assert!(message.contains("quota"), "{message}");
+    assert!(message.contains("exceeded quota") && message.contains("raise the ResourceQuota"), "{message}");
     let patch = Patch::Merge(json!({"spec": {"hard": {"pods": "5"}}}));
     world.api::<ResourceQuota>().patch("none", &PatchParams::default(), &patch).await.expect("it can change");
     let (_, reason, message) = succeeded(&world.ended("queued").await);

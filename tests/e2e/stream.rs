@@ -157,6 +157,7 @@ async fn survives(
     }
     assert!(!output.lock().await.is_empty(), "the command writes");
     trouble(route).await;
+    assert!(!following.is_finished(), "the command ended before the trouble did");
     let outcome = tokio::time::timeout(Duration::from_secs(180), following).await;
     let outcome = outcome.expect("the command is followed to its end").expect("no panic");
 
@@ -223,6 +224,17 @@ impl SecondServer {
         let sent = Command::new("kill").arg(self.0.id().to_string()).status().expect("kill can be run");
         assert!(sent.success());
     }
+
+    /// Waits until it has ended. It takes some 10 s to finish what it serves.
+    async fn gone(&mut self) {
+        for _ in 0..300 {
+            if self.0.try_wait().expect("a child can be asked").is_some() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the second API server does not end");
+    }
 }
 
 impl Drop for SecondServer {
@@ -234,9 +246,10 @@ impl Drop for SecondServer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_stops_under_a_running_command() {
-    let (server, address) = SecondServer::start().await;
+    let (mut server, address) = SecondServer::start().await;
     let (route, _) = watch::channel(Route { to: address, cuts: 0 });
-    survives(&route, 250, async |route| {
+    // 40 s, which is longer than is waited for the end of the server.
+    survives(&route, 400, async |route| {
         server.terminate();
         // New connections find the other server. The old ones are not cut here: that is for the server to do, and for
         // the client to notice.
@@ -244,6 +257,7 @@ async fn an_api_server_that_stops_under_a_running_command() {
             route.to = api_server();
             false
         });
+        server.gone().await;
     })
     .await;
 }

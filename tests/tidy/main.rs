@@ -3,8 +3,12 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects")]
 
+mod imports;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use imports::{alternatives, spelt_out};
 
 /// Modules that only decide. Each is `src/<name>.rs` or the folder `src/<name>/`.
 const PURE: &[&str] = &[
@@ -61,6 +65,9 @@ const PURE: &[&str] = &[
 /// What a pure module has no business with.
 const IMPURE: &[&str] = &[
     "async fn",
+    "async move",
+    "async {",
+    "async |",
     ".await",
     "tokio::",
     "reqwest::",
@@ -76,6 +83,15 @@ const IMPURE: &[&str] = &[
     "rand::",
     "tracing::",
     "println!",
+    "crate::apiserver",
+    "crate::artifacts",
+    "crate::config",
+    "crate::sandbox",
+    "crate::server",
+    "crate::telemetry",
+    "agent::driver",
+    "super::driver",
+    "llm::client",
 ];
 
 #[test]
@@ -85,14 +101,30 @@ fn pure_modules_reach_for_nothing_outside() {
         let files = files_of(module);
         assert!(!files.is_empty(), "the pure module {module} is gone: mend the list in tests/tidy");
         for file in files {
-            for (number, line) in code_lines(&read(&file)) {
-                for word in IMPURE.iter().filter(|word| line.contains(**word)) {
-                    offences.push(format!("{}:{number}: {word}", file.display()));
-                }
-            }
+            let found = impure(&read(&file));
+            offences
+                .extend(found.iter().map(|(number, word)| format!("{}:{number}: {word}", file.display())));
         }
     }
     assert!(offences.is_empty(), "pure modules that reach outside:\n{}", offences.join("\n"));
+}
+
+#[test]
+fn what_reaches_outside_is_found_however_it_is_written() {
+    let text = "use kube::{Client, ResourceExt};\nuse std::{\n    fmt,\n    fs::{self, File},\n};\nuse crate::{api, sandbox::Link};\n\
+                // std::fs in words\nlet later = async { 1 };\nlet handle = tokio::spawn(async move { later.await });\n\
+                fn fine(config: &Config) -> &str { config.names() }\n";
+    let expected = [
+        (1, "kube::Client"),
+        (2, "std::fs"),
+        (2, "std::fs"),
+        (6, "crate::sandbox"),
+        (8, "async {"),
+        (9, "async move"),
+        (9, ".await"),
+        (9, "tokio::"),
+    ];
+    assert_eq!(impure(text), expected);
 }
 
 #[test]
@@ -132,6 +164,27 @@ fn the_properties_that_the_docs_name_are_tested() {
 }
 
 #[test]
+fn the_code_map_is_true() {
+    let page = read(&root().join("docs/architecture.md"));
+    let (_, map) = page.split_once("## Code map").expect("the page has a code map");
+    let rows = map.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let named: Vec<String> =
+        cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).flat_map(alternatives).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for path in &named {
+        let file = root().join(path);
+        assert!(file.exists() || file.with_extension("rs").is_file(), "the code map names {path}");
+    }
+    for module in ["src", "src/agent", "tests"].into_iter().flat_map(modules) {
+        let is_it = |path: &String| path.trim_end_matches('/').trim_end_matches(".rs") == module;
+        let within = format!("{module}/");
+        let found = named.iter().any(|path| is_it(path) || path.starts_with(&within));
+        assert!(found, "the code map does not name {module}");
+    }
+}
+
+#[test]
 fn unsafe_stands_in_one_module() {
     let allowed = root().join("sandboxd/src/confine/sys.rs");
     for file in rust_files(&root().join("src")).into_iter().chain(rust_files(&root().join("sandboxd/src"))) {
@@ -147,6 +200,13 @@ fn unsafe_stands_in_one_module() {
             );
         }
     }
+}
+
+/// Where a source file says what a pure module has no business with.
+fn impure(text: &str) -> Vec<(usize, &'static str)> {
+    let lines = spelt_out(code_lines(text));
+    let words = |line: &str| IMPURE.iter().filter(|word| line.contains(**word)).collect::<Vec<_>>();
+    lines.iter().flat_map(|(number, line)| words(line).into_iter().map(|word| (*number, *word))).collect()
 }
 
 fn assert_unmentioned(folder: &str, words: &[&str]) {
@@ -206,6 +266,15 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
     }
     files.sort();
     files
+}
+
+/// The modules right in a folder, without those that only hold the others together.
+fn modules(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(root().join(folder)).expect("a folder can be listed");
+    let paths = entries.map(|entry| entry.expect("a folder can be listed").path());
+    let stems = paths.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()));
+    let modules = stems.filter(|stem| !["lib", "main", "mod"].contains(&stem.as_str()));
+    modules.map(|module| format!("{folder}/{module}")).collect()
 }
 
 /// The text of every source file below a folder, tests too.

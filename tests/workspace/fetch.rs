@@ -7,6 +7,8 @@ use std::time::Duration;
 use podwright::workspace::fetch::{Found, Unreachable};
 use podwright::workspace::{Bounds, Credential, Depth, FetchError, FetchSpec, checkout, fetch_beside};
 use secrecy::SecretString;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 use crate::support::{Server, Source, Volumes, all_bytes, confined_git, contains, git, spec};
 
@@ -187,6 +189,27 @@ async fn a_closed_port_is_unreachable() {
     drop(listener);
     let error = failure(spec(url, "main")).await;
     assert!(matches!(&error, FetchError::Unreachable { why: Unreachable::Connection(_), .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_answer_is_given_up() {
+    // Once nobody takes the connections that wait, the kernel drops those that come.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(made) = timeout(Duration::from_millis(500), TcpStream::connect(address)).await {
+        waiting.push(made.unwrap());
+        assert!(waiting.len() < 16, "the queue never fills");
+    }
+    let connect = Duration::from_secs(1);
+    let bounds = Bounds { connect, ..Bounds::default() };
+    let url = format!("http://{address}/app.git").parse().unwrap();
+    let error = failure(FetchSpec { bounds, ..spec(url, "main") }).await;
+    let FetchError::Unreachable { why, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(*why, Unreachable::NoAnswer(connect));
+    assert!(error.to_string().contains("no answer within 1 s; check the repository's url"), "{error}");
 }
 
 #[tokio::test]

@@ -18,6 +18,9 @@ use crate::llm::{
 /// The key of a provider's Secret.
 const API_KEY: &str = "apiKey";
 
+/// What a Secret is called that is to be made for a provider which names none.
+const NEW_SECRET: &str = "model-key";
+
 /// The provider of an attempt.
 pub(super) struct Provider<C> {
     cluster: C,
@@ -51,6 +54,7 @@ impl<C: Cluster> Provider<C> {
             }
         };
         let (client, key) = ready;
+        let remedy = how_to_set_key(&self.model, &self.namespace);
         let sent = tokio::spawn(async move {
             let mut events = Box::pin(client.stream(ask.prepared, key));
             while let Some(event) = events.next().await {
@@ -61,7 +65,10 @@ impl<C: Cluster> Provider<C> {
                     Ok(StreamEvent::Completed(completed)) => {
                         Message::Signal(Signal::ModelCompleted { request, completed })
                     }
-                    Err(error) => Message::Signal(Signal::ModelFailed { request, error, jitter: jitter() }),
+                    Err(error) => {
+                        let error = with_remedy(error, &remedy);
+                        Message::Signal(Signal::ModelFailed { request, error, jitter: jitter() })
+                    }
                     Ok(
                         part @ (StreamEvent::ItemStarted { .. }
                         | StreamEvent::TextDelta { .. }
@@ -141,12 +148,12 @@ impl<C: Cluster> Provider<C> {
     }
 
     fn no_key(&self, secret: &str, what: &str) -> ModelError {
-        let (provider, namespace) = (&self.model.provider_name, &self.namespace);
+        let provider = &self.model.provider_name;
+        let remedy = how_to_set_key(&self.model, &self.namespace);
         ModelError::Misconfigured(Misconfigured {
             kind: Misconfiguration::Credential,
             message: format!(
-                "The Secret {secret}, which the ModelProvider {provider} names in credentialsSecretName, {what}. \
-                 Run: kubectl create secret generic {secret} -n {namespace} --from-literal=apiKey=<key>"
+                "The Secret {secret}, which the ModelProvider {provider} names in credentialsSecretName, {what}. {remedy}"
             ),
         })
     }
@@ -165,6 +172,35 @@ impl<C: Cluster> Provider<C> {
             message: format!("The ModelProvider {} cannot be used: {error}.", self.model.provider_name),
         })
     }
+}
+
+/// What to do for a key that is missing or refused. The command makes the Secret, or replaces what is in it.
+fn how_to_set_key(model: &JobModel, namespace: &str) -> String {
+    let command = |secret: &str| {
+        format!(
+            "kubectl create secret generic {secret} -n {namespace} --from-literal=apiKey=KEY --dry-run=client -o yaml \
+             | kubectl apply -f -"
+        )
+    };
+    let provider = &model.provider_name;
+    match &model.credentials_secret_name {
+        Some(secret) => format!("Run: {}, and create a new task.", command(secret)),
+        None => format!(
+            "The ModelProvider {provider} names no Secret. Run: {}, set credentialsSecretName: {NEW_SECRET} on the \
+             ModelProvider {provider}, and create a new task.",
+            command(NEW_SECRET)
+        ),
+    }
+}
+
+/// The refusal of a key with the command that mends it: whoever was refused knows neither Secret nor namespace.
+fn with_remedy(mut error: ModelError, remedy: &str) -> ModelError {
+    if let ModelError::Retryable(failure) = &mut error
+        && matches!(failure.cause, RetryCause::Unauthorized { .. })
+    {
+        failure.message = format!("{} {remedy}", failure.message);
+    }
+    error
 }
 
 fn settings(message: String) -> ModelError {

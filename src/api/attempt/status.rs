@@ -24,6 +24,7 @@ pub struct AgentAttemptStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     /// The highest seq of the inbox that the agent has taken in.
+    #[schemars(range(min = 0, max = 1_000_000_000))]
     #[serde(default)]
     pub inbox_seq: i64,
     /// Whether the agent has stopped because of spec.suspend.
@@ -329,5 +330,7 @@ pub struct ArtifactRef {
     #[schemars(length(max = 64))]
     pub sha256: String,
     /// Bytes before compression.
+    // A tebibyte: no agent has as much memory.
+    #[schemars(range(min = 0, max = 1_099_511_627_776_i64))]
     pub bytes: i64,
 }

@@ -101,7 +101,11 @@ impl Situation {
             PodOutcome::InTheWay(foreign) => in_the_way(foreign),
             PodOutcome::Refused(Refusal::Quota(text)) => Self::Waiting {
                 reason: Reason::Queued,
-                message: format!("the namespace's quota has no room for the pod: {}", quote(text)),
+                message: format!(
+                    "the namespace's quota has no room for the pod: {}; it is tried again: end other work in the \
+                     namespace, or raise the ResourceQuota",
+                    quote(text)
+                ),
                 again: Some(QUOTA_AGAIN),
             },
             PodOutcome::Refused(Refusal::Admission(text)) => ended(

@@ -83,7 +83,9 @@ fn a_pod_without_a_node_waits() {
     let state = read(status, 100_000);
     let PodState::HeldUp { reason, message, until } = state else { panic!("{state:?}") };
     assert_eq!((reason, until), (Reason::Unschedulable, None));
-    assert!(message.contains("0/1 nodes are available"), "{message}");
+    for words in ["0/1 nodes are available", "add a node", "pod.nodeSelector or pod.tolerations"] {
+        assert!(message.contains(words), "{words:?} is missing in: {message}");
+    }
 }
 
 #[test]

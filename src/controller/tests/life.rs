@@ -138,7 +138,9 @@ async fn a_full_quota_is_waited_for_and_a_refusal_ends_the_task() {
     world.server.refuse_pods(Some(failure(403, "Forbidden", quota)));
     let done = world.once().await.unwrap();
     assert!(done.again.is_some_and(|again| again.as_secs() <= 30), "{done:?}");
-    assert_eq!(world.succeeded().1, "Queued");
+    let (_, reason, message) = world.succeeded();
+    assert_eq!(reason, "Queued");
+    assert!(message.contains(quota) && message.contains("raise the ResourceQuota"), "{message}");
     world.server.refuse_pods(None);
     world.settle().await;
     assert_eq!(world.succeeded().1, "Preparing");

@@ -20,6 +20,8 @@ pub(crate) struct FakeCluster {
     pub(crate) config_maps: Arc<Mutex<Values>>,
     /// While true, no artifact is taken.
     pub(crate) holds_artifacts: Arc<AtomicBool>,
+    /// Whether the sandbox's container ended last because it used too much memory.
+    pub(crate) ran_out_of_memory: Arc<AtomicBool>,
 }
 
 /// The values of ConfigMaps, by name and key.
@@ -81,6 +83,6 @@ impl Cluster for FakeCluster {
     }
 
     async fn sandbox_ran_out_of_memory(&self) -> bool {
-        false
+        self.ran_out_of_memory.load(Ordering::Relaxed)
     }
 }
