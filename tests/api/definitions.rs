@@ -153,15 +153,11 @@ fn check(schema: &Value, path: &str, ranges: bool, offences: &mut Vec<String>) {
                 check(value, &format!("{path}{{}}"), ranges, offences);
             }
         }
-        Some("integer") if ranges => {
-            if schema.get("minimum").is_none() || schema.get("maximum").is_none() {
-                offences.push(format!("{path} is an integer without a range"));
-            }
+        Some("integer") if ranges && (schema.get("minimum").is_none() || schema.get("maximum").is_none()) => {
+            offences.push(format!("{path} is an integer without a range"));
         }
-        None if schema.get("x-kubernetes-int-or-string").is_some() => {
-            if schema.get("maxLength").is_none() {
-                offences.push(format!("{path} may be a string without a bound"));
-            }
+        None if schema.get("x-kubernetes-int-or-string").is_some() && schema.get("maxLength").is_none() => {
+            offences.push(format!("{path} may be a string without a bound"));
         }
         _ => {}
     }
