@@ -62,7 +62,7 @@ async fn apply_one(
     plan: &AttemptPlan,
 ) -> Result<Applied, ApplyError> {
     let (attempt, pod, wrote) = make(client, agent, id, seen, plan).await?;
-    let situation = plan.situation.clone().after(&pod, plan.epoch);
+    let situation = plan.situation.clone().after(&pod, seen.epoch());
     Ok(Applied { attempt, pod, situation, wrote })
 }
 
@@ -92,20 +92,21 @@ async fn make(
     if plan.pod.is_none() && !plan.rights {
         return Ok((attempt, PodOutcome::Unasked, plan.attempt.is_some()));
     }
-    let stored = attempt.as_deref().and_then(|attempt| StoredAttempt::of(attempt, plan.epoch));
+    let epoch = seen.epoch();
+    let stored = attempt.as_deref().and_then(|attempt| StoredAttempt::of(attempt, epoch));
     let stored = stored.ok_or_else(|| ApplyError::Incomplete {
         kind: "AgentAttempt",
-        name: id.attempt_name(plan.index),
+        name: id.attempt_name(seen.index),
         field: "metadata.uid",
     })?;
     let made = match &plan.pod {
         Some(parts) => {
             // The fence: whatever the pod before still does reaches nobody any more.
-            for epoch in Epoch::ALL.into_iter().filter(|epoch| *epoch < plan.epoch) {
-                cleanup::take(client, namespace, &id.pod_name(plan.index, epoch), stored.uid).await?;
+            for earlier in Epoch::ALL.into_iter().filter(|earlier| *earlier < epoch) {
+                cleanup::take(client, namespace, &id.pod_name(seen.index, earlier), stored.uid).await?;
             }
             // What the next pod says must not have been said before there is one.
-            if plan.epoch > Epoch::Work && has_spoken_since(client, namespace, &stored, seen).await? {
+            if epoch > Epoch::Work && has_spoken_since(client, namespace, &stored, seen).await? {
                 return Ok((attempt, PodOutcome::Unasked, true));
             }
             create_children(client, namespace, stored.uid, children(&stored, parts, agent)).await
@@ -166,10 +167,7 @@ async fn create_children(
         match create(client, namespace, owner, &pod).await {
             Ok(Created::Now) => Ok(PodOutcome::Made),
             Ok(Created::Before) => Ok(PodOutcome::There),
-            Err(error) => match refused(&error) {
-                Some(refusal) => Ok(PodOutcome::Refused(refusal)),
-                None => Err(error),
-            },
+            Err(error) => refused(&error).map(PodOutcome::Refused).ok_or(error),
         }
     };
     // Both to their end: where only the rights failed, the next pass finds the pod and sees to them.

@@ -104,15 +104,10 @@ pub(super) async fn observe_live(
         let checks = futures::future::try_join_all(checks).await?;
         observed.attempts.iter_mut().zip(checks).for_each(|(seen, check)| seen.patch = check);
     }
-    let mut attempts = observed.attempts.iter().filter(|seen| seen.ended().is_none());
-    if !has_ended && attempts.any(|seen| seen.pod.is_none() && lacks_its_first_pod(seen)) {
+    if !has_ended && observed.attempts.iter().any(SeenAttempt::lacks_its_first_pod) {
         observed.references = Some(Box::pin(references(client, id, &observed.task, named)).await?);
     }
     Ok(observed)
-}
-
-fn lacks_its_first_pod(seen: &SeenAttempt) -> bool {
-    seen.epoch() == Epoch::Work && !seen.pod_was_made()
 }
 
 /// The attempt with its newest pod. A pod without its attempt is on its way out with it: it is not this task's any
@@ -159,10 +154,7 @@ async fn environment_and_provider(
     id: &TaskId,
     known: &AgentTask,
 ) -> Result<EnvironmentAndProvider, ObserveError> {
-    let had_pod = |seen: &SeenAttempt| {
-        seen.ended().is_some() || seen.summary.as_ref().is_some_and(|summary| summary.epoch > 0)
-    };
-    if indices(known).all(|index| had_pod(&SeenAttempt::recorded(known, index))) {
+    if !indices(known).any(|index| SeenAttempt::recorded(known, index).lacks_its_first_pod()) {
         return Ok((None, None));
     }
     tokio::try_join!(

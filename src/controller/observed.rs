@@ -159,6 +159,22 @@ pub enum ArtifactCheck {
     Wrong(String),
 }
 
+impl References {
+    /// Whether a ConfigMap is there and has a key in its binary data.
+    #[must_use]
+    pub fn has_binary(&self, config_map: &str, key: &str) -> bool {
+        self.binary_data.get(config_map).is_some_and(|keys| keys.contains(key))
+    }
+}
+
+impl SecretFacts {
+    /// Whether a key has a value.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.keys.contains(key)
+    }
+}
+
 impl SeenAttempt {
     /// The attempt of a task as far as the task's own status tells of it.
     #[must_use]
@@ -172,10 +188,9 @@ impl SeenAttempt {
     #[must_use]
     pub fn epoch(&self) -> Epoch {
         let recorded = self.summary.as_ref().is_some_and(|summary| summary.epoch > Epoch::Work.number());
-        let has_commands =
-            self.attempt.as_ref().is_some_and(|attempt| attempt.spec.job.verification.is_some());
         let status = self.attempt.as_ref().and_then(|attempt| attempt.status.as_ref());
-        let asks = has_commands && status.is_some_and(|status| status.phase == Some(Phase::Verifying));
+        let asks =
+            self.has_verification() && status.is_some_and(|status| status.phase == Some(Phase::Verifying));
         if recorded || asks { Epoch::Verification } else { Epoch::Work }
     }
 
@@ -189,10 +204,22 @@ impl SeenAttempt {
         is_believed.then_some(status)
     }
 
+    /// What the newest pod's agent itself has reported; none before it has spoken.
+    #[must_use]
+    pub fn newest_report(&self) -> Option<&AgentAttemptStatus> {
+        self.report().filter(|report| report.epoch == self.epoch().number())
+    }
+
     /// Whether the newest pod's agent has spoken.
     #[must_use]
     pub fn has_spoken(&self) -> bool {
-        self.report().is_some_and(|report| report.epoch == self.epoch().number())
+        self.newest_report().is_some()
+    }
+
+    /// Whether its patch is to be verified.
+    #[must_use]
+    pub fn has_verification(&self) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| attempt.spec.job.verification.is_some())
     }
 
     /// Whether the newest pod was made: then there is never another one in this epoch.
@@ -200,6 +227,12 @@ impl SeenAttempt {
     pub fn pod_was_made(&self) -> bool {
         let recorded = self.summary.as_ref().is_some_and(|summary| summary.epoch >= self.epoch().number());
         recorded || self.has_spoken()
+    }
+
+    /// Whether it goes on and its first pod is still to be made.
+    #[must_use]
+    pub fn lacks_its_first_pod(&self) -> bool {
+        self.ended().is_none() && self.pod.is_none() && self.epoch() == Epoch::Work && !self.pod_was_made()
     }
 
     /// Why the attempt has ended, when the task's status says so. It is for good.

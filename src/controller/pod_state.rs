@@ -17,6 +17,9 @@ const DELETION_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 /// about ten minutes.
 const MAX_RESTARTS: i32 = 6;
 
+/// What is said of a pod that went without a word.
+pub const GONE: &str = "the pod was lost: it was deleted; create the task again to start over";
+
 /// The waiting reasons that are about an image, with whether they can pass.
 const IMAGE_REASONS: [(&str, bool); 7] = [
     ("ErrImagePull", true),
@@ -132,7 +135,7 @@ pub fn why_lost(status: &PodStatus) -> String {
         .filter(|text| !text.is_empty());
     match cause {
         Some(cause) => format!("the pod was lost: {cause}; create the task again to start over"),
-        None => "the pod was lost: it was deleted; create the task again to start over".into(),
+        None => GONE.into(),
     }
 }
 

@@ -147,13 +147,10 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
     }
     let applied = apply(client, &context.agent, &observed, &plan).await?;
     let situations: Vec<Situation> = applied.iter().map(|applied| applied.situation.clone()).collect();
-    let situation = match plan.situation {
-        Situation::Deleted => Situation::Deleted,
-        Situation::Finished
-        | Situation::Waiting { .. }
-        | Situation::Start
-        | Situation::Working { .. }
-        | Situation::Ended(_) => overall(&observed, &situations),
+    let situation = if plan.situation == Situation::Deleted {
+        Situation::Deleted
+    } else {
+        overall(&observed, &situations)
     };
     answers::give(client, &observed.id, &plan.answers, now).await?;
     for (seen, applied) in observed.attempts.iter().zip(&applied) {

@@ -68,8 +68,9 @@ fn turn(caches: &Caches, queue: &mut Queue, observed: &Observed, now: Timestamp)
         return Turn::Counting;
     }
     let since = observed.task.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-    queue.forget(|uid| is_known(caches, uid));
-    queue.enter(&key, &observed.id.uid, since, places(caches, &key))
+    let tasks = caches.tasks.state();
+    queue.forget(|uid| tasks.iter().any(|task| task.meta().uid.as_deref() == Some(uid)));
+    queue.enter(&key, &observed.id.uid, since, places(caches, &tasks, &key))
 }
 
 /// The tasks whose turn it is, as far as the watches show.
@@ -79,9 +80,14 @@ pub(super) fn next(caches: &Caches, queue: &mut Queue) -> Vec<ObjectRef<Guarded<
     }
     let bounds: Vec<(ProviderKey, usize)> =
         queue.bounds().map(|(provider, limit)| (provider.clone(), limit)).collect();
+    // Mostly there is none, and then nobody needs to go through all tasks.
+    if bounds.is_empty() {
+        return Vec::new();
+    }
+    let tasks = caches.tasks.state();
     let mut found = Vec::new();
     for (key, limit) in bounds {
-        let places = queue.with_admitted(places(caches, &key));
+        let places = queue.with_admitted(places(caches, &tasks, &key));
         let uids = due(limit, &places);
         found.extend(caches.waiting(Some(&key.0), |task| {
             task.metadata.uid.as_deref().is_some_and(|uid| uids.contains(&uid))
@@ -90,15 +96,18 @@ pub(super) fn next(caches: &Caches, queue: &mut Queue) -> Vec<ObjectRef<Guarded<
     found
 }
 
-/// All tasks of a provider.
-fn places(caches: &Caches, (namespace, provider): &ProviderKey) -> Vec<Place> {
-    let tasks = caches.tasks.state();
+/// Those of all tasks that are a provider's.
+fn places(
+    caches: &Caches,
+    tasks: &[Arc<Guarded<AgentTask>>],
+    (namespace, provider): &ProviderKey,
+) -> Vec<Place> {
     let own = tasks.iter().filter_map(|task| task.0.as_ref().ok()).filter(|task| {
         task.metadata.namespace.as_deref() == Some(namespace) && task.spec.model.provider_name == *provider
     });
     own.filter_map(|task| {
         let id = TaskId::of(task)?;
-        let has_attempt = indices(task).any(|index| caches.attempt(&id, index).is_some());
+        let has_attempt = indices(task).any(|index| caches.has_attempt(&id, index));
         // One that verifies was recorded as running long before.
         let has_pod = indices(task).any(|index| caches.pod(&id, index, Epoch::Work).is_some());
         Some(Place {
@@ -108,9 +117,4 @@ fn places(caches: &Caches, (namespace, provider): &ProviderKey) -> Vec<Place> {
         })
     })
     .collect()
-}
-
-fn is_known(caches: &Caches, uid: &str) -> bool {
-    let tasks = caches.tasks.state();
-    tasks.iter().any(|task| task.meta().uid.as_deref() == Some(uid))
 }

@@ -27,8 +27,6 @@ const CANCEL_PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 /// What is to be done for an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttemptPlan {
-    /// Its number.
-    pub index: i32,
     /// Where it stands.
     pub situation: Situation,
     /// The AgentAttempt to apply; none when it is as it shall be.
@@ -36,9 +34,7 @@ pub struct AttemptPlan {
     /// An AgentAttempt to delete, because its job is no longer what the task's references say and no agent has
     /// seen it yet: its name and UID.
     pub obsolete: Option<(String, String)>,
-    /// The pod that this is about. Before it is made, the one before it and its rights are taken away.
-    pub epoch: Epoch,
-    /// What the pod is made of, when it is to be made.
+    /// What its newest pod is made of, when it is to be made. The one before it and its rights are taken away first.
     pub pod: Option<Box<JobPod>>,
     /// Whether it must be seen to that the rights of a pod that is there are there too: a pass that broke off may have
     /// made the one without the other.
@@ -230,8 +226,7 @@ fn with_pod(
 
 /// A pod that is gone.
 fn lost(epoch: Epoch) -> Situation {
-    let message = "the pod was lost: it was deleted; create the task again to start over";
-    ended(Reason::SandboxLost, told_of(epoch, message.into()))
+    ended(Reason::SandboxLost, told_of(epoch, pod_state::GONE.into()))
 }
 
 /// What befell the pod that verifies says nothing about the patch, and must not read as if it did.
@@ -257,11 +252,9 @@ fn ends_by(cancellation: Cancellation) -> Option<Timestamp> {
 fn nothing(seen: &SeenAttempt, situation: Situation) -> AttemptPlan {
     let attempt = seen.attempt.as_ref();
     AttemptPlan {
-        index: seen.index,
         situation,
         attempt: None,
         obsolete: None,
-        epoch: seen.epoch(),
         pod: None,
         rights: false,
         inbox: attempt.map(|attempt| attempt.spec.inbox.clone()).unwrap_or_default(),

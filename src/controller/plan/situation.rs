@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{LOOK_AGAIN, POD_STARTS, VERIFICATION_STARTS, ended};
+use super::{LOOK_AGAIN, ended};
+use crate::api::conditions::cut;
 use crate::api::reasons::Reason;
 use crate::controller::error::Foreign;
 use crate::controller::observed::Epoch;
@@ -92,10 +93,7 @@ impl Situation {
         match pod {
             PodOutcome::Unasked => self,
             PodOutcome::Made | PodOutcome::There => {
-                let (reason, message) = match epoch {
-                    Epoch::Work => (Reason::Preparing, POD_STARTS),
-                    Epoch::Verification => (Reason::Verifying, VERIFICATION_STARTS),
-                };
+                let (reason, message) = starting(epoch);
                 Self::Working { reason, message: message.into(), until: None }
             }
             PodOutcome::InTheWay(foreign) => in_the_way(foreign),
@@ -142,6 +140,16 @@ impl Situation {
     }
 }
 
+/// What is going on between the making of a pod and the first report of its agent.
+pub(super) const fn starting(epoch: Epoch) -> (Reason, &'static str) {
+    match epoch {
+        Epoch::Work => (Reason::Preparing, "the pod starts"),
+        Epoch::Verification => {
+            (Reason::Verifying, "the agent is done; the pod in which its patch is verified starts")
+        }
+    }
+}
+
 /// It is waited for: the garbage collector may be about to take it, and people can.
 pub(super) fn in_the_way(foreign: &Foreign) -> Situation {
     Situation::Waiting {
@@ -152,5 +160,5 @@ pub(super) fn in_the_way(foreign: &Foreign) -> Situation {
 }
 
 fn quote(text: &str) -> &str {
-    crate::api::conditions::cut(text, MAX_QUOTE)
+    cut(text, MAX_QUOTE)
 }
