@@ -110,6 +110,17 @@ pub(super) async fn observe_live(
     Ok(observed)
 }
 
+/// Whether one of a task's agents has its pod, as the API server has it.
+pub(super) async fn has_work_pod(
+    client: &kube::Client,
+    id: &TaskId,
+    task: &AgentTask,
+) -> Result<bool, ObserveError> {
+    let pods = indices(task).map(|index| get::<Pod>(client, id, id.pod_name(index, Epoch::Work)));
+    let pods = futures::future::try_join_all(pods).await?;
+    Ok(pods.iter().any(Option::is_some))
+}
+
 /// The attempt with its newest pod. A pod without its attempt is on its way out with it: it is not this task's any
 /// more.
 fn own(seen: SeenAttempt, pods: [Option<Arc<Pod>>; 2]) -> SeenAttempt {

@@ -65,6 +65,9 @@ pub(super) async fn reconcile(task: Arc<Guarded<AgentTask>>, context: Arc<Contex
         .catch_unwind()
         .await
         .unwrap_or_else(|panic| Err(Error::Panicked(panic_text(panic.as_ref()))));
+    if outcome.is_err() {
+        turns::give_back_after_failure(&context, &id, &task).await;
+    }
     match outcome {
         Ok(Done { again, wrote }) => {
             lock(&context.backoff).succeeded(&id.uid);

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::caches::{Caches, Guarded};
 use super::context::{Context, lock};
+use super::observe::has_work_pod;
 use super::observed::{Epoch, Observed, TaskId, indices};
 use super::queue::{Place, ProviderKey, Queue, Turn, due, standing};
 use crate::api::AgentTask;
@@ -34,6 +35,24 @@ pub(super) fn give_back(context: &Context, observed: &Observed) {
     }
 }
 
+/// Gives the place back of a task whose pass failed, unless it has a pod: the next pass may fail like this one, for as
+/// long as somebody's webhook is away, and others could run.
+pub(super) async fn give_back_after_failure(context: &Context, id: &TaskId, task: &AgentTask) {
+    if !lock(&context.queue).holds(&id.uid) {
+        return;
+    }
+    // Looked at afresh: what the pass made before it failed, the watches may not show yet.
+    match has_work_pod(&context.client, id, task).await {
+        Ok(true) => {}
+        Ok(false) => {
+            lock(&context.queue).step_aside(&id.uid);
+            context.caches.changed.notify_one();
+        }
+        // Nobody knows; the next pass, or its failure, tells.
+        Err(error) => tracing::debug!(task = id.name, %error, "cannot see whether a task has a pod"),
+    }
+}
+
 /// Sends every task whose turn has come, for ever.
 pub(super) async fn wake_forever(context: Arc<Context>, woken: mpsc::Sender<ObjectRef<Guarded<AgentTask>>>) {
     loop {
@@ -49,14 +68,12 @@ pub(super) async fn wake_forever(context: Arc<Context>, woken: mpsc::Sender<Obje
 }
 
 fn turn(caches: &Caches, queue: &mut Queue, observed: &Observed, now: Timestamp) -> Turn {
-    let Some(provider) = observed.references.as_ref().and_then(|references| references.provider.as_ref())
-    else {
+    let provider = observed.references.as_ref().and_then(|references| references.provider.as_ref());
+    // It takes no place while it is held back.
+    let Some(provider) = provider.filter(|_| !observed.task.spec.suspend) else {
+        queue.withdraw(&observed.id.uid);
         return Turn::Free;
     };
-    // It takes no place while it is held back.
-    if observed.task.spec.suspend {
-        return Turn::Free;
-    }
     let name = observed.task.spec.model.provider_name.clone();
     let key = (observed.id.namespace.clone(), name);
     let limit = provider.spec.limits.concurrent_tasks.map(|limit| usize::try_from(limit).unwrap_or(0));
@@ -87,7 +104,7 @@ pub(super) fn next(caches: &Caches, queue: &mut Queue) -> Vec<ObjectRef<Guarded<
     let tasks = caches.tasks.state();
     let mut found = Vec::new();
     for (key, limit) in bounds {
-        let places = queue.with_admitted(places(caches, &tasks, &key));
+        let places = queue.with_told(places(caches, &tasks, &key));
         let uids = due(limit, &places);
         found.extend(caches.waiting(Some(&key.0), |task| {
             task.metadata.uid.as_deref().is_some_and(|uid| uids.contains(&uid))

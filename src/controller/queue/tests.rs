@@ -85,6 +85,25 @@ fn who_was_let_through_is_remembered_until_the_watches_show_it() {
     assert_eq!(queue.enter(&key(), "c", at(3), over), Turn::Free);
 }
 
+#[test]
+fn who_fails_to_get_a_pod_lets_others_go_first_and_comes_in_its_turn_again() {
+    let mut queue = Queue::default();
+    queue.bound(&key(), Some(1));
+    // The watches show an AgentAttempt that the failed pass has made, or nothing of it yet.
+    for of_a in [Standing::Waits, Standing::Aside] {
+        let places = |of_b| vec![place("a", 1, of_a), place("b", 2, of_b)];
+        assert_eq!(queue.enter(&key(), "a", at(1), places(Standing::Waits)), Turn::Free);
+        queue.step_aside("a");
+        assert_eq!(due(1, &queue.with_told(places(Standing::Waits))), ["b"]);
+        assert_eq!(queue.enter(&key(), "b", at(2), places(Standing::Waits)), Turn::Free);
+        assert!(matches!(queue.enter(&key(), "a", at(1), places(Standing::Runs)), Turn::Waits { .. }));
+        assert_eq!(due(1, &queue.with_told(places(Standing::Over))), ["a"], "it is woken when b has ended");
+        // It waits for something else now.
+        queue.withdraw("a");
+        assert_eq!(queue.with_told(places(Standing::Over))[0].standing, of_a);
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Move {
     /// A pass over the task with the watches as they are.
@@ -151,7 +170,7 @@ proptest! {
         // Each is woken when it is its turn.
         while truth.values().any(|standing| *standing != Standing::Over) {
             seen = truth.clone();
-            let now = queue.with_admitted(places(&seen));
+            let now = queue.with_told(places(&seen));
             for uid in due(limit, &now) {
                 prop_assert_eq!(queue.enter(&key(), uid, at(uid.parse().unwrap()), places(&seen)), Turn::Free);
                 truth.insert(uid.to_owned(), Standing::Runs);
