@@ -180,6 +180,7 @@ async fn a_spec_that_cannot_work_is_refused_with_a_sentence() {
             json!({"continueFrom": {"taskName": "a", "attempt": 5}}),
             "less than or equal to 4",
         ),
+        ("itself", json!({"continueFrom": {"taskName": "refused"}}), "continueFrom names the task itself"),
     ];
     for (case, more, words) in cases {
         let result = create(&client, &namespace.name, "refused", &spec(&more)).await;

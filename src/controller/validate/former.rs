@@ -19,6 +19,11 @@ pub(super) fn check_former(
     let from = task.spec.continue_from.as_ref()?;
     let name = &from.task_name;
     let former = match &references.former {
+        // The definition of AgentTask that is installed may be older than its rule against this.
+        _ if *name == id.name => Err(Problem::Wrong(
+            "spec.continueFrom names the task itself, which would wait for its own end; create the task again and name another one"
+                .into(),
+        )),
         None => Err(Problem::Missing(format!(
             "AgentTask {name}, named by continueFrom, does not exist in namespace {}",
             id.namespace

@@ -64,6 +64,14 @@ fn a_task_goes_on_with_the_commit_the_thread_and_the_patch_of_another_one() {
 }
 
 #[test]
+fn a_task_does_not_wait_for_itself() {
+    let itself = fixtures::task(|task| task["spec"]["continueFrom"] = json!({"taskName": "fix"}));
+    assert_invalid(&judge(&itself, &references()), "names the task itself");
+    let (_, there) = continuing(|_| {});
+    assert_invalid(&judge(&itself, &there), "names the task itself");
+}
+
+#[test]
 fn what_a_question_was_asked_about_is_gone_on_with_after_it() {
     let (task, mut references) = continuing(|status| status["patch"]["bytes"] = json!(0));
     let patch = |name: &str| json!({"configMapName": name, "key": "patch.zst", "sha256": "bb", "bytes": 9});
