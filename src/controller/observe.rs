@@ -196,7 +196,7 @@ async fn references(
     Ok(References { environment, provider, config_maps, binary_data, former, output_schema, secrets })
 }
 
-/// The task that another one goes on with, and the attempt of it that is named.
+/// The task that another one goes on with, and the attempt of it that is named, or whose result is that task's.
 async fn former(
     client: &kube::Client,
     id: &TaskId,
@@ -205,10 +205,13 @@ async fn former(
     let Some(from) = &task.spec.continue_from else { return Ok(None) };
     let Some(found) = get::<AgentTask>(client, id, from.task_name.clone()).await? else { return Ok(None) };
     let uid = found.metadata.uid.clone().unwrap_or_default();
-    let name = names::attempt(&from.task_name, &uid, from.attempt);
-    let attempt = get::<AgentAttempt>(client, id, name).await?;
+    let index = from.attempt.or_else(|| selection::of(&found));
+    let attempt = match index {
+        Some(index) => get::<AgentAttempt>(client, id, names::attempt(&from.task_name, &uid, index)).await?,
+        None => None,
+    };
     let attempt = attempt.filter(|attempt| is_controlled_by(&attempt.metadata, &uid));
-    Ok(Some(Former { ended: ended(&found).is_some(), attempt: attempt.map(Arc::new) }))
+    Ok(Some(Former { ended: ended(&found).is_some(), index, attempt: attempt.map(Arc::new) }))
 }
 
 /// What is known of ConfigMaps: their keys, and the text of one.

@@ -137,7 +137,9 @@ pub struct References {
 pub struct Former {
     /// Whether it has ended.
     pub ended: bool,
-    /// The attempt that is named.
+    /// Which of its attempts is gone on with; none while that is its selected one, and none is selected.
+    pub index: Option<i32>,
+    /// That attempt.
     pub attempt: Option<Arc<AgentAttempt>>,
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::inbox::{self, Answer};
 use super::observed::{ArtifactCheck, Observed, SeenAttempt};
 use super::plan::Situation;
-use crate::api::AgentMessage;
 use crate::api::conditions::ConditionStatus;
 use crate::api::message::MessageKind;
 use crate::api::reasons::{Reason, Verdict};
 use crate::api::task::SelectionPolicy;
+use crate::api::{AgentMessage, AgentTask};
 
 /// What people's choices come to once the task has ended.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,13 +55,21 @@ pub fn verified(seen: &SeenAttempt, situation: &Situation) -> Option<bool> {
     (seen.has_verification() && ending.reason == Reason::Completed).then_some(true)
 }
 
+/// The attempt whose result is a task's that has ended: the only one, or the one that was selected.
+#[must_use]
+pub fn of(task: &AgentTask) -> Option<i32> {
+    if task.spec.attempts.count == 1 { Some(1) } else { selected(task) }
+}
+
+fn selected(task: &AgentTask) -> Option<i32> {
+    let status = task.status.as_ref()?;
+    status.selected_attempt.or_else(|| status.result.as_ref().map(|result| result.attempt))
+}
+
 /// What people's choices come to once the task has ended. The first that can be followed is, and no other ever.
 #[must_use]
 pub fn by_message(observed: &Observed) -> Choice {
-    let status = observed.task.status.as_ref();
-    let stored = status.and_then(|status| {
-        status.selected_attempt.or_else(|| status.result.as_ref().map(|result| result.attempt))
-    });
+    let stored = selected(&observed.task);
     let mut selected = stored;
     let mut answers = Vec::new();
     for message in inbox::open(observed, MessageKind::SelectAttempt) {

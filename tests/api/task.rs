@@ -81,6 +81,9 @@ async fn defaults_are_in_the_stored_object() {
         spec(&json!({"attempts": {"selection": {"policy": "FirstVerified"}}, "verification": commands(8)}));
     let verified = create(&client, &namespace.name, "verified", &verified).await.expect("taken");
     assert_eq!(verified["spec"]["verification"][7]["timeoutSeconds"], 600);
+    let further = spec(&json!({"continueFrom": {"taskName": "plain"}}));
+    let further = create(&client, &namespace.name, "further", &further).await.expect("taken");
+    assert_eq!(further["spec"]["continueFrom"], json!({"taskName": "plain"}), "the selected attempt");
     let repository = json!({"name": "main", "url": "https://git.example.com/team/app.git", "ref": "main",
         "fetch": "Shallow", "depth": 50});
     assert_eq!(made["spec"]["repositories"], json!([repository]));

@@ -31,9 +31,14 @@ pub(super) fn check_former(
         Some(Former { ended: false, .. }) => {
             Err(Problem::Missing(format!("AgentTask {name}, named by continueFrom, has not ended yet")))
         }
-        Some(former) => gone_on_with(from.attempt, repository, former, references).map_err(|why| {
-            Problem::Wrong(format!("it is not possible to continue from AgentTask {name}: {why}"))
-        }),
+        Some(Former { index: None, .. }) => Err(Problem::Missing(format!(
+            "AgentTask {name}, named by continueFrom, made several attempts and none is selected; select one with an AgentMessage of kind SelectAttempt, or create the task again with continueFrom.attempt"
+        ))),
+        Some(former @ Former { index: Some(index), .. }) => {
+            gone_on_with(*index, repository, former, references).map_err(|why| {
+                Problem::Wrong(format!("it is not possible to continue from AgentTask {name}: {why}"))
+            })
+        }
     };
     former.map_err(|problem| problems.push(problem)).ok()
 }
