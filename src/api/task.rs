@@ -305,7 +305,7 @@ pub enum ReasoningEffort {
 #[serde(rename_all = "camelCase")]
 pub struct Idle {
     /// How many seconds the pod stays after a final answer, ready for a further AgentMessage of kind Prompt.
-    /// 0 ends the task with the first answer.
+    /// 0 ends the task with the first answer. The time stands still while the task is suspended.
     #[schemars(range(min = 0, max = 86400))]
     #[serde(default)]
     pub keep_seconds: i64,
