@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::report::{at_work, deadline, reported_end, work_is_sound};
-use super::situation::in_the_way;
+use super::situation::{in_the_way, starting};
 use super::{COUNT_AGAIN, EndedBy, Ending, LOOK_AGAIN, Situation, Validity, ended};
 use crate::api::AgentAttempt;
 use crate::api::attempt::{InboxMessage, JobPod};
@@ -73,6 +73,11 @@ pub(super) fn plan(
         return nothing(seen, Situation::Ended(ending));
     }
     match (&seen.pod, &seen.attempt) {
+        (Some(pod), Some(_)) if was_taken_back(seen, pod, now) => {
+            let (reason, _) = starting(seen.epoch());
+            let message = "its pod is deleted before it was on record; when it is gone, another one is made";
+            nothing(seen, Situation::Waiting { reason, message: message.into(), again: Some(LOOK_AGAIN) })
+        }
         (Some(pod), Some(attempt)) => {
             let situation = with_pod(observed, seen, pod, attempt, now);
             if matches!(situation, Situation::Ended(_)) {
@@ -222,6 +227,14 @@ fn with_pod(
             Situation::Working { reason, message, until: earlier(until, own) }
         }
     }
+}
+
+/// A pod that is on its way out and of which nobody knows but by its name, since the quota had no room for its rights.
+/// There is still to be one.
+fn was_taken_back(seen: &SeenAttempt, pod: &Pod, now: Timestamp) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+        && !seen.pod_was_made()
+        && matches!(pod_state::assess(pod, now), PodState::Well { .. })
 }
 
 /// A pod that is gone.

@@ -99,7 +99,10 @@ impl Situation {
             PodOutcome::InTheWay(foreign) => in_the_way(foreign),
             PodOutcome::Refused(Refusal::Quota(text)) => Self::Waiting {
                 reason: Reason::Queued,
-                message: format!("the namespace's quota has no room for the pod: {}", quote(text)),
+                message: format!(
+                    "the namespace's quota has no room for the pod and what belongs to it: {}",
+                    quote(text)
+                ),
                 again: Some(QUOTA_AGAIN),
             },
             PodOutcome::Refused(Refusal::Admission(text)) => ended(
