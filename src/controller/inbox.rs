@@ -78,7 +78,7 @@ pub fn deliver(observed: &Observed, seen: &SeenAttempt) -> Inbox {
         let AgentMessage { spec, .. } = message.as_ref();
         let places = match spec.kind {
             // Nobody reads prompts any more.
-            MessageKind::Prompt if seen.epoch() == Epoch::Verification => 0,
+            MessageKind::Prompt if seen.epoch().is_verification() => 0,
             // One place is kept free of prompts, or enough of them would keep a cancellation out.
             MessageKind::Prompt => MAX_UNACKNOWLEDGED - 1,
             MessageKind::Cancel => MAX_UNACKNOWLEDGED,
@@ -147,7 +147,7 @@ fn fate(
     let reason = match situation {
         Situation::Waiting { .. } | Situation::Start if seen.epoch() == Epoch::Work => return Fate::NoPod,
         Situation::Waiting { .. } | Situation::Start | Situation::Working { .. } => {
-            return if message.spec.kind == MessageKind::Prompt && seen.epoch() == Epoch::Verification {
+            return if message.spec.kind == MessageKind::Prompt && seen.epoch().is_verification() {
                 Fate::Missed { is_late: false }
             } else if entry.is_some() {
                 Fate::Delivered

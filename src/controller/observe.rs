@@ -87,7 +87,7 @@ pub(super) async fn observe_live(
             attempt: attempt.filter(|_| is_own).map(Arc::new),
             ..SeenAttempt::recorded(&task, index)
         };
-        own(seen, pods.map(|pod| pod.map(Arc::new)))
+        own(seen, pods.into_iter().map(|pod| pod.map(Arc::new)))
     });
     let mut observed = Observed {
         id: id.clone(),
@@ -123,38 +123,33 @@ pub(super) async fn has_work_pod(
 
 /// The attempt with its newest pod. A pod without its attempt is on its way out with it: it is not this task's any
 /// more.
-fn own(seen: SeenAttempt, pods: [Option<Arc<Pod>>; 2]) -> SeenAttempt {
-    let [work, verification] = pods;
-    let pod = match seen.epoch() {
-        Epoch::Work => work,
-        Epoch::Verification => verification,
-    };
+fn own(seen: SeenAttempt, pods: impl IntoIterator<Item = Option<Arc<Pod>>>) -> SeenAttempt {
     let owner = seen.attempt.as_ref().and_then(|attempt| attempt.metadata.uid.as_deref());
-    let pod = pod.filter(|pod| owner.is_some_and(|owner| is_controlled_by(&pod.metadata, owner)));
-    SeenAttempt { pod, ..seen }
+    let is_own = |pod: &Arc<Pod>| owner.is_some_and(|owner| is_controlled_by(&pod.metadata, owner));
+    let own = Epoch::ALL.into_iter().zip(pods);
+    let newest = own.filter_map(|(epoch, pod)| Some((epoch, pod.filter(is_own)?))).last();
+    let Some((epoch, pod)) = newest else { return seen };
+    let seen = SeenAttempt { pod_epoch: Some(epoch), ..seen };
+    // The agent's own pod is on its way out when the one that verifies is due.
+    if epoch < seen.epoch() { seen } else { SeenAttempt { pod: Some(pod), ..seen } }
 }
 
-type AttemptAndPods = (Option<AgentAttempt>, [Option<Pod>; 2]);
+type AttemptAndPods = (Option<AgentAttempt>, Vec<Option<Pod>>);
 
-/// An attempt and its pods. One without verification has but one pod.
+/// An attempt and its pods, in their order. One without verification has but one pod.
 async fn attempt(
     client: &kube::Client,
     id: &TaskId,
     known: &AgentTask,
     index: i32,
 ) -> Result<AttemptAndPods, ObserveError> {
-    let verification = async {
-        if known.spec.verification.is_empty() {
-            return Ok(None);
-        }
-        get::<Pod>(client, id, id.pod_name(index, Epoch::Verification)).await
-    };
-    let (attempt, work, verification) = tokio::try_join!(
+    let epochs = Epoch::ALL.into_iter();
+    let epochs = epochs.filter(|epoch| !epoch.is_verification() || !known.spec.verification.is_empty());
+    let pods = epochs.map(|epoch| get::<Pod>(client, id, id.pod_name(index, epoch)));
+    tokio::try_join!(
         get::<AgentAttempt>(client, id, id.attempt_name(index)),
-        get::<Pod>(client, id, id.pod_name(index, Epoch::Work)),
-        verification,
-    )?;
-    Ok((attempt, [work, verification]))
+        futures::future::try_join_all(pods),
+    )
 }
 
 type EnvironmentAndProvider = (Option<AgentEnvironment>, Option<ModelProvider>);

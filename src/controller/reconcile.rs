@@ -148,6 +148,10 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
     if plan.situation == Situation::Finished {
         return finished(context, &observed, &plan, now).await;
     }
+    // From here on an attempt's newest pod is the one that is made for it.
+    let attempts = observed.attempts.iter().cloned().zip(&plan.attempts);
+    let attempts = attempts.map(|(seen, plan)| seen.at(plan.epoch)).collect();
+    let observed = Observed { attempts, ..observed };
     let applied = apply(client, &context.agent, &observed, &plan).await?;
     let situations: Vec<Situation> = applied.iter().map(|applied| applied.situation.clone()).collect();
     let situation = if plan.situation == Situation::Deleted {

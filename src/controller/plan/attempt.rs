@@ -11,7 +11,7 @@ use crate::api::attempt::{InboxMessage, JobPod};
 use crate::api::reasons::Reason;
 use crate::controller::build;
 use crate::controller::inbox::{self, Cancellation};
-use crate::controller::observed::{Epoch, Observed, SeenAttempt};
+use crate::controller::observed::{Epoch, Observed, SeenAttempt, Try};
 use crate::controller::pod_state::{self, PodState};
 use crate::controller::queue::Turn;
 
@@ -34,7 +34,9 @@ pub struct AttemptPlan {
     /// An AgentAttempt to delete, because its job is no longer what the task's references say and no agent has
     /// seen it yet: its name and UID.
     pub obsolete: Option<(String, String)>,
-    /// What its newest pod is made of, when it is to be made. The one before it and its rights are taken away first.
+    /// The pod that this is about: the newest one, or the one in place of that.
+    pub epoch: Epoch,
+    /// What that pod is made of, when it is to be made. Those before it and their rights are taken away first.
     pub pod: Option<Box<JobPod>>,
     /// Whether it must be seen to that the rights of a pod that is there are there too: a pass that broke off may have
     /// made the one without the other.
@@ -72,6 +74,9 @@ pub(super) fn plan(
     if let Some(ending) = reported_end(seen) {
         return nothing(seen, Situation::Ended(ending));
     }
+    if let Some(plan) = again(observed, seen, now) {
+        return plan;
+    }
     match (&seen.pod, &seen.attempt) {
         (Some(pod), Some(_)) if was_taken_back(seen, pod, now) => {
             let (reason, _) = starting(seen.epoch());
@@ -93,8 +98,8 @@ pub(super) fn plan(
                 ..nothing(seen, situation)
             }
         }
-        _ if seen.pod_was_made() => nothing(seen, lost(seen.epoch())),
-        (None, Some(attempt)) if seen.epoch() == Epoch::Verification => {
+        _ if seen.pod_was_made() => nothing(seen, lost(seen.epoch(), pod_state::GONE)),
+        (None, Some(attempt)) if seen.epoch().is_verification() => {
             before_verification(observed, seen, attempt)
         }
         _ => before_pod(observed, seen, validity),
@@ -160,6 +165,17 @@ fn held_back(turn: &Turn) -> Situation {
     Situation::Waiting { reason: Reason::Queued, message, again }
 }
 
+/// In place of a pod that verifies and is lost another one is made.
+fn again(observed: &Observed, seen: &SeenAttempt, now: Timestamp) -> Option<AttemptPlan> {
+    let attempt = seen.attempt.as_ref()?;
+    let next = seen.epoch().again()?;
+    let is_lost = match &seen.pod {
+        Some(pod) => matches!(pod_state::assess(pod, now), PodState::Lost { .. }),
+        None => seen.pod_was_made(),
+    };
+    is_lost.then(|| before_verification(observed, &seen.clone().at(next), attempt))
+}
+
 /// The agent is done, and its patch is to be verified in the next pod.
 fn before_verification(observed: &Observed, seen: &SeenAttempt, attempt: &AgentAttempt) -> AttemptPlan {
     let by_agent = |reason, message: &str| {
@@ -191,7 +207,7 @@ fn with_pod(
     if cancellation.is_some() && !seen.has_spoken() && !pod_state::agent_runs(pod) {
         let message = match epoch {
             Epoch::Work => "cancelled before its agent began to work",
-            Epoch::Verification => "cancelled before its patch was verified",
+            Epoch::Verification(_) => "cancelled before its patch was verified",
         };
         return ended(Reason::Cancelled, message.into());
     }
@@ -201,7 +217,7 @@ fn with_pod(
             Epoch::Work => {
                 "cancelled; the agent did not end by itself, so its pod was deleted and there is no patch"
             }
-            Epoch::Verification => {
+            Epoch::Verification(_) => {
                 "cancelled; the verification did not end by itself, so its pod was deleted"
             }
         };
@@ -213,9 +229,10 @@ fn with_pod(
     }
     let own = [cancelled_by, deadline.map(|deadline| deadline.at)].into_iter().flatten().min();
     match pod_state::assess(pod, now) {
+        PodState::Lost { message } => lost(epoch, &message),
         PodState::Broken { reason, message } => ended(reason, told_of(epoch, message)),
         PodState::HeldUp { reason, message, until } => {
-            let reason = if epoch == Epoch::Verification && reason == Reason::Preparing {
+            let reason = if epoch.is_verification() && reason == Reason::Preparing {
                 Reason::Verifying
             } else {
                 reason
@@ -238,15 +255,19 @@ fn was_taken_back(seen: &SeenAttempt, pod: &Pod, now: Timestamp) -> bool {
 }
 
 /// A pod that is gone.
-fn lost(epoch: Epoch) -> Situation {
-    ended(Reason::SandboxLost, told_of(epoch, pod_state::GONE.into()))
+fn lost(epoch: Epoch, message: &str) -> Situation {
+    let message = match epoch {
+        Epoch::Verification(Try::Third) => format!("three pods were lost one after the other; {message}"),
+        Epoch::Work | Epoch::Verification(Try::First | Try::Second) => message.to_owned(),
+    };
+    ended(Reason::SandboxLost, told_of(epoch, message))
 }
 
 /// What befell the pod that verifies says nothing about the patch, and must not read as if it did.
 fn told_of(epoch: Epoch, message: String) -> String {
     match epoch {
         Epoch::Work => message,
-        Epoch::Verification => {
+        Epoch::Verification(_) => {
             format!("the agent is done and its patch is kept, but it could not be verified: {message}")
         }
     }
@@ -268,6 +289,7 @@ fn nothing(seen: &SeenAttempt, situation: Situation) -> AttemptPlan {
         situation,
         attempt: None,
         obsolete: None,
+        epoch: seen.epoch(),
         pod: None,
         rights: false,
         inbox: attempt.map(|attempt| attempt.spec.inbox.clone()).unwrap_or_default(),

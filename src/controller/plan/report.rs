@@ -67,7 +67,7 @@ fn end(seen: &SeenAttempt, report: &AgentAttemptStatus) -> Result<Ending, String
     }
     let is_verified = match seen.epoch() {
         Epoch::Work => !seen.has_verification(),
-        Epoch::Verification => {
+        Epoch::Verification(_) => {
             seen.attempt.as_ref().is_some_and(|attempt| every_command_passed(&attempt.spec.job, report))
         }
     };
@@ -107,7 +107,7 @@ pub(super) fn at_work(suspend: bool, seen: &SeenAttempt) -> (Reason, String) {
     if suspend && report.suspended {
         return (Reason::Suspended, "the agent has stopped; set spec.suspend to false to go on".into());
     }
-    if epoch == Epoch::Verification {
+    if epoch.is_verification() {
         return (Reason::Verifying, "the agent is done; its patch is verified in a pod of its own".into());
     }
     match report.phase {
@@ -156,7 +156,7 @@ pub(super) fn deadline(seen: &SeenAttempt, pod: &Pod, attempt: &AgentAttempt) ->
                 ),
             })
         }
-        Epoch::Verification => Some(Deadline {
+        Epoch::Verification(_) => Some(Deadline {
             at: since.checked_add(longest_verification(job)).ok()?,
             reason: Reason::SandboxLost,
             message: "the agent is done and its patch is kept, but it could not be verified: the pod that verifies it is far past the time of all commands together and did not end by itself; it was deleted"

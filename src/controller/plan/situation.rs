@@ -8,7 +8,7 @@ use super::{LOOK_AGAIN, ended};
 use crate::api::conditions::cut;
 use crate::api::reasons::Reason;
 use crate::controller::error::Foreign;
-use crate::controller::observed::Epoch;
+use crate::controller::observed::{Epoch, Try};
 use crate::controller::refusal::Refusal;
 
 /// How soon a pod that the quota refused is tried again.
@@ -147,9 +147,13 @@ impl Situation {
 pub(super) const fn starting(epoch: Epoch) -> (Reason, &'static str) {
     match epoch {
         Epoch::Work => (Reason::Preparing, "the pod starts"),
-        Epoch::Verification => {
+        Epoch::Verification(Try::First) => {
             (Reason::Verifying, "the agent is done; the pod in which its patch is verified starts")
         }
+        Epoch::Verification(Try::Second | Try::Third) => (
+            Reason::Verifying,
+            "the agent is done; the pod in which its patch was verified is lost, and another one starts",
+        ),
     }
 }
 
