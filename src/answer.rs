@@ -7,6 +7,8 @@ use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::api::conditions::cut;
+
 /// Bytes of a schema. It is part of every request, and providers take a few hundred members.
 pub const SCHEMA_MAX: usize = 32 * 1024;
 
@@ -189,12 +191,7 @@ fn without_fence(text: &str) -> &str {
 }
 
 fn shortened(text: &str) -> String {
-    let mut text = text.to_owned();
-    if text.len() > FAULT_MAX {
-        text.truncate(text.floor_char_boundary(FAULT_MAX));
-        text.push('…');
-    }
-    text
+    if text.len() <= FAULT_MAX { text.to_owned() } else { format!("{}…", cut(text, FAULT_MAX)) }
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, ListParams};
-use podwright::api::AgentMessage;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Bench;
 use crate::report::Row;
+use crate::world::succeeded;
 
 /// What may be freed after work is freed by then.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -42,10 +42,7 @@ pub(crate) async fn measure(bench: &Bench, controller_before: f64) -> Vec<Row> {
     tokio::time::sleep(SETTLE).await;
     let controller_after = controller(&bench.world.client).await;
     let spec = json!({"prompt": "MEASURE-IDLE", "idle": {"keepSeconds": 600}});
-    bench.world.create_task("idle", "small", &spec).await;
-    let reason = |task: &podwright::api::AgentTask| crate::world::succeeded(task).1 == "Idle";
-    bench.world.task_when("idle", "idle", reason).await;
-    tokio::time::sleep(SETTLE).await;
+    at_rest(bench, "idle", &spec).await;
     let agent = processes(&container(bench, "idle", "agent").await);
     let sandbox = processes(&container(bench, "idle", "sandbox").await);
     end_idle(bench, "idle").await;
@@ -55,9 +52,9 @@ pub(crate) async fn measure(bench: &Bench, controller_before: f64) -> Vec<Row> {
                 "VmRSS: {controller_before:.1} MiB before the first task of the run, {controller_after:.1} MiB after the last."
             )),
         Row::number("Resident memory of an agent, idle", mebibytes(&agent), 20.0, "MiB")
-            .note(format!("VmRSS of all processes of the container: {}.", parts(&agent))),
+            .note(parts(&agent)),
         Row::number("Resident memory of a supervisor, idle", mebibytes(&sandbox), 4.0, "MiB")
-            .note(format!("VmRSS of all processes of the container: {}.", parts(&sandbox))),
+            .note(parts(&sandbox)),
         thread(bench).await,
     ]
 }
@@ -67,28 +64,27 @@ async fn thread(bench: &Bench) -> Row {
     let turns = bench.rounds.turns;
     let spec =
         json!({"prompt": "MEASURE-THREAD", "idle": {"keepSeconds": 600}, "limits": {"steps": turns + 1}});
-    bench.world.create_task("thread", "small", &spec).await;
-    bench.world.task_when("thread", "idle", |task| crate::world::succeeded(task).1 == "Idle").await;
-    tokio::time::sleep(SETTLE).await;
+    at_rest(bench, "thread", &spec).await;
     let agent = processes(&container(bench, "thread", "agent").await);
     let history =
         bench.model.take().last().map_or(0, |exchange| exchange.body.len()) as f64 / 1024.0 / 1024.0;
     end_idle(bench, "thread").await;
     let what = format!("Resident memory of an agent with a thread of {turns} calls of 4 KiB");
-    Row::number(&what, mebibytes(&agent), 20.0 + 2.0 * history, "MiB").note(format!(
-        "20 MiB and twice the history, which is the last request's body: {history:.2} MiB. VmRSS of all processes of the \
-         container: {}.",
-        parts(&agent)
-    ))
+    Row::number(&what, mebibytes(&agent), 20.0 + 2.0 * history, "MiB")
+        .note(format!("20 MiB and twice the history, which is the last request's body: {history:.2} MiB."))
+        .note(parts(&agent))
+}
+
+/// Runs a new task until its agent waits for a message.
+async fn at_rest(bench: &Bench, task: &str, spec: &Value) {
+    bench.world.create_task(task, "small", spec).await;
+    bench.world.task_when(task, "idle", |task| succeeded(task).1 == "Idle").await;
+    tokio::time::sleep(SETTLE).await;
 }
 
 /// Ends a task that waits for a message.
 pub(crate) async fn end_idle(bench: &Bench, task: &str) {
-    let message: AgentMessage = serde_json::from_value(json!({"apiVersion": "podwright.dev/v1alpha1",
-        "kind": "AgentMessage", "metadata": {"name": format!("enough-of-{task}")},
-        "spec": {"taskName": task, "kind": "Cancel"}}))
-    .expect("a message");
-    bench.world.api::<AgentMessage>().create(&Default::default(), &message).await.expect("it is taken");
+    bench.world.say(&format!("enough-of-{task}"), &json!({"taskName": task, "kind": "Cancel"})).await;
     bench.world.ended(task).await;
     bench.quiet().await;
     bench.model.take();
@@ -150,10 +146,13 @@ fn mebibytes(processes: &[Process]) -> f64 {
     processes.iter().map(|process| process.resident_kib).sum::<u64>() as f64 / 1024.0
 }
 
+/// Of what the memory of a container consists.
 fn parts(processes: &[Process]) -> String {
     let part =
         |process: &Process| format!("{} {:.1} MiB", process.name, process.resident_kib as f64 / 1024.0);
     let parts = processes.iter().map(part).collect::<Vec<_>>().join(", ");
     let proportional = processes.iter().map(|process| process.proportional_kib).sum::<u64>() as f64 / 1024.0;
-    format!("{parts}; {proportional:.1} MiB when what they share is counted once (Pss)")
+    format!(
+        "VmRSS of all processes of the container: {parts}; {proportional:.1} MiB when what they share is counted once (Pss)."
+    )
 }

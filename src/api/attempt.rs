@@ -130,6 +130,14 @@ pub struct Job {
     pub verification: Option<JobVerification>,
 }
 
+impl Job {
+    /// The commands that verify the patch, in their order; none when it is not verified.
+    #[must_use]
+    pub fn verification_commands(&self) -> &[VerificationCommand] {
+        self.verification.as_ref().map(|verification| verification.commands.as_slice()).unwrap_or_default()
+    }
+}
+
 /// How a patch is verified.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Why the condition Succeeded has its status.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub enum Reason {
-    /// Waiting: the namespace's quota has no room for the pod, or as many tasks run as the ModelProvider lets run.
+    /// Waiting: the namespace's quota has no room for the pod and what belongs to it, or as many tasks run as the ModelProvider lets run.
     Queued,
     /// Waiting: an object that the task needs does not exist yet, or can't be used for now.
     WaitingForReference,

@@ -33,6 +33,16 @@ pub(super) struct Applied {
     pub(super) wrote: bool,
 }
 
+/// When the rights of a pod are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// While it starts: a RoleBinding that follows its Role at once takes the API server 100 ms, and the agent needs it only
+    /// when its container runs.
+    Meanwhile,
+    /// Before it, since there may be no room for them.
+    First,
+}
+
 /// Whether an object was made or was there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Created {
@@ -62,7 +72,7 @@ async fn apply_one(
     plan: &AttemptPlan,
 ) -> Result<Applied, ApplyError> {
     let (attempt, pod, wrote) = make(client, agent, id, seen, plan).await?;
-    let situation = plan.situation.clone().after(&pod, plan.epoch);
+    let situation = plan.situation.clone().after(&pod, seen.epoch());
     Ok(Applied { attempt, pod, situation, wrote })
 }
 
@@ -92,28 +102,31 @@ async fn make(
     if plan.pod.is_none() && !plan.rights {
         return Ok((attempt, PodOutcome::Unasked, plan.attempt.is_some()));
     }
-    let stored = attempt.as_deref().and_then(|attempt| StoredAttempt::of(attempt, plan.epoch));
+    let epoch = seen.epoch();
+    let stored = attempt.as_deref().and_then(|attempt| StoredAttempt::of(attempt, epoch));
     let stored = stored.ok_or_else(|| ApplyError::Incomplete {
         kind: "AgentAttempt",
-        name: id.attempt_name(plan.index),
+        name: id.attempt_name(seen.index),
         field: "metadata.uid",
     })?;
     let made = match &plan.pod {
         Some(parts) => {
             // The fence: whatever the pod before still does reaches nobody any more.
-            for epoch in Epoch::ALL.into_iter().filter(|epoch| *epoch < plan.epoch) {
-                cleanup::take(client, namespace, &id.pod_name(plan.index, epoch), stored.uid).await?;
+            for earlier in Epoch::ALL.into_iter().filter(|earlier| *earlier < epoch) {
+                cleanup::take(client, namespace, &id.pod_name(seen.index, earlier), stored.uid).await?;
             }
             // What the next pod says must not have been said before there is one.
-            if plan.epoch > Epoch::Work && has_spoken_since(client, namespace, &stored, seen).await? {
+            if epoch > Epoch::Work && has_spoken_since(client, namespace, &stored, seen).await? {
                 return Ok((attempt, PodOutcome::Unasked, true));
             }
-            create_children(client, namespace, stored.uid, children(&stored, parts, agent)).await
+            // Only its first pass is in a hurry.
+            let order = if plan.attempt.is_some() { Order::Meanwhile } else { Order::First };
+            create_children(client, namespace, &stored, children(&stored, parts, agent), order).await
         }
-        None => {
-            let rights = create_rights(client, namespace, stored.uid, &rights(&stored)).await;
-            rights.map(|()| PodOutcome::Unasked)
-        }
+        None => match create_rights(client, namespace, stored.uid, &rights(&stored)).await {
+            Ok(()) => Ok(PodOutcome::Unasked),
+            Err(error) => without_rights(client, namespace, &stored, error).await,
+        },
     };
     let pod = match made {
         Ok(pod) => pod,
@@ -138,14 +151,15 @@ async fn has_spoken_since(
     Ok(seen.attempt.as_ref().is_none_or(|attempt| attempt.status != now.status))
 }
 
-/// Makes what the pod needs, then the pod, and its rights meanwhile: a RoleBinding that follows its Role at once
-/// takes the API server 100 ms, and the agent needs it only when its container runs.
+/// Makes what the pod needs, then the pod.
 async fn create_children(
     client: &Client,
     namespace: &str,
-    owner: &str,
+    attempt: &StoredAttempt<'_>,
     children: Children,
+    order: Order,
 ) -> Result<PodOutcome, ApplyError> {
+    let owner = attempt.uid;
     // Taken apart by name: a new child does not compile until it has its place in the order.
     let Children { patch, transcript, service_account, rights, pod } = children;
     let optional = async {
@@ -166,16 +180,37 @@ async fn create_children(
         match create(client, namespace, owner, &pod).await {
             Ok(Created::Now) => Ok(PodOutcome::Made),
             Ok(Created::Before) => Ok(PodOutcome::There),
-            Err(error) => match refused(&error) {
-                Some(refusal) => Ok(PodOutcome::Refused(refusal)),
-                None => Err(error),
-            },
+            Err(error) => refused(&error).map(PodOutcome::Refused).ok_or(error),
         }
     };
-    // Both to their end: where only the rights failed, the next pass finds the pod and sees to them.
-    let (pod, made) = tokio::join!(pod, create_rights(client, namespace, owner, &rights));
-    made?;
-    pod
+    let rights = create_rights(client, namespace, owner, &rights);
+    match order {
+        Order::Meanwhile => {
+            // Both to their end: where only the rights failed, the next pass finds the pod and sees to them.
+            let (pod, made) = tokio::join!(pod, rights);
+            match made {
+                Ok(()) => pod,
+                Err(error) => without_rights(client, namespace, attempt, error).await,
+            }
+        }
+        Order::First => match rights.await {
+            Ok(()) => pod.await,
+            Err(error) => held_by_quota(error),
+        },
+    }
+}
+
+/// A pod for whose rights the quota has no room goes again: its agent could not even say what it waits for, and would
+/// soon count as broken.
+async fn without_rights(
+    client: &Client,
+    namespace: &str,
+    attempt: &StoredAttempt<'_>,
+    error: ApplyError,
+) -> Result<PodOutcome, ApplyError> {
+    let held = held_by_quota(error)?;
+    cleanup::take(client, namespace, &attempt.pod_name(), attempt.uid).await?;
+    Ok(held)
 }
 
 /// A RoleBinding can only name a Role that is there.
@@ -195,6 +230,10 @@ fn held_by_quota(error: ApplyError) -> Result<PodOutcome, ApplyError> {
         Some(refusal @ Refusal::Quota(_)) => Ok(PodOutcome::Refused(refusal)),
         Some(Refusal::Admission(_) | Refusal::Invalid(_)) | None => Err(error),
     }
+}
+
+fn is_held_by_quota(error: &RequestError) -> bool {
+    matches!(error.status().and_then(refusal), Some(Refusal::Quota(_)))
 }
 
 fn refused(error: &ApplyError) -> Option<Refusal> {
@@ -236,14 +275,15 @@ where
         PostParams { field_manager: Some(names::CONTROLLER_MANAGER.to_owned()), ..PostParams::default() };
     match bounded(api.create(&params, object)).await {
         Ok(_) => Ok(Created::Now),
-        Err(error) if error.is_already_there() => {
-            let there = bounded(api.get_metadata(&name))
+        // A quota refuses before anybody looks whether the object is there already, and what it counts may be that.
+        Err(error) if error.is_already_there() || is_held_by_quota(&error) => {
+            let there = bounded(api.get_metadata_opt(&name))
                 .await
                 .map_err(|source| failed::<K>("read", &name, source))?;
-            if is_controlled_by(there.meta(), owner) {
-                Ok(Created::Before)
-            } else {
-                Err(Foreign { kind: kind::<K>(), name }.into())
+            match there {
+                Some(there) if is_controlled_by(&there.metadata, owner) => Ok(Created::Before),
+                Some(_) => Err(Foreign { kind: kind::<K>(), name }.into()),
+                None => Err(failed::<K>("create", &name, error)),
             }
         }
         Err(source) => Err(failed::<K>("create", &name, source)),

@@ -3,7 +3,7 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Resource;
 use kube::api::Api;
@@ -89,14 +89,13 @@ pub(super) fn watch(client: &kube::Client, scope: &Scope) -> (Caches, Triggers) 
     let all = watcher::Config::default();
     let ours =
         watcher::Config::default().labels(&format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY));
-    let filled: Vec<Filled> = (0..4).map(|_| Filled::default()).collect();
-    let [of_tasks, of_attempts, of_pods, of_messages] =
-        [0, 1, 2, 3].map(|place: usize| filled[place].clone());
-    // A task's status is written by the controller itself, and nothing else in it matters between generations.
+    let filled = <[Filled; 4]>::default();
+    let [of_tasks, of_attempts, of_pods, of_messages] = filled.clone();
     let changed = Arc::new(Notify::new());
     let (tasks, task_events) = stored(
         scope.api(client.clone()),
         all.clone(),
+        // A task's status is written by the controller itself, and nothing else in it matters between generations.
         generation,
         keep,
         Heard { filled: of_tasks, changed: changed.clone() },
@@ -107,7 +106,7 @@ pub(super) fn watch(client: &kube::Client, scope: &Scope) -> (Caches, Triggers) 
         stored(scope.api(client.clone()), ours, version, keep_status, Heard::first(of_pods));
     let (messages, message_events) =
         stored(scope.api(client.clone()), all.clone(), version, keep, Heard::first(of_messages));
-    let caches = Caches { tasks, attempts, pods, messages, filled, changed };
+    let caches = Caches { tasks, attempts, pods, messages, filled: filled.into(), changed };
     let triggers = Triggers {
         tasks: task_events,
         attempts: attempt_events,
@@ -166,8 +165,15 @@ impl Caches {
     }
 
     pub(super) fn attempt(&self, id: &TaskId, index: i32) -> Option<AgentAttempt> {
-        let found = self.attempts.get(&ObjectRef::new(&id.attempt_name(index)).within(&id.namespace))?;
-        found.0.as_ref().ok().cloned()
+        self.guarded_attempt(id, index)?.0.as_ref().ok().cloned()
+    }
+
+    pub(super) fn has_attempt(&self, id: &TaskId, index: i32) -> bool {
+        self.guarded_attempt(id, index).is_some_and(|found| found.0.is_ok())
+    }
+
+    fn guarded_attempt(&self, id: &TaskId, index: i32) -> Option<Arc<Guarded<AgentAttempt>>> {
+        self.attempts.get(&ObjectRef::new(&id.attempt_name(index)).within(&id.namespace))
     }
 
     pub(super) fn pod(&self, id: &TaskId, index: i32, epoch: Epoch) -> Option<Arc<Pod>> {
@@ -233,12 +239,11 @@ fn unstored<K>(api: Api<K>, config: watcher::Config) -> Touched<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
-    let events = watcher(api, config).default_backoff().touched_objects();
-    boxed(events.predicate_filter(generation, PredicateConfig::default()))
-}
-
-fn boxed<K>(stream: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static) -> Touched<K> {
-    stream.boxed()
+    watcher(api, config)
+        .default_backoff()
+        .touched_objects()
+        .predicate_filter(generation, PredicateConfig::default())
+        .boxed()
 }
 
 fn generation<K: Resource>(object: &K) -> Option<u64> {

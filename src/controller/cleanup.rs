@@ -39,12 +39,11 @@ pub struct Due {
 pub fn due(observed: &Observed, now: Timestamp) -> Due {
     let spec = &observed.task.spec;
     let status = observed.task.status.as_ref();
+    let has_pod = observed.attempts.iter().any(|seen| seen.pod.is_some());
     let Some(end) = status.and_then(|status| status.completion_time.as_ref()) else {
-        let pod = observed.attempts.iter().any(|seen| seen.pod.is_some());
-        return Due { pod, attempt: false, task: false, again: None };
+        return Due { pod: has_pod, attempt: false, task: false, again: None };
     };
     let left = |seconds: i64| seconds - (now.as_second() - end.0.as_second());
-    let has_pod = observed.attempts.iter().any(|seen| seen.pod.is_some());
     let has_attempt = observed.attempts.iter().any(|seen| seen.attempt.is_some());
     let pod = has_pod.then(|| left(spec.retention.pod_seconds));
     // The pod belongs to the attempt and would go with it.

@@ -56,7 +56,7 @@ pub fn deliver(observed: &Observed, seen: &SeenAttempt) -> Inbox {
     let spec = seen.attempt.as_ref().map(|attempt| &attempt.spec);
     let present = spec.map(|spec| spec.inbox.clone()).unwrap_or_default();
     let acknowledged = acknowledged(seen);
-    let messages = in_order(observed);
+    let messages = in_order(observed, |_| true);
     let highest = present.iter().map(|entry| entry.seq).max().unwrap_or(0).max(acknowledged);
     let mut presumes = false;
     // An entry goes when the agent has it *and* its sender was told: until then it is the only record of that.
@@ -78,7 +78,7 @@ pub fn deliver(observed: &Observed, seen: &SeenAttempt) -> Inbox {
         let AgentMessage { spec, .. } = message.as_ref();
         let places = match spec.kind {
             // Nobody reads prompts any more.
-            MessageKind::Prompt if seen.epoch() == Epoch::Verification => 0,
+            MessageKind::Prompt if seen.epoch().is_verification() => 0,
             // One place is kept free of prompts, or enough of them would keep a cancellation out.
             MessageKind::Prompt => MAX_UNACKNOWLEDGED - 1,
             MessageKind::Cancel => MAX_UNACKNOWLEDGED,
@@ -115,7 +115,7 @@ enum Fate {
 #[must_use]
 pub fn answers(observed: &Observed, situations: &[Situation], inboxes: &[&[InboxMessage]]) -> Vec<Answer> {
     let mut answers = of_earlier_tasks(observed);
-    for message in in_order(observed).into_iter().filter(|message| is_open(message)) {
+    for message in in_order(observed, is_open) {
         let fate = |(place, seen): (usize, &SeenAttempt)| {
             let present =
                 seen.attempt.as_ref().map(|attempt| attempt.spec.inbox.as_slice()).unwrap_or_default();
@@ -147,7 +147,7 @@ fn fate(
     let reason = match situation {
         Situation::Waiting { .. } | Situation::Start if seen.epoch() == Epoch::Work => return Fate::NoPod,
         Situation::Waiting { .. } | Situation::Start | Situation::Working { .. } => {
-            return if message.spec.kind == MessageKind::Prompt && seen.epoch() == Epoch::Verification {
+            return if message.spec.kind == MessageKind::Prompt && seen.epoch().is_verification() {
                 Fate::Missed { is_late: false }
             } else if entry.is_some() {
                 Fate::Delivered
@@ -203,14 +203,14 @@ fn answer(message: Arc<AgentMessage>, fates: &[Fate]) -> Option<Answer> {
 /// The cancellation of an attempt, when somebody asked for it.
 #[must_use]
 pub fn cancellation(observed: &Observed, seen: &SeenAttempt) -> Option<Cancellation> {
-    let messages = in_order(observed);
     // One that was turned down was meant for an earlier task of the name.
-    let counts = |message: &&Arc<AgentMessage>| {
+    let counts = |message: &AgentMessage| {
         message.spec.kind == MessageKind::Cancel
             && is_to(message, seen)
             && !has_status(message, ConditionStatus::False)
     };
-    let message = messages.iter().find(counts)?;
+    let messages = in_order(observed, counts);
+    let message = messages.first()?;
     let since = accepted(message).map(|condition| condition.last_transition_time.0);
     if has_status(message, ConditionStatus::True) {
         return Some(Cancellation::Taken(since));
@@ -247,8 +247,7 @@ pub(super) fn is_unanswered(message: &AgentMessage) -> bool {
 
 /// The messages of a kind that are for this task and whose senders wait for an answer, in order.
 pub(super) fn open(observed: &Observed, kind: MessageKind) -> Vec<Arc<AgentMessage>> {
-    let all = in_order(observed).into_iter();
-    all.filter(|message| message.spec.kind == kind && is_open(message)).collect()
+    in_order(observed, |message| message.spec.kind == kind && is_open(message))
 }
 
 /// Whether a message is meant for an attempt.
@@ -261,15 +260,15 @@ fn acknowledged(seen: &SeenAttempt) -> i64 {
     seen.report().map_or(0, |report| report.inbox_seq)
 }
 
-/// The messages that are for this task, in the order of their creation.
+/// Those of the messages for this task that count, in the order of their creation.
 ///
 /// The API keeps that time in whole seconds. Within one, messages that were seen before (and so belong to the task
 /// already) come first, then the lower resource version: a message that nobody has written to since still has
 /// that of its creation. This decides only which number of the inbox a message gets; from then on that number counts.
-fn in_order(observed: &Observed) -> Vec<Arc<AgentMessage>> {
+fn in_order(observed: &Observed, counts: impl Fn(&AgentMessage) -> bool) -> Vec<Arc<AgentMessage>> {
     let own = observed.messages.iter().filter(|message| is_for(message, &observed.id));
-    let mut messages: Vec<_> =
-        own.filter(|message| !is_of_earlier_task(message, observed)).cloned().collect();
+    let own = own.filter(|message| !is_of_earlier_task(message, observed) && counts(message));
+    let mut messages: Vec<_> = own.cloned().collect();
     messages.sort_by_cached_key(|message| {
         let metadata = &message.metadata;
         let is_seen = metadata.owner_references.iter().flatten().any(|owner| owner.uid == observed.id.uid);

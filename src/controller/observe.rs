@@ -87,7 +87,7 @@ pub(super) async fn observe_live(
             attempt: attempt.filter(|_| is_own).map(Arc::new),
             ..SeenAttempt::recorded(&task, index)
         };
-        own(seen, pods.map(|pod| pod.map(Arc::new)))
+        own(seen, pods.into_iter().map(|pod| pod.map(Arc::new)))
     });
     let mut observed = Observed {
         id: id.clone(),
@@ -104,51 +104,52 @@ pub(super) async fn observe_live(
         let checks = futures::future::try_join_all(checks).await?;
         observed.attempts.iter_mut().zip(checks).for_each(|(seen, check)| seen.patch = check);
     }
-    let mut attempts = observed.attempts.iter().filter(|seen| seen.ended().is_none());
-    if !has_ended && attempts.any(|seen| seen.pod.is_none() && lacks_its_first_pod(seen)) {
+    if !has_ended && observed.attempts.iter().any(SeenAttempt::lacks_its_first_pod) {
         observed.references = Some(Box::pin(references(client, id, &observed.task, named)).await?);
     }
     Ok(observed)
 }
 
-fn lacks_its_first_pod(seen: &SeenAttempt) -> bool {
-    seen.epoch() == Epoch::Work && !seen.pod_was_made()
+/// Whether one of a task's agents has its pod, as the API server has it.
+pub(super) async fn has_work_pod(
+    client: &kube::Client,
+    id: &TaskId,
+    task: &AgentTask,
+) -> Result<bool, ObserveError> {
+    let pods = indices(task).map(|index| get::<Pod>(client, id, id.pod_name(index, Epoch::Work)));
+    let pods = futures::future::try_join_all(pods).await?;
+    Ok(pods.iter().any(Option::is_some))
 }
 
 /// The attempt with its newest pod. A pod without its attempt is on its way out with it: it is not this task's any
 /// more.
-fn own(seen: SeenAttempt, pods: [Option<Arc<Pod>>; 2]) -> SeenAttempt {
-    let [work, verification] = pods;
-    let pod = match seen.epoch() {
-        Epoch::Work => work,
-        Epoch::Verification => verification,
-    };
+fn own(seen: SeenAttempt, pods: impl IntoIterator<Item = Option<Arc<Pod>>>) -> SeenAttempt {
     let owner = seen.attempt.as_ref().and_then(|attempt| attempt.metadata.uid.as_deref());
-    let pod = pod.filter(|pod| owner.is_some_and(|owner| is_controlled_by(&pod.metadata, owner)));
-    SeenAttempt { pod, ..seen }
+    let is_own = |pod: &Arc<Pod>| owner.is_some_and(|owner| is_controlled_by(&pod.metadata, owner));
+    let own = Epoch::ALL.into_iter().zip(pods);
+    let newest = own.filter_map(|(epoch, pod)| Some((epoch, pod.filter(is_own)?))).last();
+    let Some((epoch, pod)) = newest else { return seen };
+    let seen = SeenAttempt { pod_epoch: Some(epoch), ..seen };
+    // The agent's own pod is on its way out when the one that verifies is due.
+    if epoch < seen.epoch() { seen } else { SeenAttempt { pod: Some(pod), ..seen } }
 }
 
-type AttemptAndPods = (Option<AgentAttempt>, [Option<Pod>; 2]);
+type AttemptAndPods = (Option<AgentAttempt>, Vec<Option<Pod>>);
 
-/// An attempt and its pods. One without verification has but one pod.
+/// An attempt and its pods, in their order. One without verification has but one pod.
 async fn attempt(
     client: &kube::Client,
     id: &TaskId,
     known: &AgentTask,
     index: i32,
 ) -> Result<AttemptAndPods, ObserveError> {
-    let verification = async {
-        if known.spec.verification.is_empty() {
-            return Ok(None);
-        }
-        get::<Pod>(client, id, id.pod_name(index, Epoch::Verification)).await
-    };
-    let (attempt, work, verification) = tokio::try_join!(
+    let epochs = Epoch::ALL.into_iter();
+    let epochs = epochs.filter(|epoch| !epoch.is_verification() || !known.spec.verification.is_empty());
+    let pods = epochs.map(|epoch| get::<Pod>(client, id, id.pod_name(index, epoch)));
+    tokio::try_join!(
         get::<AgentAttempt>(client, id, id.attempt_name(index)),
-        get::<Pod>(client, id, id.pod_name(index, Epoch::Work)),
-        verification,
-    )?;
-    Ok((attempt, [work, verification]))
+        futures::future::try_join_all(pods),
+    )
 }
 
 type EnvironmentAndProvider = (Option<AgentEnvironment>, Option<ModelProvider>);
@@ -159,10 +160,7 @@ async fn environment_and_provider(
     id: &TaskId,
     known: &AgentTask,
 ) -> Result<EnvironmentAndProvider, ObserveError> {
-    let had_pod = |seen: &SeenAttempt| {
-        seen.ended().is_some() || seen.summary.as_ref().is_some_and(|summary| summary.epoch > 0)
-    };
-    if indices(known).all(|index| had_pod(&SeenAttempt::recorded(known, index))) {
+    if !indices(known).any(|index| SeenAttempt::recorded(known, index).lacks_its_first_pod()) {
         return Ok((None, None));
     }
     tokio::try_join!(
@@ -193,7 +191,7 @@ async fn references(
     Ok(References { environment, provider, config_maps, binary_data, former, output_schema, secrets })
 }
 
-/// The task that another one goes on with, and the attempt of it that is named.
+/// The task that another one goes on with, and the attempt of it that is named, or whose result is that task's.
 async fn former(
     client: &kube::Client,
     id: &TaskId,
@@ -202,10 +200,13 @@ async fn former(
     let Some(from) = &task.spec.continue_from else { return Ok(None) };
     let Some(found) = get::<AgentTask>(client, id, from.task_name.clone()).await? else { return Ok(None) };
     let uid = found.metadata.uid.clone().unwrap_or_default();
-    let name = names::attempt(&from.task_name, &uid, from.attempt);
-    let attempt = get::<AgentAttempt>(client, id, name).await?;
+    let index = from.attempt.or_else(|| selection::of(&found));
+    let attempt = match index {
+        Some(index) => get::<AgentAttempt>(client, id, names::attempt(&from.task_name, &uid, index)).await?,
+        None => None,
+    };
     let attempt = attempt.filter(|attempt| is_controlled_by(&attempt.metadata, &uid));
-    Ok(Some(Former { ended: ended(&found).is_some(), attempt: attempt.map(Arc::new) }))
+    Ok(Some(Former { ended: ended(&found).is_some(), index, attempt: attempt.map(Arc::new) }))
 }
 
 /// What is known of ConfigMaps: their keys, and the text of one.

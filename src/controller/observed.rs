@@ -15,25 +15,68 @@ use crate::api::{
 };
 use crate::names;
 
-/// The pods of an attempt, in their order. A lost one is not replaced, so there is at most one of each.
+/// The pods of an attempt, in their order. There is at most one of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Epoch {
-    /// The agent works in it.
+    /// The agent works in it. With a lost one the work is lost.
     Work,
-    /// The patch is verified in it.
-    Verification,
+    /// The patch is verified in it. A lost one says nothing about the patch, which is there to be verified again.
+    Verification(Try),
+}
+
+/// Which of the pods that verify. Two may be lost: a third loss in a row is no accident of a node's any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Try {
+    /// The one that is made when the agent is done.
+    First,
+    /// The one in place of the first.
+    Second,
+    /// The last one.
+    Third,
 }
 
 impl Epoch {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Work, Self::Verification];
+    pub const ALL: [Self; 4] = [
+        Self::Work,
+        Self::Verification(Try::First),
+        Self::Verification(Try::Second),
+        Self::Verification(Try::Third),
+    ];
 
     /// The pod's number among the attempt's pods.
     #[must_use]
     pub const fn number(self) -> i32 {
         match self {
             Self::Work => 1,
-            Self::Verification => 2,
+            Self::Verification(Try::First) => 2,
+            Self::Verification(Try::Second) => 3,
+            Self::Verification(Try::Third) => 4,
+        }
+    }
+
+    /// The pod of a number; none of 0, which is that of an attempt without a pod.
+    #[must_use]
+    pub fn numbered(number: i32) -> Option<Self> {
+        Self::ALL.into_iter().rfind(|epoch| epoch.number() <= number)
+    }
+
+    /// Whether the patch is verified in it.
+    #[must_use]
+    pub const fn is_verification(self) -> bool {
+        match self {
+            Self::Work => false,
+            Self::Verification(_) => true,
+        }
+    }
+
+    /// The pod that takes its place when it is lost.
+    #[must_use]
+    pub const fn again(self) -> Option<Self> {
+        match self {
+            Self::Work | Self::Verification(Try::Third) => None,
+            Self::Verification(Try::First) => Some(Self::Verification(Try::Second)),
+            Self::Verification(Try::Second) => Some(Self::Verification(Try::Third)),
         }
     }
 }
@@ -109,6 +152,8 @@ pub struct SeenAttempt {
     pub foreign: Option<Foreign>,
     /// Its newest pod.
     pub pod: Option<Arc<Pod>>,
+    /// Which of its pods is the newest that is there, or is made in this pass.
+    pub pod_epoch: Option<Epoch>,
     /// Whether the patch is what the attempt's status says of it. Read only together with everything else, live.
     pub patch: Option<ArtifactCheck>,
 }
@@ -137,7 +182,9 @@ pub struct References {
 pub struct Former {
     /// Whether it has ended.
     pub ended: bool,
-    /// The attempt that is named.
+    /// Which of its attempts is gone on with; none while that is its selected one, and none is selected.
+    pub index: Option<i32>,
+    /// That attempt.
     pub attempt: Option<Arc<AgentAttempt>>,
 }
 
@@ -159,6 +206,22 @@ pub enum ArtifactCheck {
     Wrong(String),
 }
 
+impl References {
+    /// Whether a ConfigMap is there and has a key in its binary data.
+    #[must_use]
+    pub fn has_binary(&self, config_map: &str, key: &str) -> bool {
+        self.binary_data.get(config_map).is_some_and(|keys| keys.contains(key))
+    }
+}
+
+impl SecretFacts {
+    /// Whether a key has a value.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.keys.contains(key)
+    }
+}
+
 impl SeenAttempt {
     /// The attempt of a task as far as the task's own status tells of it.
     #[must_use]
@@ -168,31 +231,49 @@ impl SeenAttempt {
         Self { index, summary: attempts.find(|summary| summary.index == index).cloned(), ..Self::default() }
     }
 
-    /// Which pod is the newest: the one that verifies, once its making is on record or the agent has asked for it.
+    /// Which pod is the newest: one that verifies, once it is there, its making is on record or the agent has asked for
+    /// it.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        let recorded = self.summary.as_ref().is_some_and(|summary| summary.epoch > Epoch::Work.number());
-        let has_commands =
-            self.attempt.as_ref().is_some_and(|attempt| attempt.spec.job.verification.is_some());
+        let recorded = self.summary.as_ref().and_then(|summary| Epoch::numbered(summary.epoch));
         let status = self.attempt.as_ref().and_then(|attempt| attempt.status.as_ref());
-        let asks = has_commands && status.is_some_and(|status| status.phase == Some(Phase::Verifying));
-        if recorded || asks { Epoch::Verification } else { Epoch::Work }
+        let asks =
+            self.has_verification() && status.is_some_and(|status| status.phase == Some(Phase::Verifying));
+        let asked = asks.then_some(Epoch::Verification(Try::First));
+        [recorded, asked, self.pod_epoch].into_iter().flatten().max().unwrap_or(Epoch::Work)
     }
 
-    /// What the newest pod's agent has reported, or before it has spoken the last words of the one before it. A report
+    /// The same attempt once a pod is made for it.
+    #[must_use]
+    pub fn at(self, epoch: Epoch) -> Self {
+        if epoch > self.epoch() { Self { pod: None, pod_epoch: Some(epoch), ..self } } else { self }
+    }
+
+    /// What the newest pod's agent has reported, or before it has spoken the last words of those before it. A report
     /// of any other epoch is not believed.
     #[must_use]
     pub fn report(&self) -> Option<&AgentAttemptStatus> {
         let status = self.attempt.as_ref()?.status.as_ref()?;
-        let work = Epoch::Work.number();
-        let is_believed = status.epoch == self.epoch().number() || status.epoch == work;
-        is_believed.then_some(status)
+        let believed = Epoch::Work.number()..=self.epoch().number();
+        believed.contains(&status.epoch).then_some(status)
+    }
+
+    /// What the newest pod's agent itself has reported; none before it has spoken.
+    #[must_use]
+    pub fn newest_report(&self) -> Option<&AgentAttemptStatus> {
+        self.report().filter(|report| report.epoch == self.epoch().number())
     }
 
     /// Whether the newest pod's agent has spoken.
     #[must_use]
     pub fn has_spoken(&self) -> bool {
-        self.report().is_some_and(|report| report.epoch == self.epoch().number())
+        self.newest_report().is_some()
+    }
+
+    /// Whether its patch is to be verified.
+    #[must_use]
+    pub fn has_verification(&self) -> bool {
+        self.attempt.as_ref().is_some_and(|attempt| attempt.spec.job.verification.is_some())
     }
 
     /// Whether the newest pod was made: then there is never another one in this epoch.
@@ -200,6 +281,12 @@ impl SeenAttempt {
     pub fn pod_was_made(&self) -> bool {
         let recorded = self.summary.as_ref().is_some_and(|summary| summary.epoch >= self.epoch().number());
         recorded || self.has_spoken()
+    }
+
+    /// Whether it goes on and its first pod is still to be made.
+    #[must_use]
+    pub fn lacks_its_first_pod(&self) -> bool {
+        self.ended().is_none() && self.pod.is_none() && self.epoch() == Epoch::Work && !self.pod_was_made()
     }
 
     /// Why the attempt has ended, when the task's status says so. It is for good.

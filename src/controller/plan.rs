@@ -26,12 +26,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// How soon it is counted again how many tasks run: the first lists of all watches take a second or two.
 const COUNT_AGAIN: Duration = Duration::from_secs(1);
 
-/// What a task is doing between the making of its pod and the first report of its agent.
-const POD_STARTS: &str = "the pod starts";
-
-/// The same for the pod in which the patch is verified.
-const VERIFICATION_STARTS: &str = "the agent is done; the pod in which its patch is verified starts";
-
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {

@@ -1,7 +1,7 @@
 //! What a pod's own status says, when its agent says nothing.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondition, PodStatus};
 
 use crate::api::reasons::Reason;
 use crate::names::{AGENT_CONTAINER, SANDBOX_CONTAINER};
@@ -16,6 +16,9 @@ const DELETION_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 /// Restarts of a container after which it is given up. The kubelet waits longer before each one; this many take
 /// about ten minutes.
 const MAX_RESTARTS: i32 = 6;
+
+/// What is said of a pod that went without a word.
+pub const GONE: &str = "the pod was lost: it was deleted; create the task again to start over";
 
 /// The waiting reasons that are about an image, with whether they can pass.
 const IMAGE_REASONS: [(&str, bool); 7] = [
@@ -48,6 +51,11 @@ pub enum PodState {
         message: String,
         /// When patience ends.
         until: Option<Timestamp>,
+    },
+    /// It was lost by no fault of its own: somebody deleted it, or its node is gone or had no room for it any more.
+    Lost {
+        /// A sentence for people.
+        message: String,
     },
     /// It never will, or never will again.
     Broken {
@@ -108,7 +116,7 @@ fn lost(pod: &Pod, status: &PodStatus, now: Timestamp) -> Option<PodState> {
         return Some(if now < until {
             PodState::Well { until: Some(until) }
         } else {
-            PodState::Broken { reason: Reason::SandboxLost, message: why_lost(status) }
+            PodState::Lost { message: why_lost(status) }
         });
     }
     if status.phase.as_deref() != Some("Failed") {
@@ -117,22 +125,31 @@ fn lost(pod: &Pod, status: &PodStatus, now: Timestamp) -> Option<PodState> {
     if let Some(message) = out_of_memory(status) {
         return Some(PodState::Broken { reason: Reason::OutOfMemory, message });
     }
-    Some(PodState::Broken { reason: Reason::SandboxLost, message: why_lost(status) })
+    let message = why_lost(status);
+    // A pod that was evicted for what it used itself has no such condition, and would be evicted again.
+    Some(match disruption(status) {
+        Some(_) => PodState::Lost { message },
+        None => PodState::Broken { reason: Reason::SandboxLost, message },
+    })
+}
+
+/// What Kubernetes itself did to a pod, whatever it may have done.
+fn disruption(status: &PodStatus) -> Option<&PodCondition> {
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.find(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True")
 }
 
 /// What is known about the loss of a pod.
 #[must_use]
 pub fn why_lost(status: &PodStatus) -> String {
-    let disruption =
-        status.conditions.iter().flatten().find(|condition| condition.type_ == "DisruptionTarget");
-    let cause = disruption
+    let cause = disruption(status)
         .and_then(|condition| condition.message.clone())
         .or_else(|| status.message.clone())
         .or_else(|| status.reason.clone())
         .filter(|text| !text.is_empty());
     match cause {
         Some(cause) => format!("the pod was lost: {cause}; create the task again to start over"),
-        None => "the pod was lost: it was deleted; create the task again to start over".into(),
+        None => GONE.into(),
     }
 }
 

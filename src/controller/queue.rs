@@ -1,10 +1,10 @@
 //! Whose turn it is, where a ModelProvider bounds how many tasks run beside each other.
 //!
-//! Everything is counted afresh from what the watches show, so that nothing has to be kept in step. Only who was let
-//! through a moment ago is remembered, until the watches show that one's pod: passes run beside each other, and two must
-//! not take the same place.
+//! Everything is counted afresh from what the watches show, so that nothing has to be kept in step. Only what a task
+//! was told is remembered, as long as the watches do not show it: passes run beside each other, and two must not take the
+//! same place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
@@ -56,11 +56,23 @@ pub enum Standing {
     Over,
 }
 
-/// The bounds that are known, and who was let through.
+/// What a task was told that the watches do not show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// That it may have its pod.
+    Free,
+    /// The same, and it failed to get one. Until its next pass it is in nobody's way: as the oldest it would keep all
+    /// others waiting for as long as it fails.
+    Failed,
+    /// That it has to wait, although the watches show it as aside.
+    Waits,
+}
+
+/// The bounds that are known, and what tasks were told, by UID.
 #[derive(Debug, Default)]
 pub struct Queue {
     limits: BTreeMap<ProviderKey, usize>,
-    admitted: BTreeSet<String>,
+    told: BTreeMap<String, Told>,
 }
 
 /// The tasks that may begin now: the oldest of those that wait, as many as there is room for.
@@ -108,44 +120,75 @@ impl Queue {
     /// Lets a task through if it is its turn. `places` has every task of its provider as the watches show it.
     pub fn enter(&mut self, provider: &ProviderKey, uid: &str, since: Timestamp, places: Vec<Place>) -> Turn {
         let Some(limit) = self.limits.get(provider).copied() else { return Turn::Free };
-        let mut places = self.with_admitted(places);
+        let mut places = self.with_told(places);
+        let mut was_aside = false;
         match places.iter_mut().find(|place| place.uid == uid) {
             Some(own) if own.standing == Standing::Runs => return Turn::Free,
             // It can run, whatever kept it before.
-            Some(own) => own.standing = Standing::Waits,
+            Some(own) => {
+                was_aside = own.standing == Standing::Aside;
+                own.standing = Standing::Waits;
+            }
             None => places.push(Place { since, uid: uid.to_owned(), standing: Standing::Waits }),
         }
         if due(limit, &places).contains(&uid) {
-            self.admitted.insert(uid.to_owned());
+            self.told.insert(uid.to_owned(), Told::Free);
             Turn::Free
         } else {
+            if was_aside {
+                self.told.insert(uid.to_owned(), Told::Waits);
+            }
             Turn::Waits { provider: provider.1.clone(), limit }
         }
     }
 
-    /// A task has no pod; says whether it had been let through.
-    pub fn leave(&mut self, uid: &str) -> bool {
-        self.admitted.remove(uid)
+    /// Whether a task was let through and the watches do not show its pod yet.
+    #[must_use]
+    pub fn holds(&self, uid: &str) -> bool {
+        self.told.get(uid) == Some(&Told::Free)
     }
 
-    /// The places with those that were let through as running. What the watches show by now, or show as over, need not
-    /// be remembered any longer.
-    pub fn with_admitted(&mut self, mut places: Vec<Place>) -> Vec<Place> {
+    /// A task has no pod; says whether it had been let through.
+    pub fn leave(&mut self, uid: &str) -> bool {
+        self.holds(uid) && self.told.remove(uid).is_some()
+    }
+
+    /// A task that was let through has failed to get its pod.
+    pub fn step_aside(&mut self, uid: &str) {
+        if let Some(told) = self.told.get_mut(uid).filter(|told| **told == Told::Free) {
+            *told = Told::Failed;
+        }
+    }
+
+    /// A task waits for no turn, whatever it was told before.
+    pub fn withdraw(&mut self, uid: &str) {
+        if !self.holds(uid) {
+            self.told.remove(uid);
+        }
+    }
+
+    /// The places as they are by what the tasks were told. What the watches show by now, or show as over, need not be
+    /// remembered any longer.
+    pub fn with_told(&mut self, mut places: Vec<Place>) -> Vec<Place> {
         for place in &mut places {
-            match place.standing {
-                Standing::Runs | Standing::Over => drop(self.admitted.remove(&place.uid)),
-                Standing::Waits | Standing::Aside if self.admitted.contains(&place.uid) => {
-                    place.standing = Standing::Runs;
+            match (place.standing, self.told.get(&place.uid).copied()) {
+                (Standing::Runs | Standing::Over, _) => {
+                    self.told.remove(&place.uid);
                 }
-                Standing::Waits | Standing::Aside => {}
+                (Standing::Waits | Standing::Aside, Some(Told::Free)) => place.standing = Standing::Runs,
+                (Standing::Waits, Some(Told::Failed)) => place.standing = Standing::Aside,
+                // It may have an AgentAttempt of a pass that failed, and look as if the quota held it up.
+                (Standing::Aside, Some(Told::Waits)) => place.standing = Standing::Waits,
+                (Standing::Waits, Some(Told::Waits) | None)
+                | (Standing::Aside, Some(Told::Failed) | None) => {}
             }
         }
         places
     }
 
-    /// Forgets those who were let through and of whom the watches know nothing any more.
+    /// Forgets those of whom the watches know nothing any more.
     pub fn forget(&mut self, is_known: impl Fn(&str) -> bool) {
-        self.admitted.retain(|uid| is_known(uid));
+        self.told.retain(|uid, _| is_known(uid));
     }
 }
 

@@ -65,6 +65,9 @@ pub(super) async fn reconcile(task: Arc<Guarded<AgentTask>>, context: Arc<Contex
         .catch_unwind()
         .await
         .unwrap_or_else(|panic| Err(Error::Panicked(panic_text(panic.as_ref()))));
+    if outcome.is_err() {
+        turns::give_back_after_failure(&context, &id, &task).await;
+    }
     match outcome {
         Ok(Done { again, wrote }) => {
             lock(&context.backoff).succeeded(&id.uid);
@@ -145,15 +148,16 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
     if plan.situation == Situation::Finished {
         return finished(context, &observed, &plan, now).await;
     }
+    // From here on an attempt's newest pod is the one that is made for it.
+    let attempts = observed.attempts.iter().cloned().zip(&plan.attempts);
+    let attempts = attempts.map(|(seen, plan)| seen.at(plan.epoch)).collect();
+    let observed = Observed { attempts, ..observed };
     let applied = apply(client, &context.agent, &observed, &plan).await?;
     let situations: Vec<Situation> = applied.iter().map(|applied| applied.situation.clone()).collect();
-    let situation = match plan.situation {
-        Situation::Deleted => Situation::Deleted,
-        Situation::Finished
-        | Situation::Waiting { .. }
-        | Situation::Start
-        | Situation::Working { .. }
-        | Situation::Ended(_) => overall(&observed, &situations),
+    let situation = if plan.situation == Situation::Deleted {
+        Situation::Deleted
+    } else {
+        overall(&observed, &situations)
     };
     answers::give(client, &observed.id, &plan.answers, now).await?;
     for (seen, applied) in observed.attempts.iter().zip(&applied) {

@@ -1,5 +1,7 @@
 //! Which attempt's result becomes the task's: by its verification when the task ends, or by a person afterwards.
 
+use std::sync::Arc;
+
 use super::inbox::{self, Answer};
 use super::observed::{ArtifactCheck, Observed, SeenAttempt};
 use super::plan::Situation;
@@ -7,6 +9,7 @@ use crate::api::conditions::ConditionStatus;
 use crate::api::message::MessageKind;
 use crate::api::reasons::{Reason, Verdict};
 use crate::api::task::SelectionPolicy;
+use crate::api::{AgentMessage, AgentTask};
 
 /// What people's choices come to once the task has ended.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -45,21 +48,28 @@ pub fn verified(seen: &SeenAttempt, situation: &Situation) -> Option<bool> {
     let Situation::Ended(ending) = situation else {
         return seen.summary.as_ref().and_then(|summary| summary.verified);
     };
-    // That a Completed attempt has passed every command was checked before it counted as ended.
-    let has_commands = seen.attempt.as_ref().is_some_and(|attempt| attempt.spec.job.verification.is_some());
     if ending.reason == Reason::VerificationFailed {
         return Some(false);
     }
-    (has_commands && ending.reason == Reason::Completed).then_some(true)
+    // That a Completed attempt has passed every command was checked before it counted as ended.
+    (seen.has_verification() && ending.reason == Reason::Completed).then_some(true)
+}
+
+/// The attempt whose result is a task's that has ended: the only one, or the one that was selected.
+#[must_use]
+pub fn of(task: &AgentTask) -> Option<i32> {
+    if task.spec.attempts.count == 1 { Some(1) } else { selected(task) }
+}
+
+fn selected(task: &AgentTask) -> Option<i32> {
+    let status = task.status.as_ref()?;
+    status.selected_attempt.or_else(|| status.result.as_ref().map(|result| result.attempt))
 }
 
 /// What people's choices come to once the task has ended. The first that can be followed is, and no other ever.
 #[must_use]
 pub fn by_message(observed: &Observed) -> Choice {
-    let status = observed.task.status.as_ref();
-    let stored = status.and_then(|status| {
-        status.selected_attempt.or_else(|| status.result.as_ref().map(|result| result.attempt))
-    });
+    let stored = selected(&observed.task);
     let mut selected = stored;
     let mut answers = Vec::new();
     for message in inbox::open(observed, MessageKind::SelectAttempt) {
@@ -68,12 +78,7 @@ pub fn by_message(observed: &Observed) -> Choice {
         let answer = if seen.is_none() {
             inbox::no_such_attempt(message)
         } else if selected == Some(index) {
-            Answer {
-                message,
-                status: ConditionStatus::True,
-                reason: "Selected",
-                text: "the attempt's result is the task's",
-            }
+            chosen(message)
         } else if selected.is_some() {
             inbox::turned_down(
                 message,
@@ -85,12 +90,7 @@ pub fn by_message(observed: &Observed) -> Choice {
             return Choice { selected: Some(index), answers: Vec::new() };
         } else if seen.is_some_and(has_result) {
             selected = Some(index);
-            Answer {
-                message,
-                status: ConditionStatus::True,
-                reason: "Selected",
-                text: "the attempt's result is the task's",
-            }
+            chosen(message)
         } else {
             inbox::turned_down(
                 message,
@@ -129,6 +129,15 @@ pub fn is_open(observed: &Observed) -> bool {
     observed.ended().is_some()
         && status.is_some_and(|status| status.selected_attempt.is_none() && status.result.is_none())
         && !inbox::open(observed, MessageKind::SelectAttempt).is_empty()
+}
+
+fn chosen(message: Arc<AgentMessage>) -> Answer {
+    Answer {
+        message,
+        status: ConditionStatus::True,
+        reason: "Selected",
+        text: "the attempt's result is the task's",
+    }
 }
 
 /// Whether an attempt that has ended left something to select.

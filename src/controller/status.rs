@@ -70,9 +70,7 @@ pub fn next(
         result: None,
     };
     let selected = if has_ended { selection::at_the_end(observed, attempts) } else { None };
-    let mut status = select(status, observed, selected);
-    bound::shrink(&mut status);
-    status
+    select(status, observed, selected)
 }
 
 /// The status with the result of a selected attempt, if it left one.
@@ -82,6 +80,7 @@ fn select(status: AgentTaskStatus, observed: &Observed, selected: Option<i32>) -
         let reason = summary.and_then(|summary| summary.reason)?;
         attempts::result(observed.attempt(index)?, reason, summary.and_then(|summary| summary.verified))
     });
+    // Without a result there is nothing that could be left out.
     let Some(result) = result else { return status };
     let mut status =
         AgentTaskStatus { selected_attempt: Some(result.attempt), result: Some(result), ..status };

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::caches::{Caches, Guarded};
 use super::context::{Context, lock};
+use super::observe::has_work_pod;
 use super::observed::{Epoch, Observed, TaskId, indices};
 use super::queue::{Place, ProviderKey, Queue, Turn, due, standing};
 use crate::api::AgentTask;
@@ -34,6 +35,24 @@ pub(super) fn give_back(context: &Context, observed: &Observed) {
     }
 }
 
+/// Gives the place back of a task whose pass failed, unless it has a pod: the next pass may fail like this one, for as
+/// long as somebody's webhook is away, and others could run.
+pub(super) async fn give_back_after_failure(context: &Context, id: &TaskId, task: &AgentTask) {
+    if !lock(&context.queue).holds(&id.uid) {
+        return;
+    }
+    // Looked at afresh: what the pass made before it failed, the watches may not show yet.
+    match has_work_pod(&context.client, id, task).await {
+        Ok(true) => {}
+        Ok(false) => {
+            lock(&context.queue).step_aside(&id.uid);
+            context.caches.changed.notify_one();
+        }
+        // Nobody knows; the next pass, or its failure, tells.
+        Err(error) => tracing::debug!(task = id.name, %error, "cannot see whether a task has a pod"),
+    }
+}
+
 /// Sends every task whose turn has come, for ever.
 pub(super) async fn wake_forever(context: Arc<Context>, woken: mpsc::Sender<ObjectRef<Guarded<AgentTask>>>) {
     loop {
@@ -49,14 +68,12 @@ pub(super) async fn wake_forever(context: Arc<Context>, woken: mpsc::Sender<Obje
 }
 
 fn turn(caches: &Caches, queue: &mut Queue, observed: &Observed, now: Timestamp) -> Turn {
-    let Some(provider) = observed.references.as_ref().and_then(|references| references.provider.as_ref())
-    else {
+    let provider = observed.references.as_ref().and_then(|references| references.provider.as_ref());
+    // It takes no place while it is held back.
+    let Some(provider) = provider.filter(|_| !observed.task.spec.suspend) else {
+        queue.withdraw(&observed.id.uid);
         return Turn::Free;
     };
-    // It takes no place while it is held back.
-    if observed.task.spec.suspend {
-        return Turn::Free;
-    }
     let name = observed.task.spec.model.provider_name.clone();
     let key = (observed.id.namespace.clone(), name);
     let limit = provider.spec.limits.concurrent_tasks.map(|limit| usize::try_from(limit).unwrap_or(0));
@@ -68,8 +85,9 @@ fn turn(caches: &Caches, queue: &mut Queue, observed: &Observed, now: Timestamp)
         return Turn::Counting;
     }
     let since = observed.task.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
-    queue.forget(|uid| is_known(caches, uid));
-    queue.enter(&key, &observed.id.uid, since, places(caches, &key))
+    let tasks = caches.tasks.state();
+    queue.forget(|uid| tasks.iter().any(|task| task.meta().uid.as_deref() == Some(uid)));
+    queue.enter(&key, &observed.id.uid, since, places(caches, &tasks, &key))
 }
 
 /// The tasks whose turn it is, as far as the watches show.
@@ -79,9 +97,14 @@ pub(super) fn next(caches: &Caches, queue: &mut Queue) -> Vec<ObjectRef<Guarded<
     }
     let bounds: Vec<(ProviderKey, usize)> =
         queue.bounds().map(|(provider, limit)| (provider.clone(), limit)).collect();
+    // Mostly there is none, and then nobody needs to go through all tasks.
+    if bounds.is_empty() {
+        return Vec::new();
+    }
+    let tasks = caches.tasks.state();
     let mut found = Vec::new();
     for (key, limit) in bounds {
-        let places = queue.with_admitted(places(caches, &key));
+        let places = queue.with_told(places(caches, &tasks, &key));
         let uids = due(limit, &places);
         found.extend(caches.waiting(Some(&key.0), |task| {
             task.metadata.uid.as_deref().is_some_and(|uid| uids.contains(&uid))
@@ -90,15 +113,18 @@ pub(super) fn next(caches: &Caches, queue: &mut Queue) -> Vec<ObjectRef<Guarded<
     found
 }
 
-/// All tasks of a provider.
-fn places(caches: &Caches, (namespace, provider): &ProviderKey) -> Vec<Place> {
-    let tasks = caches.tasks.state();
+/// Those of all tasks that are a provider's.
+fn places(
+    caches: &Caches,
+    tasks: &[Arc<Guarded<AgentTask>>],
+    (namespace, provider): &ProviderKey,
+) -> Vec<Place> {
     let own = tasks.iter().filter_map(|task| task.0.as_ref().ok()).filter(|task| {
         task.metadata.namespace.as_deref() == Some(namespace) && task.spec.model.provider_name == *provider
     });
     own.filter_map(|task| {
         let id = TaskId::of(task)?;
-        let has_attempt = indices(task).any(|index| caches.attempt(&id, index).is_some());
+        let has_attempt = indices(task).any(|index| caches.has_attempt(&id, index));
         // One that verifies was recorded as running long before.
         let has_pod = indices(task).any(|index| caches.pod(&id, index, Epoch::Work).is_some());
         Some(Place {
@@ -108,9 +134,4 @@ fn places(caches: &Caches, (namespace, provider): &ProviderKey) -> Vec<Place> {
         })
     })
     .collect()
-}
-
-fn is_known(caches: &Caches, uid: &str) -> bool {
-    let tasks = caches.tasks.state();
-    tasks.iter().any(|task| task.meta().uid.as_deref() == Some(uid))
 }

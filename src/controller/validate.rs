@@ -14,8 +14,9 @@ use self::former::{artifacts, check_former};
 use self::inputs::{check_inputs, check_output};
 use self::job::resolve;
 use self::repository::{check_repository, check_review};
-use super::observed::{Former, References, SecretFacts, TaskId};
+use super::observed::{Former, References, TaskId};
 use crate::api::attempt::{Job, JobPod};
+use crate::api::environment::TranscriptPolicy;
 use crate::api::mcp::McpServer;
 use crate::api::provider::{Capabilities, Model, Surface};
 use crate::api::task::ConfigMapKeyRef;
@@ -40,10 +41,10 @@ impl ValidTask {
     #[must_use]
     pub fn job(&self, id: &TaskId, index: i32) -> Job {
         let attempt = id.attempt_name(index);
-        let transcript = self.job.transcript_artifact_name.is_some();
+        let keeps_transcript = self.job.environment.transcript == TranscriptPolicy::Keep;
         Job {
             patch_artifact_name: names::patch_artifact(&attempt),
-            transcript_artifact_name: transcript.then(|| names::transcript_artifact(&attempt)),
+            transcript_artifact_name: keeps_transcript.then(|| names::transcript_artifact(&attempt)),
             ..self.job.clone()
         }
     }
@@ -257,15 +258,31 @@ fn check_provider(
             problems,
         );
     }
-    let Some(name) = &spec.credentials_secret_name else { return };
+    if let Some(secret) = &spec.credentials_secret_name {
+        let by = format!("ModelProvider {provider}");
+        check_secret(secret, &by, ("apiKey", "KEY"), id, references, problems);
+    }
+}
+
+/// A Secret that holds one value is there and has its key. `by` is what names it; the text beside the key stands for
+/// the value in the command that makes the Secret.
+fn check_secret(
+    secret: &str,
+    by: &str,
+    (key, value): (&str, &str),
+    id: &TaskId,
+    references: &References,
+    problems: &mut Vec<Problem>,
+) {
     let namespace = &id.namespace;
-    let create = format!("kubectl create secret generic {name} -n {namespace} --from-literal=apiKey=KEY");
-    match references.secrets.get(name) {
+    let create =
+        format!("kubectl create secret generic {secret} -n {namespace} --from-literal={key}={value}");
+    match references.secrets.get(secret) {
         None => problems.push(Problem::Missing(format!(
-            "Secret {name}, named by ModelProvider {provider}, does not exist; create it with: {create}"
+            "Secret {secret}, named by {by}, does not exist; create it with: {create}"
         ))),
-        Some(secret) if !has(secret, "apiKey") => problems.push(Problem::Wrong(format!(
-            "Secret {name}, named by ModelProvider {provider}, has no key apiKey; after kubectl delete secret {name} -n {namespace} it is created right with: {create}. Then create the task again"
+        Some(facts) if !facts.has(key) => problems.push(Problem::Wrong(format!(
+            "Secret {secret}, named by {by}, has no key {key}; after kubectl delete secret {secret} -n {namespace} it is created right with: {create}. Then create the task again"
         ))),
         Some(_) => {}
     }
@@ -322,10 +339,6 @@ fn is_reserved(key: &str) -> bool {
     [crate::api::GROUP, "app.kubernetes.io"]
         .iter()
         .any(|own| prefix == *own || prefix.strip_suffix(own).is_some_and(|rest| rest.ends_with('.')))
-}
-
-fn has(secret: &SecretFacts, key: &str) -> bool {
-    secret.keys.contains(key)
 }
 
 /// Quantities of a container, as the API types have them.

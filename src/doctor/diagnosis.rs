@@ -54,9 +54,9 @@ impl Finding {
     }
 
     /// It is there when the request was answered.
-    pub fn of(answered: Result<(), NoAnswer>) -> Self {
+    pub fn of<T>(answered: Result<T, NoAnswer>) -> Self {
         match answered {
-            Ok(()) => Self::yes(),
+            Ok(_) => Self::yes(),
             Err(error) => Self::from(error),
         }
     }

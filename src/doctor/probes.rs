@@ -27,6 +27,9 @@ pub const COLOUR: &str =
 /// A square of 64 by 64 pixels, red.
 const RED_SQUARE: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAS0lEQVR42u3PQQkAAAgAsetfWiP4FgYrsKZeS0BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEDgsqnc8OJg6Ln3AAAAAElFTkSuQmCC";
 
+/// What a person has to know of a server that counts no tokens.
+const UNCOUNTED: &str = "The server does not say what a response costs: tokens are estimated at four bytes each, and so are limits and costs.";
+
 /// More output tokens than any model writes: who names a bound names it when it is exceeded.
 const TOO_MANY_TOKENS: i32 = 1_000_000;
 
@@ -40,7 +43,7 @@ pub async fn examine(patient: &mut Patient) -> Diagnosis {
         Ok(answer) => {
             diagnosis.answers = true;
             if answer.completed.usage.estimated && patient.wire != Wire::Chat {
-                diagnosis.problem("The server does not say what a response costs: tokens are estimated at four bytes each, and so are limits and costs.");
+                diagnosis.problem(UNCOUNTED);
             }
         }
         Err(error) => {
@@ -98,20 +101,20 @@ async fn common(patient: &mut Patient, diagnosis: &mut Diagnosis) {
         },
     );
     let parallel = Capabilities { parallel_tool_calls: true, ..nothing };
-    let called = patient.called(parallel, |_| {}).await.map(drop);
+    let called = patient.called(parallel, |_| {}).await;
     diagnosis.found("parallelToolCalls", Finding::of(called));
     let developer = Capabilities { developer_role: true, ..nothing };
-    diagnosis.found("developerRole", Finding::of(patient.word(developer, |_| {}).await.map(drop)));
+    diagnosis.found("developerRole", Finding::of(patient.word(developer, |_| {}).await));
     let thinking = Capabilities { reasoning: true, ..nothing };
-    diagnosis.found("reasoning", Finding::of(patient.word(thinking, with_effort).await.map(drop)));
+    diagnosis.found("reasoning", Finding::of(patient.word(thinking, with_effort).await));
     let keyed = Capabilities { prompt_cache_key: true, ..nothing };
-    diagnosis.found("promptCacheKey", Finding::of(patient.word(keyed, |_| {}).await.map(drop)));
+    diagnosis.found("promptCacheKey", Finding::of(patient.word(keyed, |_| {}).await));
 }
 
 async fn responses(patient: &mut Patient, diagnosis: &mut Diagnosis) {
     let nothing = Capabilities { reasoning: diagnosis.has("reasoning"), ..Capabilities::default() };
     let summary = Capabilities { reasoning_summary: true, ..nothing };
-    diagnosis.found("reasoningSummary", Finding::of(patient.word(summary, with_effort).await.map(drop)));
+    diagnosis.found("reasoningSummary", Finding::of(patient.word(summary, with_effort).await));
     let encrypted = Capabilities { encrypted_reasoning: true, ..nothing };
     let called = patient.called(encrypted, with_effort).await;
     diagnosis.found("encryptedReasoning", sent_back(called, true));
@@ -134,13 +137,13 @@ async fn chat(patient: &mut Patient, diagnosis: &mut Diagnosis) {
             Ok(answer) if answer.completed.usage.estimated => {
                 Finding::lacks("the server takes the parameter and counts nothing all the same")
             }
-            other => Finding::of(other.map(drop)),
+            other => Finding::of(other),
         },
     );
     if !diagnosis.has("streamUsage")
         && !patient.word(nothing, |_| {}).await.is_ok_and(|answer| !answer.completed.usage.estimated)
     {
-        diagnosis.problem("The server does not say what a response costs: tokens are estimated at four bytes each, and so are limits and costs.");
+        diagnosis.problem(UNCOUNTED);
     }
     diagnosis.found("strictAlternation", alternation(patient).await);
     let field = reasoning_field(patient, diagnosis).await;
@@ -159,7 +162,7 @@ async fn messages(patient: &mut Patient, diagnosis: &mut Diagnosis) {
         Ok(_) => patient.word(marked, |talk| talk.keeps_long = true).await,
         refused => refused,
     };
-    diagnosis.found("cacheMarkers", Finding::of(long.map(drop)));
+    diagnosis.found("cacheMarkers", Finding::of(long));
 }
 
 async fn thinking(patient: &mut Patient) -> Finding {
@@ -181,7 +184,7 @@ async fn alternation(patient: &mut Patient) -> Finding {
     match patient.two_messages(two(false)).await {
         Ok(_) => Finding::lacks("the server takes two messages of the user in a row"),
         Err(NoAnswer::Failed(what)) => Finding::Unknown(what),
-        Err(NoAnswer::Refused(_)) => Finding::of(patient.two_messages(two(true)).await.map(drop)),
+        Err(NoAnswer::Refused(_)) => Finding::of(patient.two_messages(two(true)).await),
     }
 }
 
@@ -246,11 +249,7 @@ async fn image(patient: &mut Patient, diagnosis: &mut Diagnosis) {
     let capabilities = Capabilities { image_input: true, ..Capabilities::default() };
     let mut talk = patient.talk(capabilities, &[]);
     let picture = ContentPart::Image { url: RED_SQUARE.to_owned() };
-    let asked = patient.say(&mut talk, Role::User, vec![picture, text(COLOUR)]);
-    let answer = match asked {
-        Ok(()) => patient.ask(&mut talk).await,
-        Err(error) => Err(error),
-    };
+    let answer = patient.ask_with(&mut talk, vec![picture, text(COLOUR)]).await;
     if let Ok(answer) = &answer {
         let words = answer.words();
         if !words.to_ascii_lowercase().contains("red") {
@@ -259,7 +258,7 @@ async fn image(patient: &mut Patient, diagnosis: &mut Diagnosis) {
             ));
         }
     }
-    diagnosis.found("imageInput", Finding::of(answer.map(drop)));
+    diagnosis.found("imageInput", Finding::of(answer));
 }
 
 /// Whether the server holds an answer to a schema, which the model is not told of.
@@ -267,11 +266,7 @@ async fn structured(patient: &mut Patient, diagnosis: &mut Diagnosis) {
     let capabilities = Capabilities { structured_output: true, ..Capabilities::default() };
     let mut talk = patient.talk(capabilities, &[]);
     talk.answer = Some(AnswerFormat { schema: FORM.to_owned(), strict: true });
-    let asked = match patient.say(&mut talk, Role::User, vec![text(FORMED)]) {
-        Ok(()) => patient.ask(&mut talk).await,
-        Err(error) => Err(error),
-    };
-    let finding = match asked {
+    let finding = match patient.ask_with(&mut talk, vec![text(FORMED)]).await {
         Ok(answer) => {
             let words = answer.words();
             let value: Option<serde_json::Value> = serde_json::from_str(&words).ok();
@@ -295,7 +290,7 @@ fn sent_back(called: Result<(Answer, Result<Answer, NoAnswer>), NoAnswer>, encry
             "no {} reasoning came back",
             if encrypted { "encrypted" } else { "plain" }
         )),
-        Ok((_, second)) => Finding::of(second.map(drop)),
+        Ok((_, second)) => Finding::of(second),
     }
 }
 
@@ -309,6 +304,12 @@ fn text(text: &str) -> ContentPart {
 }
 
 impl Patient {
+    /// Says this and asks for the answer.
+    async fn ask_with(&mut self, talk: &mut Talk, content: Vec<ContentPart>) -> Result<Answer, NoAnswer> {
+        self.say(talk, Role::User, content)?;
+        self.ask(talk).await
+    }
+
     /// Asks for one word, after instructions.
     async fn word(
         &mut self,
@@ -318,8 +319,7 @@ impl Patient {
         let mut talk = self.talk(capabilities, &[]);
         change(&mut talk);
         self.say(&mut talk, Role::Developer, vec![text("You are being tested. Be brief.")])?;
-        self.say(&mut talk, Role::User, vec![text(WORD)])?;
-        self.ask(&mut talk).await
+        self.ask_with(&mut talk, vec![text(WORD)]).await
     }
 
     /// Asks for a word in two messages.
@@ -327,8 +327,7 @@ impl Patient {
         let mut talk = self.talk(capabilities, &[]);
         self.say(&mut talk, Role::User, vec![text("Hello.")])?;
         talk.end_message();
-        self.say(&mut talk, Role::User, vec![text(WORD)])?;
-        self.ask(&mut talk).await
+        self.ask_with(&mut talk, vec![text(WORD)]).await
     }
 
     /// Asks for a call, and then for what follows its output.
@@ -348,8 +347,7 @@ impl Patient {
         };
         let mut talk = self.talk(capabilities, &[report]);
         change(&mut talk);
-        self.say(&mut talk, Role::User, vec![text(CALL)])?;
-        let first = self.ask(&mut talk).await?;
+        let first = self.ask_with(&mut talk, vec![text(CALL)]).await?;
         if !first.has_call() {
             let words = first.words();
             return Err(NoAnswer::Failed(format!(
@@ -369,8 +367,7 @@ impl Patient {
             grammar: "start: /[a-z]+/".to_owned(),
         };
         let mut talk = self.talk(capabilities, &[note]);
-        self.say(&mut talk, Role::User, vec![text(NOTE)])?;
-        let answer = self.ask(&mut talk).await?;
+        let answer = self.ask_with(&mut talk, vec![text(NOTE)]).await?;
         Ok(answer.items.iter().any(|item| matches!(item.item, crate::llm::Item::CustomCall(_))))
     }
 }

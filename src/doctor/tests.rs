@@ -79,9 +79,16 @@ fn pasted(diagnosis: &Diagnosis) -> Capabilities {
     spec.models[0].capabilities.clone()
 }
 
+/// What is found of an endpoint that is as it should be: these capabilities, and no problem.
+async fn assert_able(wire: Wire, expected: Capabilities) -> Diagnosis {
+    let able = examined(wire, "").await;
+    assert_eq!(pasted(&able), expected, "{able}");
+    assert!(able.is_usable() && !able.to_string().contains("Problems"), "{able}");
+    able
+}
+
 #[tokio::test]
 async fn an_able_endpoint_has_what_each_api_has() {
-    let able = examined(Wire::Responses, "").await;
     let expected = Capabilities {
         custom_tools: true,
         parallel_tool_calls: true,
@@ -94,10 +101,8 @@ async fn an_able_endpoint_has_what_each_api_has() {
         structured_output: true,
         ..Capabilities::default()
     };
-    assert_eq!(pasted(&able), expected, "{able}");
-    assert!(able.is_usable() && !able.to_string().contains("Problems"), "{able}");
+    assert_able(Wire::Responses, expected).await;
 
-    let able = examined(Wire::Chat, "").await;
     let expected = Capabilities {
         custom_tools: true,
         parallel_tool_calls: true,
@@ -109,10 +114,8 @@ async fn an_able_endpoint_has_what_each_api_has() {
         stream_usage: true,
         ..Capabilities::default()
     };
-    assert_eq!(pasted(&able), expected, "{able}");
-    assert!(able.is_usable() && !able.to_string().contains("Problems"), "{able}");
+    assert_able(Wire::Chat, expected).await;
 
-    let able = examined(Wire::Messages, "").await;
     let expected = Capabilities {
         image_input: true,
         structured_output: true,
@@ -120,8 +123,7 @@ async fn an_able_endpoint_has_what_each_api_has() {
         cache_markers: true,
         ..Capabilities::default()
     };
-    assert_eq!(pasted(&able), expected, "{able}");
-    assert!(able.is_usable() && !able.to_string().contains("Problems"), "{able}");
+    let able = assert_able(Wire::Messages, expected).await;
     assert!(able.to_string().contains("maxOutputTokens: the server takes any number"), "{able}");
 }
 

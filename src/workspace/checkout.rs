@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use super::Layout;
-use super::fetch::{ATTRIBUTES, Beside, Fetched, Found, quoted};
+use super::fetch::{ATTRIBUTES, Fetched, Found, quoted};
 use super::git::{Git, GitError, last_line};
 use super::path::shown;
 use super::record::{self, Stage};
@@ -145,8 +145,8 @@ fn make_git_dir(fetched: &Fetched, bare: &Path, worktree: &Path) -> io::Result<(
     fs::write(git_dir.join("info/attributes"), ATTRIBUTES)?;
     fs::write(git_dir.join("config"), config(fetched, FIRST_RUN))?;
     // A tag's own object is not its commit, so what was fetched is copied.
-    let beside = fetched.beside.as_ref().and_then(Beside::stored_as);
-    for name in fetched.stored_as().into_iter().chain(beside) {
+    let beside = fetched.beside.as_ref().and_then(|beside| beside.found.stored_as(&beside.reference));
+    for name in fetched.found.stored_as(&fetched.reference).into_iter().chain(beside) {
         write_ref(&git_dir, &name, &fs::read_to_string(bare.join(&name))?)?;
     }
     let commit = format!("{}\n", fetched.base_commit);

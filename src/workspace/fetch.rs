@@ -126,14 +126,14 @@ impl Credential {
     }
 }
 
-impl Fetched {
-    /// The ref of the bare repository that has the branch or tag.
-    pub(crate) fn stored_as(&self) -> Option<String> {
-        let name = self.reference.short()?;
-        match self.found {
-            Found::Branch => Some(format!("{TRACKING}{name}")),
-            Found::Tag => Some(format!("refs/tags/{name}")),
-            Found::Commit => None,
+impl Found {
+    /// The ref of the bare repository that has the branch or tag of this name.
+    pub(crate) fn stored_as(self, reference: &Reference) -> Option<String> {
+        let name = reference.short()?;
+        match self {
+            Self::Branch => Some(format!("{TRACKING}{name}")),
+            Self::Tag => Some(format!("refs/tags/{name}")),
+            Self::Commit => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use podwright::api::attempt::Job;
 use podwright::controller::build::{StoredAttempt, role};
-use podwright::controller::observed::Epoch;
+use podwright::controller::observed::{Epoch, Try};
 use serde_json::json;
 
 fn job() -> Job {
@@ -44,7 +44,7 @@ fn permissions(rule: &PolicyRule) -> Vec<[String; 3]> {
 fn the_charts_rules_cover_what_an_agent_is_granted() {
     let job = job();
     let held: Vec<_> = chart_rules().iter().flat_map(permissions).collect();
-    for (epoch, least) in [(Epoch::Work, 7), (Epoch::Verification, 6)] {
+    for (epoch, least) in [(Epoch::Work, 7), (Epoch::Verification(Try::First), 6)] {
         covers(&held, &job, epoch, least);
     }
 }

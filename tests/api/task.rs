@@ -86,6 +86,9 @@ async fn defaults_are_in_the_stored_object() {
         spec(&json!({"attempts": {"selection": {"policy": "FirstVerified"}}, "verification": commands(8)}));
     let verified = create(&client, &namespace.name, "verified", &verified).await.expect("taken");
     assert_eq!(verified["spec"]["verification"][7]["timeoutSeconds"], 600);
+    let further = spec(&json!({"continueFrom": {"taskName": "plain"}}));
+    let further = create(&client, &namespace.name, "further", &further).await.expect("taken");
+    assert_eq!(further["spec"]["continueFrom"], json!({"taskName": "plain"}), "the selected attempt");
     let repository = json!({"name": "main", "url": "https://git.example.com/team/app.git", "ref": "main",
         "fetch": "Shallow", "depth": 50});
     assert_eq!(made["spec"]["repositories"], json!([repository]));
@@ -185,6 +188,7 @@ async fn a_spec_that_cannot_work_is_refused_with_a_sentence() {
             json!({"continueFrom": {"taskName": "a", "attempt": 5}}),
             "less than or equal to 4",
         ),
+        ("itself", json!({"continueFrom": {"taskName": "refused"}}), "continueFrom names the task itself"),
     ];
     for (case, more, words) in cases {
         let result = create(&client, &namespace.name, "refused", &spec(&more)).await;

@@ -1,5 +1,5 @@
-//! What a person does beside creating a task: says something to it, waits for a word of it, looks at its attempt, tries
-//! its patch.
+//! What a person does beside creating a task and saying something to it: waits for a word of it, looks at its attempt,
+//! tries its patch.
 
 use std::fs;
 use std::time::Duration;
@@ -7,24 +7,15 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
-use kube::api::{ListParams, LogParams, PostParams};
+use kube::api::{ListParams, LogParams};
 use podwright::api::conditions::{ACCEPTED, find};
 use podwright::api::{AgentAttempt, AgentMessage, AgentTask, Reason};
-use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::git::git;
 use crate::world::{World, succeeded};
 
 impl World {
-    /// Says something to a task.
-    pub(crate) async fn say(&self, name: &str, spec: &Value) {
-        let message: AgentMessage = serde_json::from_value(json!({"apiVersion": "podwright.dev/v1alpha1",
-            "kind": "AgentMessage", "metadata": {"name": name}, "spec": spec}))
-        .expect("a message");
-        self.api::<AgentMessage>().create(&PostParams::default(), &message).await.expect("it is taken");
-    }
-
     /// The task, as soon as its condition Succeeded has this reason.
     pub(crate) async fn reason(&self, name: &str, reason: Reason) -> AgentTask {
         self.task_when(name, reason.as_str(), |task| succeeded(task).1 == reason.as_str()).await

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::ResourceExt;
-use kube::api::ListParams;
+use kube::api::{DeleteParams, ListParams};
 use podwright::api::attempt::{AgentAttemptStatus, VerificationState};
 use podwright::api::{AgentTask, Reason};
 use serde_json::json;
@@ -115,24 +115,59 @@ async fn the_agent_container_may_restart_while_it_verifies() {
     world.end().await;
 }
 
+/// Deletes a pod that verifies as somebody would by hand, or as a node that goes takes it.
+async fn lose(world: &World, pod: &str) {
+    let now = DeleteParams::default().grace_period(0);
+    world.api::<Pod>().delete(pod, &now).await.expect("it can be deleted");
+}
+
 #[tokio::test]
-async fn a_lost_pod_says_nothing_about_the_patch() {
-    let world = world("verify-lost").await;
-    let commands = json!([{"name": "long", "command": "sleep 600", "timeoutSeconds": 900}]);
+async fn a_lost_pod_that_verifies_is_made_again() {
+    let world = world("verify-again").await;
+    let commands = json!([
+        {"name": "clean", "command": "test ! -e ../ran; echo once > ../ran"},
+        {"name": "long", "command": "sleep 20; test \"$(cat greeting.txt)\" = hello"},
+    ]);
     world.create_task("mend", "app", &json!({"verification": commands})).await;
     let pod = world.pod_named("mend", "-1-2-").await;
     world
-        .task_when("mend", "verifying its command", |task| {
+        .task_when("mend", "verifying its second command", |task| {
             let attempts = task.status.as_ref().map(|status| status.attempts.clone()).unwrap_or_default();
             attempts.first().is_some_and(|attempt| attempt.last_message == "verifying: long")
         })
         .await;
-    let now = kube::api::DeleteParams::default().grace_period(0);
-    world.api::<Pod>().delete(&pod, &now).await.expect("it can be deleted");
+    lose(&world, &pod).await;
+    world.pod_named("mend", "-1-3-").await;
+    let task = world.ended("mend").await;
+    assert_eq!(succeeded(&task).1, "Completed", "{}", succeeded(&task).2);
+    assert_eq!(verified(&task), Some(true));
+    let status = status(&world, "mend").await;
+    assert_eq!(status.epoch, 3);
+    let states: Vec<_> = status.verification.iter().map(|result| result.state).collect();
+    assert_eq!(states, [VerificationState::Passed; 2], "on a clean checkout again");
+    assert_eq!(world.api::<Role>().list(&ListParams::default()).await.expect("a list").items.len(), 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_is_lost_again_and_again_says_nothing_about_the_patch() {
+    let world = world("verify-lost").await;
+    let commands = json!([{"name": "long", "command": "sleep 600", "timeoutSeconds": 900}]);
+    world.create_task("mend", "app", &json!({"verification": commands})).await;
+    for number in 2..=4 {
+        // One that is not on record yet would be made again under its own number.
+        let is_recorded = |task: &AgentTask| {
+            let attempts = task.status.as_ref().map(|status| status.attempts.clone()).unwrap_or_default();
+            attempts.first().is_some_and(|attempt| attempt.epoch == number)
+        };
+        world.task_when("mend", "verifying in its next pod", is_recorded).await;
+        let pod = world.pod_named("mend", &format!("-1-{number}-")).await;
+        lose(&world, &pod).await;
+    }
     let task = world.ended("mend").await;
     let (_, reason, message) = succeeded(&task);
     assert_eq!(reason, "SandboxLost", "{message}");
-    assert!(message.contains("could not be verified"), "{message}");
+    assert!(message.contains("could not be verified: three pods"), "{message}");
     assert_eq!(verified(&task), None);
     assert!(task.status.and_then(|status| status.result).and_then(|result| result.patch).is_some());
     world.end().await;

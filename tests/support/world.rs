@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Client, Resource, ResourceExt};
 use podwright::api::conditions::{self, SUCCEEDED};
-use podwright::api::{AgentAttempt, AgentEnvironment, AgentTask, ModelProvider};
+use podwright::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, ModelProvider};
 use podwright::scripted::{self, Script};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -92,6 +92,14 @@ impl World {
         let mut spec = json!({"prompt": "Do it.", "repositories": [{"url": self.git.url(repository)}]});
         merge(&mut spec, more);
         self.apply::<AgentTask>(name, &spec).await;
+    }
+
+    /// Says something to a task.
+    pub(crate) async fn say(&self, name: &str, spec: &Value) {
+        let message: AgentMessage = serde_json::from_value(json!({"apiVersion": "podwright.dev/v1alpha1",
+            "kind": "AgentMessage", "metadata": {"name": name}, "spec": spec}))
+        .expect("a message");
+        self.api::<AgentMessage>().create(&PostParams::default(), &message).await.expect("it is taken");
     }
 
     /// The task, as soon as `condition` holds.

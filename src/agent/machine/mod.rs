@@ -194,7 +194,7 @@ impl Machine {
     pub fn wake_at(&self) -> Option<Duration> {
         let now = self.at.monotonic;
         let deadline = self.active.then(|| now + budget::active_left(&self.config.limits, &self.state.spent));
-        let idle = self.idle.then(|| now + self.config.keep.saturating_sub(self.state.idle));
+        let idle = self.waits_for_prompt().then(|| now + self.config.keep.saturating_sub(self.state.idle));
         let record = self.spends_time().then(|| self.recorded + TIME_RECORD);
         [deadline, idle, record, self.retry_at].into_iter().flatten().min()
     }
@@ -206,7 +206,7 @@ impl Machine {
         if self.active {
             self.state.spent.active += passed;
         }
-        if self.idle {
+        if self.waits_for_prompt() {
             self.state.idle += passed;
         }
         if self.parked {
@@ -337,7 +337,13 @@ impl Machine {
 
     /// Whether time passes that a limit counts.
     fn spends_time(&self) -> bool {
-        self.active || self.idle || self.parked
+        self.active || self.waits_for_prompt() || self.parked
+    }
+
+    /// Whether the time goes by that is kept for a further prompt. It stands still with a suspended agent, which keeps its
+    /// pod until it may go on.
+    fn waits_for_prompt(&self) -> bool {
+        self.idle && !self.suspended
     }
 
     /// Active is what is neither waiting for people, nor for a provider that asked to wait, nor for the sandbox's first

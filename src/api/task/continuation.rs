@@ -11,12 +11,9 @@ pub struct ContinueFrom {
     #[schemars(length(min = 1, max = 40))]
     pub task_name: String,
 
-    /// Number of its attempt, from 1.
+    /// Number of its attempt, from 1. Unset: the one whose result is that task's, which is the only one, or the selected
+    /// one of several. While none of several is selected, the task waits.
     #[schemars(range(min = 1, max = 4))]
-    #[serde(default = "first")]
-    pub attempt: i32,
-}
-
-fn first() -> i32 {
-    1
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<i32>,
 }

@@ -96,7 +96,7 @@ pub struct AttemptSummary {
     /// Name of the AgentAttempt.
     #[schemars(length(max = 63))]
     pub name: String,
-    /// Number of its newest pod: 0 before it has one, 2 for the pod in which its patch is verified.
+    /// Number of its newest pod: 0 before it has one, from 2 on for those in which its patch is verified.
     #[serde(default)]
     pub epoch: i32,
     /// What the attempt is doing.

@@ -1,6 +1,5 @@
 //! The AgentAttempt: the job, and what the task's people say to its agent.
 
-use kube::Resource;
 use kube::api::ObjectMeta;
 
 use super::super::observed::TaskId;
@@ -30,14 +29,7 @@ pub fn attempt(id: &TaskId, index: i32, valid: &ValidTask) -> AgentAttempt {
             namespace: Some(id.namespace.clone()),
             labels: Some(super::labels(&id.name, &id.uid)),
             annotations: Some(generations.map(|(key, value)| (key.to_owned(), value.to_string())).into()),
-            owner_references: Some(vec![super::OwnerReference {
-                api_version: AgentTask::api_version(&()).into_owned(),
-                kind: AgentTask::kind(&()).into_owned(),
-                name: id.name.clone(),
-                uid: id.uid.clone(),
-                controller: Some(true),
-                block_owner_deletion: None,
-            }]),
+            owner_references: Some(vec![super::owner::<AgentTask>(&id.name, &id.uid)]),
             ..ObjectMeta::default()
         },
         spec,

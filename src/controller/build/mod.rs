@@ -121,7 +121,7 @@ fn metadata(attempt: &StoredAttempt<'_>, name: String) -> ObjectMeta {
         name: Some(name),
         namespace: Some(attempt.namespace.to_owned()),
         labels: Some(labels(attempt.task_name, attempt.task_uid)),
-        owner_references: Some(vec![owner(attempt)]),
+        owner_references: Some(vec![owner::<AgentAttempt>(attempt.name, attempt.uid)]),
         ..ObjectMeta::default()
     }
 }
@@ -137,12 +137,13 @@ fn labels(task_name: &str, task_uid: &str) -> BTreeMap<String, String> {
     .into()
 }
 
-fn owner(attempt: &StoredAttempt<'_>) -> OwnerReference {
+/// A reference to the object that something belongs to and goes with.
+fn owner<K: Resource<DynamicType = ()>>(name: &str, uid: &str) -> OwnerReference {
     OwnerReference {
-        api_version: AgentAttempt::api_version(&()).into_owned(),
-        kind: AgentAttempt::kind(&()).into_owned(),
-        name: attempt.name.to_owned(),
-        uid: attempt.uid.to_owned(),
+        api_version: K::api_version(&()).into_owned(),
+        kind: K::kind(&()).into_owned(),
+        name: name.to_owned(),
+        uid: uid.to_owned(),
         controller: Some(true),
         block_owner_deletion: None,
     }

@@ -89,7 +89,7 @@ fn spec(attempt: &StoredAttempt<'_>, parts: &JobPod, agent: &AgentImage) -> PodS
 fn agent_container(epoch: Epoch, agent: &AgentImage) -> Container {
     let work = match epoch {
         Epoch::Work => "agent",
-        Epoch::Verification => "verify",
+        Epoch::Verification(_) => "verify",
     };
     let install = ["podwright", "install"].map(str::to_owned).to_vec();
     Container {

@@ -25,7 +25,7 @@ pub fn role(attempt: &StoredAttempt<'_>) -> Role {
     ];
     let (artifacts, inputs, secrets) = match attempt.epoch {
         Epoch::Work => (artifacts(attempt.job), inputs(attempt.job), secrets(attempt.job)),
-        Epoch::Verification => {
+        Epoch::Verification(_) => {
             (Vec::new(), inputs_of_verification(attempt.job), secrets_of_setup(attempt.job))
         }
     };

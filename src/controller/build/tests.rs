@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::controller::observed::Try;
 use crate::controller::tests::fixtures::{
     environment, id, image, provider, references, secret, stored_attempt, task, valid,
 };
@@ -80,14 +81,14 @@ fn the_rights() {
 fn the_rights_of_a_pod_that_verifies() {
     insta::assert_snapshot!(
         "role_of_verification",
-        yaml(&built_in_full_for(Epoch::Verification).rights.role)
+        yaml(&built_in_full_for(Epoch::Verification(Try::First)).rights.role)
     );
 }
 
 #[test]
 fn a_pod_that_verifies_differs_in_its_name_and_its_program_alone() {
     let of = |epoch| serde_json::to_value(built_in_full_for(epoch).pod).unwrap();
-    let (work, mut verification) = (of(Epoch::Work), of(Epoch::Verification));
+    let (work, mut verification) = (of(Epoch::Work), of(Epoch::Verification(Try::First)));
     assert_eq!(verification["spec"]["containers"][0]["command"], json!(["podwright", "verify"]));
     assert_eq!(verification["metadata"]["annotations"][names::EPOCH_ANNOTATION], "2");
     assert_ne!(verification["metadata"]["name"], work["metadata"]["name"]);

@@ -4,14 +4,14 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::report::{at_work, deadline, reported_end, work_is_sound};
-use super::situation::in_the_way;
+use super::situation::{in_the_way, starting};
 use super::{COUNT_AGAIN, EndedBy, Ending, LOOK_AGAIN, Situation, Validity, ended};
 use crate::api::AgentAttempt;
 use crate::api::attempt::{InboxMessage, JobPod};
 use crate::api::reasons::Reason;
 use crate::controller::build;
 use crate::controller::inbox::{self, Cancellation};
-use crate::controller::observed::{Epoch, Observed, SeenAttempt};
+use crate::controller::observed::{Epoch, Observed, SeenAttempt, Try};
 use crate::controller::pod_state::{self, PodState};
 use crate::controller::queue::Turn;
 
@@ -27,8 +27,6 @@ const CANCEL_PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 /// What is to be done for an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttemptPlan {
-    /// Its number.
-    pub index: i32,
     /// Where it stands.
     pub situation: Situation,
     /// The AgentAttempt to apply; none when it is as it shall be.
@@ -36,9 +34,9 @@ pub struct AttemptPlan {
     /// An AgentAttempt to delete, because its job is no longer what the task's references say and no agent has
     /// seen it yet: its name and UID.
     pub obsolete: Option<(String, String)>,
-    /// The pod that this is about. Before it is made, the one before it and its rights are taken away.
+    /// The pod that this is about: the newest one, or the one in place of that.
     pub epoch: Epoch,
-    /// What the pod is made of, when it is to be made.
+    /// What that pod is made of, when it is to be made. Those before it and their rights are taken away first.
     pub pod: Option<Box<JobPod>>,
     /// Whether it must be seen to that the rights of a pod that is there are there too: a pass that broke off may have
     /// made the one without the other.
@@ -76,7 +74,15 @@ pub(super) fn plan(
     if let Some(ending) = reported_end(seen) {
         return nothing(seen, Situation::Ended(ending));
     }
+    if let Some(plan) = again(observed, seen, now) {
+        return plan;
+    }
     match (&seen.pod, &seen.attempt) {
+        (Some(pod), Some(_)) if was_taken_back(seen, pod, now) => {
+            let (reason, _) = starting(seen.epoch());
+            let message = "its pod is deleted before it was on record; when it is gone, another one is made";
+            nothing(seen, Situation::Waiting { reason, message: message.into(), again: Some(LOOK_AGAIN) })
+        }
         (Some(pod), Some(attempt)) => {
             let situation = with_pod(observed, seen, pod, attempt, now);
             if matches!(situation, Situation::Ended(_)) {
@@ -92,8 +98,8 @@ pub(super) fn plan(
                 ..nothing(seen, situation)
             }
         }
-        _ if seen.pod_was_made() => nothing(seen, lost(seen.epoch())),
-        (None, Some(attempt)) if seen.epoch() == Epoch::Verification => {
+        _ if seen.pod_was_made() => nothing(seen, lost(seen.epoch(), pod_state::GONE)),
+        (None, Some(attempt)) if seen.epoch().is_verification() => {
             before_verification(observed, seen, attempt)
         }
         _ => before_pod(observed, seen, validity),
@@ -159,6 +165,17 @@ fn held_back(turn: &Turn) -> Situation {
     Situation::Waiting { reason: Reason::Queued, message, again }
 }
 
+/// In place of a pod that verifies and is lost another one is made.
+fn again(observed: &Observed, seen: &SeenAttempt, now: Timestamp) -> Option<AttemptPlan> {
+    let attempt = seen.attempt.as_ref()?;
+    let next = seen.epoch().again()?;
+    let is_lost = match &seen.pod {
+        Some(pod) => matches!(pod_state::assess(pod, now), PodState::Lost { .. }),
+        None => seen.pod_was_made(),
+    };
+    is_lost.then(|| before_verification(observed, &seen.clone().at(next), attempt))
+}
+
 /// The agent is done, and its patch is to be verified in the next pod.
 fn before_verification(observed: &Observed, seen: &SeenAttempt, attempt: &AgentAttempt) -> AttemptPlan {
     let by_agent = |reason, message: &str| {
@@ -190,7 +207,7 @@ fn with_pod(
     if cancellation.is_some() && !seen.has_spoken() && !pod_state::agent_runs(pod) {
         let message = match epoch {
             Epoch::Work => "cancelled before its agent began to work",
-            Epoch::Verification => "cancelled before its patch was verified",
+            Epoch::Verification(_) => "cancelled before its patch was verified",
         };
         return ended(Reason::Cancelled, message.into());
     }
@@ -200,7 +217,7 @@ fn with_pod(
             Epoch::Work => {
                 "cancelled; the agent did not end by itself, so its pod was deleted and there is no patch"
             }
-            Epoch::Verification => {
+            Epoch::Verification(_) => {
                 "cancelled; the verification did not end by itself, so its pod was deleted"
             }
         };
@@ -212,9 +229,10 @@ fn with_pod(
     }
     let own = [cancelled_by, deadline.map(|deadline| deadline.at)].into_iter().flatten().min();
     match pod_state::assess(pod, now) {
+        PodState::Lost { message } => lost(epoch, &message),
         PodState::Broken { reason, message } => ended(reason, told_of(epoch, message)),
         PodState::HeldUp { reason, message, until } => {
-            let reason = if epoch == Epoch::Verification && reason == Reason::Preparing {
+            let reason = if epoch.is_verification() && reason == Reason::Preparing {
                 Reason::Verifying
             } else {
                 reason
@@ -228,17 +246,28 @@ fn with_pod(
     }
 }
 
+/// A pod that is on its way out and of which nobody knows but by its name, since the quota had no room for its rights.
+/// There is still to be one.
+fn was_taken_back(seen: &SeenAttempt, pod: &Pod, now: Timestamp) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+        && !seen.pod_was_made()
+        && matches!(pod_state::assess(pod, now), PodState::Well { .. })
+}
+
 /// A pod that is gone.
-fn lost(epoch: Epoch) -> Situation {
-    let message = "the pod was lost: it was deleted; create the task again to start over";
-    ended(Reason::SandboxLost, told_of(epoch, message.into()))
+fn lost(epoch: Epoch, message: &str) -> Situation {
+    let message = match epoch {
+        Epoch::Verification(Try::Third) => format!("three pods were lost one after the other; {message}"),
+        Epoch::Work | Epoch::Verification(Try::First | Try::Second) => message.to_owned(),
+    };
+    ended(Reason::SandboxLost, told_of(epoch, message))
 }
 
 /// What befell the pod that verifies says nothing about the patch, and must not read as if it did.
 fn told_of(epoch: Epoch, message: String) -> String {
     match epoch {
         Epoch::Work => message,
-        Epoch::Verification => {
+        Epoch::Verification(_) => {
             format!("the agent is done and its patch is kept, but it could not be verified: {message}")
         }
     }
@@ -257,7 +286,6 @@ fn ends_by(cancellation: Cancellation) -> Option<Timestamp> {
 fn nothing(seen: &SeenAttempt, situation: Situation) -> AttemptPlan {
     let attempt = seen.attempt.as_ref();
     AttemptPlan {
-        index: seen.index,
         situation,
         attempt: None,
         obsolete: None,

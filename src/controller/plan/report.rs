@@ -3,10 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{EndedBy, Ending, POD_STARTS, VERIFICATION_STARTS};
+use super::situation::starting;
+use super::{EndedBy, Ending};
 use crate::api::attempt::{Job, Phase, VerificationState};
 use crate::api::conditions::plain;
 use crate::api::reasons::{Reason, Verdict};
+use crate::api::task::VerificationCommand;
 use crate::api::{AgentAttempt, AgentAttemptStatus};
 use crate::controller::observed::{ArtifactCheck, Epoch, SeenAttempt};
 use crate::controller::pod_state;
@@ -34,7 +36,7 @@ pub(super) struct Deadline {
 
 /// The end that the agent reports, checked.
 pub(super) fn reported_end(seen: &SeenAttempt) -> Option<Ending> {
-    let report = seen.report().filter(|report| seen.has_spoken() && has_ended(seen, report))?;
+    let report = seen.newest_report().filter(|report| has_ended(seen, report))?;
     Some(match end(seen, report) {
         Ok(ending) => ending,
         Err(message) => Ending { reason: Reason::InternalError, message, by: EndedBy::Agent },
@@ -67,10 +69,11 @@ fn end(seen: &SeenAttempt, report: &AgentAttemptStatus) -> Result<Ending, String
     if let Some(ArtifactCheck::Wrong(sentence)) = &seen.patch {
         return Err(format!("the agent reported {reason}, but {sentence}; its result is not passed on"));
     }
-    let job = seen.attempt.as_ref().map(|attempt| &attempt.spec.job);
     let is_verified = match seen.epoch() {
-        Epoch::Work => job.is_none_or(|job| job.verification.is_none()),
-        Epoch::Verification => job.is_some_and(|job| every_command_passed(job, report)),
+        Epoch::Work => !seen.has_verification(),
+        Epoch::Verification(_) => {
+            seen.attempt.as_ref().is_some_and(|attempt| every_command_passed(&attempt.spec.job, report))
+        }
     };
     if succeeded && !is_verified {
         return Err(format!(
@@ -101,16 +104,14 @@ pub(super) fn work_is_sound(seen: &SeenAttempt) -> Result<(), String> {
 /// What an attempt with a sound pod is doing.
 pub(super) fn at_work(suspend: bool, seen: &SeenAttempt) -> (Reason, String) {
     let epoch = seen.epoch();
-    let Some(report) = seen.report().filter(|_| seen.has_spoken()) else {
-        return match epoch {
-            Epoch::Work => (Reason::Preparing, POD_STARTS.into()),
-            Epoch::Verification => (Reason::Verifying, VERIFICATION_STARTS.into()),
-        };
+    let Some(report) = seen.newest_report() else {
+        let (reason, message) = starting(epoch);
+        return (reason, message.into());
     };
     if suspend && report.suspended {
         return (Reason::Suspended, "the agent has stopped; set spec.suspend to false to go on".into());
     }
-    if epoch == Epoch::Verification {
+    if epoch.is_verification() {
         return (Reason::Verifying, "the agent is done; its patch is verified in a pod of its own".into());
     }
     match report.phase {
@@ -137,7 +138,7 @@ pub(super) fn at_work(suspend: bool, seen: &SeenAttempt) -> (Reason, String) {
 pub(super) fn deadline(seen: &SeenAttempt, pod: &Pod, attempt: &AgentAttempt) -> Option<Deadline> {
     let job = &attempt.spec.job;
     let taken = pod_state::taken_at(pod)?;
-    let report = seen.report().filter(|_| seen.has_spoken());
+    let report = seen.newest_report();
     if report.is_some_and(|report| report.suspended) {
         return None;
     }
@@ -161,7 +162,7 @@ pub(super) fn deadline(seen: &SeenAttempt, pod: &Pod, attempt: &AgentAttempt) ->
                 ),
             })
         }
-        Epoch::Verification => Some(Deadline {
+        Epoch::Verification(_) => Some(Deadline {
             at: since.checked_add(longest_verification(job)).ok()?,
             reason: Reason::SandboxLost,
             message: "the agent is done and its patch is kept, but it could not be verified: the pod that verifies it is far past the time of all commands together and did not end by itself; it was deleted"
@@ -171,9 +172,9 @@ pub(super) fn deadline(seen: &SeenAttempt, pod: &Pod, attempt: &AgentAttempt) ->
 }
 
 fn longest_verification(job: &Job) -> SignedDuration {
-    let commands = job.verification.iter().flat_map(|verification| &verification.commands);
+    let commands = job.verification_commands().iter().map(|command| command.timeout_seconds);
     let setup = job.environment.setup.iter().map(|setup| setup.timeout_seconds);
-    let seconds: i64 = commands.map(|command| command.timeout_seconds).chain(setup).map(|it| it.max(0)).sum();
+    let seconds: i64 = commands.chain(setup).map(|it| it.max(0)).sum();
     SignedDuration::from_secs(seconds) + VERIFICATION_PATIENCE
 }
 
@@ -182,12 +183,10 @@ fn has_artifact(report: &AgentAttemptStatus) -> bool {
 }
 
 fn every_command_passed(job: &Job, report: &AgentAttemptStatus) -> bool {
-    let commands = job.verification.iter().flat_map(|verification| &verification.commands);
-    commands.clone().next().is_some()
-        && commands.into_iter().all(|command| {
-            report
-                .verification
-                .iter()
-                .any(|result| result.name == command.name && result.state == VerificationState::Passed)
-        })
+    let commands = job.verification_commands();
+    let has_passed = |command: &VerificationCommand| {
+        let mut results = report.verification.iter();
+        results.any(|result| result.name == command.name && result.state == VerificationState::Passed)
+    };
+    !commands.is_empty() && commands.iter().all(has_passed)
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{LOOK_AGAIN, POD_STARTS, VERIFICATION_STARTS, ended};
+use super::{LOOK_AGAIN, ended};
+use crate::api::conditions::cut;
 use crate::api::reasons::Reason;
 use crate::controller::error::Foreign;
-use crate::controller::observed::Epoch;
+use crate::controller::observed::{Epoch, Try};
 use crate::controller::refusal::Refusal;
 
 /// How soon a pod that the quota refused is tried again.
@@ -92,18 +93,15 @@ impl Situation {
         match pod {
             PodOutcome::Unasked => self,
             PodOutcome::Made | PodOutcome::There => {
-                let (reason, message) = match epoch {
-                    Epoch::Work => (Reason::Preparing, POD_STARTS),
-                    Epoch::Verification => (Reason::Verifying, VERIFICATION_STARTS),
-                };
+                let (reason, message) = starting(epoch);
                 Self::Working { reason, message: message.into(), until: None }
             }
             PodOutcome::InTheWay(foreign) => in_the_way(foreign),
             PodOutcome::Refused(Refusal::Quota(text)) => Self::Waiting {
                 reason: Reason::Queued,
                 message: format!(
-                    "the namespace's quota has no room for the pod: {}; it is tried again: end other work in the \
-                     namespace, or raise the ResourceQuota",
+                    "the namespace's quota has no room for the pod and what belongs to it: {}; it is tried again: end other \
+                     work in the namespace, or raise the ResourceQuota",
                     quote(text)
                 ),
                 again: Some(QUOTA_AGAIN),
@@ -146,6 +144,20 @@ impl Situation {
     }
 }
 
+/// What is going on between the making of a pod and the first report of its agent.
+pub(super) const fn starting(epoch: Epoch) -> (Reason, &'static str) {
+    match epoch {
+        Epoch::Work => (Reason::Preparing, "the pod starts"),
+        Epoch::Verification(Try::First) => {
+            (Reason::Verifying, "the agent is done; the pod in which its patch is verified starts")
+        }
+        Epoch::Verification(Try::Second | Try::Third) => (
+            Reason::Verifying,
+            "the agent is done; the pod in which its patch was verified is lost, and another one starts",
+        ),
+    }
+}
+
 /// It is waited for: the garbage collector may be about to take it, and people can.
 pub(super) fn in_the_way(foreign: &Foreign) -> Situation {
     Situation::Waiting {
@@ -156,5 +168,5 @@ pub(super) fn in_the_way(foreign: &Foreign) -> Situation {
 }
 
 fn quote(text: &str) -> &str {
-    crate::api::conditions::cut(text, MAX_QUOTE)
+    cut(text, MAX_QUOTE)
 }

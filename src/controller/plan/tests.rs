@@ -7,8 +7,9 @@ use crate::api::conditions::ConditionStatus;
 use crate::api::message::MessageKind;
 use crate::api::{AgentAttempt, AgentAttemptStatus, AgentMessage};
 use crate::controller::tests::fixtures::{
-    TASK_UID, accepted, at, at_work, fresh, message, pod, running, seeing, stored_attempt, task,
+    TASK_UID, accepted, at, at_work, fresh, knowing, message, pod, running, seeing, stored_attempt, task,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::sync::Arc;
 
 /// The kubelet took the pod at second 100.
@@ -271,6 +272,21 @@ fn a_task_whose_agent_never_began_is_cancelled_at_once() {
     // One that runs may have begun, whatever it has not said yet.
     let observed = seeing(observed, |seen| seen.pod = Some(Arc::new(pod(running()))));
     assert_eq!(working(&observed, NOW).0, Reason::Preparing);
+}
+
+#[test]
+fn a_pod_that_was_taken_back_is_waited_out_and_is_no_lost_one() {
+    let mut going = pod(running());
+    going.metadata.deletion_timestamp = Some(Time(at(NOW + 10)));
+    let observed = seeing(at_work(json!({"epoch": 0})), |seen| seen.pod = Some(Arc::new(going)));
+    assert!(matches!(decided(&observed).situation, Situation::Waiting { reason: Reason::Preparing, .. }));
+    assert!(!decided(&observed).attempts[0].rights, "it gets no rights any more");
+    // One on record is somebody's deletion of a pod that worked.
+    let recorded = json!([{"index": 1, "name": "fix-1", "epoch": 1}]);
+    let known = task(|task| task["status"]["attempts"] = recorded);
+    let observed = knowing(observed, known);
+    assert_eq!(working(&observed, NOW).0, Reason::Preparing);
+    assert_eq!(ending(&observed, NOW + 100).reason, Reason::SandboxLost);
 }
 
 #[test]

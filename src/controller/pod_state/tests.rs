@@ -30,6 +30,12 @@ fn assert_broken(state: &PodState, wanted: Reason, part: &str) {
     assert!(message.contains(part), "{message}");
 }
 
+#[track_caller]
+fn assert_lost(state: &PodState, part: &str) {
+    let PodState::Lost { message } = state else { panic!("{state:?}") };
+    assert!(message.contains(part), "{message}");
+}
+
 #[test]
 fn a_pod_in_which_all_runs_is_well() {
     assert_eq!(read(running(), 200), PodState::Well { until: None });
@@ -123,14 +129,14 @@ fn a_container_that_keeps_crashing_is_given_up() {
 }
 
 #[test]
-fn a_pod_that_is_evicted_is_lost() {
-    let status =
-        json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."});
-    assert_broken(&read(status, 200), Reason::SandboxLost, "low on resource");
+fn a_pod_that_is_evicted_is_lost_unless_it_was_for_what_it_used_itself() {
+    let own = "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.";
+    let status = json!({"phase": "Failed", "reason": "Evicted", "message": own});
+    assert_broken(&read(status, 200), Reason::SandboxLost, own);
     let status = json!({"phase": "Failed", "reason": "x", "conditions": [
         {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": "preempting"},
     ]});
-    assert_broken(&read(status, 200), Reason::SandboxLost, "preempting");
+    assert_lost(&read(status, 200), "preempting");
 }
 
 #[test]
@@ -138,5 +144,5 @@ fn a_pod_that_is_being_deleted_has_its_grace_and_a_little_more() {
     let mut pod = pod(running());
     pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(300)));
     assert_eq!(assess(&pod, at(329)), PodState::Well { until: Some(at(330)) });
-    assert_broken(&assess(&pod, at(330)), Reason::SandboxLost, "deleted");
+    assert_lost(&assess(&pod, at(330)), "deleted");
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -85,10 +85,31 @@ fn who_was_let_through_is_remembered_until_the_watches_show_it() {
     assert_eq!(queue.enter(&key(), "c", at(3), over), Turn::Free);
 }
 
+#[test]
+fn who_fails_to_get_a_pod_lets_others_go_first_and_comes_in_its_turn_again() {
+    let mut queue = Queue::default();
+    queue.bound(&key(), Some(1));
+    // The watches show an AgentAttempt that the failed pass has made, or nothing of it yet.
+    for of_a in [Standing::Waits, Standing::Aside] {
+        let places = |of_b| vec![place("a", 1, of_a), place("b", 2, of_b)];
+        assert_eq!(queue.enter(&key(), "a", at(1), places(Standing::Waits)), Turn::Free);
+        queue.step_aside("a");
+        assert_eq!(due(1, &queue.with_told(places(Standing::Waits))), ["b"]);
+        assert_eq!(queue.enter(&key(), "b", at(2), places(Standing::Waits)), Turn::Free);
+        assert!(matches!(queue.enter(&key(), "a", at(1), places(Standing::Runs)), Turn::Waits { .. }));
+        assert_eq!(due(1, &queue.with_told(places(Standing::Over))), ["a"], "it is woken when b has ended");
+        // It waits for something else now.
+        queue.withdraw("a");
+        assert_eq!(queue.with_told(places(Standing::Over))[0].standing, of_a);
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Move {
     /// A pass over the task with the watches as they are.
     Look(usize),
+    /// The same, and it fails once the task has its AgentAttempt and before it has its pod.
+    Fail(usize),
     /// The watches show all that has happened.
     Catch,
     /// The task ends.
@@ -105,6 +126,7 @@ proptest! {
         moves in prop::collection::vec(
             prop_oneof![
                 6 => (0..8_usize).prop_map(Move::Look),
+                2 => (0..8_usize).prop_map(Move::Fail),
                 2 => Just(Move::Catch),
                 2 => (0..8_usize).prop_map(Move::End),
                 1 => Just(Move::Restart),
@@ -117,8 +139,13 @@ proptest! {
         let mut truth: BTreeMap<String, Standing> =
             (0..8).map(|number| (number.to_string(), Standing::Waits)).collect();
         let mut seen = truth.clone();
-        let places = |seen: &BTreeMap<String, Standing>| -> Vec<Place> {
-            seen.iter().map(|(uid, standing)| place(uid, uid.parse().unwrap(), *standing)).collect()
+        let mut made = BTreeSet::new();
+        let places = |seen: &BTreeMap<String, Standing>, made: &BTreeSet<String>| -> Vec<Place> {
+            let shown = seen.iter().map(|(uid, standing)| match standing {
+                Standing::Waits if made.contains(uid) => (uid, Standing::Aside),
+                other => (uid, *other),
+            });
+            shown.map(|(uid, standing)| place(uid, uid.parse().unwrap(), standing)).collect()
         };
         let running = |truth: &BTreeMap<String, Standing>| {
             truth.values().filter(|standing| **standing == Standing::Runs).count()
@@ -128,9 +155,18 @@ proptest! {
                 Move::Look(number) => {
                     let uid = number.to_string();
                     if truth[&uid] == Standing::Waits
-                        && queue.enter(&key(), &uid, at(number as i64), places(&seen)) == Turn::Free
+                        && queue.enter(&key(), &uid, at(number as i64), places(&seen, &made)) == Turn::Free
                     {
                         truth.insert(uid, Standing::Runs);
+                    }
+                }
+                Move::Fail(number) => {
+                    let uid = number.to_string();
+                    if truth[&uid] == Standing::Waits
+                        && queue.enter(&key(), &uid, at(number as i64), places(&seen, &made)) == Turn::Free
+                    {
+                        queue.step_aside(&uid);
+                        made.insert(uid);
                     }
                 }
                 Move::Catch => seen = truth.clone(),
@@ -148,12 +184,22 @@ proptest! {
             }
             prop_assert!(running(&truth) <= limit);
         }
+        // Those that failed are looked at again, and do not fail any more.
+        seen = truth.clone();
+        for uid in made.clone() {
+            if truth[&uid] == Standing::Waits
+                && queue.enter(&key(), &uid, at(uid.parse().unwrap()), places(&seen, &made)) == Turn::Free
+            {
+                truth.insert(uid, Standing::Runs);
+            }
+        }
         // Each is woken when it is its turn.
         while truth.values().any(|standing| *standing != Standing::Over) {
             seen = truth.clone();
-            let now = queue.with_admitted(places(&seen));
+            let now = queue.with_told(places(&seen, &made));
             for uid in due(limit, &now) {
-                prop_assert_eq!(queue.enter(&key(), uid, at(uid.parse().unwrap()), places(&seen)), Turn::Free);
+                let turn = queue.enter(&key(), uid, at(uid.parse().unwrap()), places(&seen, &made));
+                prop_assert_eq!(turn, Turn::Free);
                 truth.insert(uid.to_owned(), Standing::Runs);
             }
             prop_assert!(running(&truth) > 0, "{:?}", truth);

@@ -2,9 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::fixtures::id;
+use super::fixtures::{self, id, task_json};
 use super::{ATTEMPT, PATCH, TASK, World, work_of};
-use crate::controller::observed::Epoch;
+use crate::api::AgentTask;
+use crate::controller::observe::observe_live;
+use crate::controller::observed::{Epoch, TaskId};
+use crate::controller::reconcile::pass;
+use crate::names::TRANSCRIPT_KEY;
 
 fn world(count: i32, policy: &str) -> World {
     let spec = json!({"attempts": {"count": count, "selection": {"policy": policy}}});
@@ -152,6 +156,44 @@ async fn a_person_selects_an_attempt_once_all_have_ended_and_only_one() {
     );
     assert_eq!(world.task()["status"]["selectedAttempt"], 2);
     assert_eq!(world.succeeded(), end, "nothing else changes");
+}
+
+#[tokio::test]
+async fn a_task_goes_on_with_the_selected_attempt_and_waits_for_its_selection() {
+    let world = world(2, "Manual");
+    world.settle().await;
+    let transcript = |index| format!("{}-transcript", id().attempt_name(index));
+    for index in 1..=2 {
+        let name = transcript(index);
+        world.server.change("configmaps", &name, |map| map["binaryData"] = json!({(TRANSCRIPT_KEY): ""}));
+        ends(&world, index, "Completed");
+        world.server.change(ATTEMPT, &id().attempt_name(index), |attempt| {
+            attempt["status"]["workspace"]["baseCommit"] = json!("ab".repeat(20));
+            attempt["status"]["transcript"] =
+                json!({"configMapName": name, "key": TRANSCRIPT_KEY, "sha256": "00", "bytes": 1});
+        });
+    }
+    world.settle().await;
+    let mut anew = task_json();
+    anew["metadata"]["name"] = json!("anew");
+    anew["metadata"]["uid"] = json!("another");
+    anew["spec"]["continueFrom"] = json!({"taskName": "fix"});
+    world.server.put(TASK, anew);
+    let task: AgentTask = fixtures::read(world.server.get(TASK, "anew").unwrap());
+    let anew = TaskId::of(&task).unwrap();
+    let look = async || {
+        let observed = observe_live(&world.context.client, &anew, &task).await.unwrap();
+        pass(&world.context, observed).await.unwrap();
+        world.server.get(TASK, "anew").unwrap()["status"]["conditions"][0]["message"].clone()
+    };
+    let waits = look().await;
+    assert!(waits.as_str().unwrap().contains("none is selected"), "{waits}");
+
+    world.say("choice", &json!({"kind": "SelectAttempt", "attempt": 2}), 10);
+    world.settle().await;
+    look().await;
+    let attempt = world.server.get(ATTEMPT, &anew.attempt_name(1)).unwrap();
+    assert_eq!(attempt["spec"]["job"]["continueFrom"]["transcript"]["configMapName"], transcript(2));
 }
 
 #[tokio::test]

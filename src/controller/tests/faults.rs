@@ -10,9 +10,9 @@ use serde_json::json;
 
 use super::fixtures::{self, NAMESPACE, id};
 use super::server::Fault;
-use super::{ATTEMPT, TASK, World, agent_ends_well, is_write, life};
+use super::{ATTEMPT, TASK, World, agent_ends_well, assert_old_views_are_harmless, is_write, life};
 use crate::api::AgentTask;
-use crate::controller::caches::{Caches, Guarded};
+use crate::controller::caches::Guarded;
 use crate::controller::observed::Epoch;
 use crate::controller::reconcile::{pass_again_if_stale, reconcile};
 use crate::controller::unreadable;
@@ -76,10 +76,7 @@ async fn an_end_that_the_controller_finds_is_the_same_whichever_request_fails() 
 async fn no_old_view_leads_to_a_wrong_step() {
     let mut world = World::new();
     let mut views = vec![world.view()];
-    let say = |world: &World, name: &str| {
-        let message = serde_json::to_value(fixtures::message(name, "Prompt", 10)).unwrap();
-        world.server.put("agentmessages", message);
-    };
+    let say = |world: &World, name: &str| world.send(fixtures::message(name, "Prompt", 10));
     world.settle().await;
     views.push(world.view());
     world.kubelet_reports(fixtures::running());
@@ -102,19 +99,6 @@ async fn no_old_view_leads_to_a_wrong_step() {
     views.push(world.view());
     assert_old_views_are_harmless(&mut world, &views).await;
     assert_eq!(world.succeeded().1, "Completed");
-}
-
-async fn assert_old_views_are_harmless(world: &mut World, views: &[(Arc<AgentTask>, Caches)]) {
-    // Otherwise mere progress would wait for its time.
-    world.later(60);
-    world.settle().await;
-    let present = world.server.masked();
-    for (number, (task, caches)) in views.iter().enumerate() {
-        world.context.caches = caches.clone();
-        pass_again_if_stale(&world.context, task, &id()).await.unwrap();
-        assert_eq!(world.server.masked(), present, "from view {number}");
-    }
-    world.context.caches = Caches::empty();
 }
 
 #[tokio::test]

@@ -158,7 +158,7 @@ async fn a_full_quota_is_waited_for_and_a_refusal_ends_the_task() {
 /// A quota may count more than pods.
 #[tokio::test]
 async fn a_quota_on_anything_that_a_pod_needs_is_waited_for_and_shown() {
-    for resource in [ATTEMPT, "configmaps", "serviceaccounts"] {
+    for resource in [ATTEMPT, "configmaps", "serviceaccounts", "roles", "rolebindings"] {
         let world = World::new();
         let quota =
             format!("{resource} \"a\" is forbidden: exceeded quota: team, requested: count/{resource}=1");
@@ -168,7 +168,28 @@ async fn a_quota_on_anything_that_a_pod_needs_is_waited_for_and_shown() {
         let (_, reason, message) = world.succeeded();
         assert_eq!(reason, "Queued", "{resource}");
         assert!(message.contains(&quota), "{message}");
+        assert!(world.server.names("pods").is_empty(), "{resource}: no pod begins without what it needs");
+        world.server.take_asked();
+        world.once().await.unwrap();
+        let asked = world.server.take_asked();
+        assert!(asked.iter().all(|asked| asked.resource != "pods" || !is_write(asked)), "{asked:#?}");
         world.server.refuse(resource, None);
+        world.settle().await;
+        assert_eq!(world.succeeded().1, "Preparing", "{resource}");
+        assert!(world.has_rights() && world.server.names("pods").len() == 1, "{resource}");
+    }
+}
+
+/// The API server looks at the quota before it looks whether there is such an object.
+#[tokio::test]
+async fn what_a_task_has_is_not_asked_of_a_full_quota_again() {
+    let refusal = Some(failure(403, "Forbidden", "exceeded quota: team"));
+    for resource in ["configmaps", "serviceaccounts", "roles", "rolebindings"] {
+        let world = World::new();
+        world.server.refuse_pods(refusal.clone());
+        world.once().await.unwrap();
+        assert_eq!(world.succeeded().1, "Queued", "{resource}");
+        world.server.refuse(resource, refusal.clone());
         world.settle().await;
         assert_eq!(world.succeeded().1, "Preparing", "{resource}");
     }

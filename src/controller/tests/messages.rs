@@ -9,15 +9,8 @@ use crate::controller::observe::observe_live;
 #[tokio::test]
 async fn messages_reach_the_agent_once_and_in_order() {
     let world = World::new();
-    let say = |name: &str, kind: &str, second: i64| {
-        let message = serde_json::to_value(fixtures::message(name, kind, second)).unwrap();
-        world.server.put("agentmessages", message);
-    };
-    let accepted = |name: &str| {
-        let message = world.server.get("agentmessages", name).unwrap();
-        let condition = &message["status"]["conditions"][0];
-        format!("{}/{}", condition["status"].as_str().unwrap(), condition["reason"].as_str().unwrap())
-    };
+    let say = |name: &str, kind: &str, second: i64| world.send(fixtures::message(name, kind, second));
+    let accepted = |name: &str| world.accepted(name);
     let inbox = || {
         let attempt = world.server.get(ATTEMPT, &id().attempt_name(1)).unwrap();
         let entries = attempt["spec"]["inbox"].as_array().cloned().unwrap_or_default();
@@ -61,11 +54,9 @@ async fn messages_reach_the_agent_once_and_in_order() {
 async fn all_messages_are_read_up_to_a_bound() {
     let world = World::new();
     for n in 0..1_200 {
-        let message = fixtures::message(&format!("m{n:04}"), "Prompt", 10);
-        world.server.put("agentmessages", serde_json::to_value(message).unwrap());
+        world.send(fixtures::message(&format!("m{n:04}"), "Prompt", 10));
     }
-    let last = fixtures::message("stop", "Cancel", 10);
-    world.server.put("agentmessages", serde_json::to_value(last).unwrap());
+    world.send(fixtures::message("stop", "Cancel", 10));
     // One of a kind that only a newer version knows hides none.
     let newer = json!({"metadata": {"name": "m0000-newer"}, "spec": {"taskName": "fix", "kind": "Sing"}});
     world.server.put("agentmessages", newer);
@@ -80,7 +71,7 @@ async fn a_cancelled_agent_that_does_not_end_is_ended() {
     world.settle().await;
     world.kubelet_reports(fixtures::running());
     world.agent_reports(json!({"phase": "Running", "epoch": 1}));
-    world.server.put("agentmessages", serde_json::to_value(fixtures::message("stop", "Cancel", 10)).unwrap());
+    world.send(fixtures::message("stop", "Cancel", 10));
     world.settle().await;
     assert_eq!(world.succeeded().1, "Running", "the agent has its time");
     let done = world.once().await.unwrap();
@@ -94,7 +85,7 @@ async fn a_cancelled_agent_that_does_not_end_is_ended() {
 #[tokio::test]
 async fn a_task_that_is_cancelled_before_its_pod_never_gets_one() {
     let world = World::new();
-    world.server.put("agentmessages", serde_json::to_value(fixtures::message("stop", "Cancel", 10)).unwrap());
+    world.send(fixtures::message("stop", "Cancel", 10));
     world.settle().await;
     assert_eq!(world.succeeded().1, "Cancelled");
     assert!(world.server.names("pods").is_empty());

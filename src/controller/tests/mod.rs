@@ -27,8 +27,8 @@ use super::context::Context;
 use super::error::Error;
 use super::observe::observe_live;
 use super::observed::Epoch;
-use super::reconcile::{Done, pass};
-use crate::api::AgentTask;
+use super::reconcile::{Done, pass, pass_again_if_stale};
+use crate::api::{AgentMessage, AgentTask};
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 
@@ -88,7 +88,7 @@ impl World {
     }
 
     /// What watches show at this moment.
-    fn view(&self) -> (Arc<AgentTask>, Caches) {
+    fn view(&self) -> View {
         let tasks: Vec<AgentTask> = self.server.all(TASK);
         let task = Arc::new(tasks[0].clone());
         let attempts = self.server.all(ATTEMPT);
@@ -126,6 +126,11 @@ impl World {
     /// The task as it is stored.
     fn task(&self) -> Value {
         self.server.get(TASK, "fix").unwrap()
+    }
+
+    /// Stores a message as if somebody had sent it.
+    fn send(&self, message: AgentMessage) {
+        self.server.put("agentmessages", serde_json::to_value(message).unwrap());
     }
 
     fn say(&self, name: &str, spec: &Value, second: i64) {
@@ -210,6 +215,23 @@ fn work_of(world: &World, index: i32) -> Value {
             "artifact": {"configMapName": name, "key": "patch.zst", "sha256": sha256, "bytes": PATCH.len()},
         },
     })
+}
+
+/// What watches showed at a moment: a task, and everything.
+type View = (Arc<AgentTask>, Caches);
+
+/// A pass from any of these views changes nothing of the present.
+async fn assert_old_views_are_harmless(world: &mut World, views: &[View]) {
+    // Otherwise mere progress would wait for its time.
+    world.later(60);
+    world.settle().await;
+    let present = world.server.masked();
+    for (number, (task, caches)) in views.iter().enumerate() {
+        world.context.caches = caches.clone();
+        pass_again_if_stale(&world.context, task, &id()).await.unwrap();
+        assert_eq!(world.server.masked(), present, "from view {number}");
+    }
+    world.context.caches = Caches::empty();
 }
 
 /// A task from its creation to its end.

@@ -1,14 +1,18 @@
 //! Tasks that wait for one another.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::fixtures::{self, at, task_json};
+use super::server::failure;
 use super::{TASK, World};
 use crate::api::AgentTask;
+use crate::controller::caches::Guarded;
 use crate::controller::observe::observe_live;
 use crate::controller::observed::TaskId;
-use crate::controller::reconcile::{Done, pass};
+use crate::controller::reconcile::{Done, pass, reconcile};
 use crate::controller::turns::next;
 
 /// A world in which so many tasks run beside each other, with tasks of these names, a second between them.
@@ -127,4 +131,52 @@ async fn nobody_begins_before_it_is_known_who_runs() {
     catch_up(&mut world);
     look(&world, "a").await;
     assert_eq!(reason(&world, "a"), "Preparing");
+}
+
+/// Makes a pass over each of these tasks in turn, as the runner does; says whether it went through.
+async fn run(world: World, names: &[&str]) -> (World, Vec<bool>) {
+    let World { server, clock, context } = world;
+    let context = Arc::new(context);
+    let mut outcomes = Vec::new();
+    for name in names {
+        let task: Guarded<AgentTask> = fixtures::read(server.get(TASK, name).unwrap());
+        outcomes.push(reconcile(Arc::new(task), context.clone()).await.is_ok());
+    }
+    let context = Arc::into_inner(context).expect("no pass goes on");
+    (World { server, clock, context }, outcomes)
+}
+
+#[tokio::test]
+async fn a_task_whose_passes_fail_holds_nobody_up() {
+    // Before it has an AgentAttempt, and after.
+    for resource in ["agentattempts", "serviceaccounts", "pods"] {
+        let mut world = world(1, &["a", "b", "c"]);
+        world.server.refuse(resource, Some(failure(500, "InternalError", "a webhook is away")));
+        let (failing, outcomes) = run(world, &["a", "a"]).await;
+        assert_eq!(outcomes, [false, false], "{resource}");
+        world = failing;
+        catch_up(&mut world);
+        assert_eq!(woken(&world), ["b"], "{resource}");
+        world.server.refuse(resource, None);
+        let (running, outcomes) = run(world, &["b", "a"]).await;
+        assert_eq!(outcomes, [true, true], "{resource}");
+        world = running;
+        assert_eq!(
+            (reason(&world, "a"), reason(&world, "b")),
+            ("Queued".into(), "Preparing".into()),
+            "{resource}"
+        );
+        // In its turn again, it comes before the younger.
+        end(&mut world, "b");
+        assert_eq!(woken(&world), ["a"], "{resource}");
+    }
+}
+
+#[tokio::test]
+async fn a_task_whose_pass_fails_after_its_pod_was_made_keeps_its_place() {
+    let world = world(1, &["a", "b"]);
+    world.server.refuse("roles", Some(failure(500, "InternalError", "a webhook is away")));
+    let (world, outcomes) = run(world, &["a", "b"]).await;
+    assert_eq!(outcomes, [false, true]);
+    assert_eq!((world.server.names("pods").len(), reason(&world, "b").as_str()), (1, "Queued"));
 }

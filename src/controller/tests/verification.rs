@@ -4,10 +4,14 @@ use serde_json::{Value, json};
 
 use super::fixtures::{self, id};
 use super::server::{Fault, failure};
-use super::{ATTEMPT, PATCH, World, work_of};
+use super::{ATTEMPT, PATCH, World, assert_old_views_are_harmless, work_of};
 use crate::controller::observe::observe_live;
-use crate::controller::observed::Epoch;
-use crate::controller::reconcile::{pass, pass_again_if_stale};
+use crate::controller::observed::{Epoch, Try};
+use crate::controller::reconcile::pass;
+
+const FIRST: Epoch = Epoch::Verification(Try::First);
+const SECOND: Epoch = Epoch::Verification(Try::Second);
+const THIRD: Epoch = Epoch::Verification(Try::Third);
 
 fn world() -> World {
     World::new().with_spec(&json!({"verification": [{"name": "test", "command": "make test"}]}))
@@ -28,7 +32,9 @@ fn agent_asks(world: &World) {
 fn verification(world: &World, phase: &str, state: &str) -> Value {
     let mut report = work_of(world, 1);
     report["phase"] = json!(phase);
-    report["epoch"] = json!(2);
+    // The newest one on record, or the first before that is.
+    let recorded = world.task()["status"]["attempts"][0]["epoch"].as_i64().unwrap();
+    report["epoch"] = json!(recorded.max(2));
     report["verification"] = json!([{"name": "test", "state": state, "exitCode": 1, "seconds": 3}]);
     report
 }
@@ -55,9 +61,9 @@ async fn a_patch_is_verified_in_the_attempts_next_pod() {
     assert_eq!(world.succeeded().1, "Verifying");
     // The fence: of the agent's own pod nothing is left.
     for resource in ["pods", "roles", "rolebindings", "serviceaccounts"] {
-        assert_eq!(world.server.names(resource), [names(Epoch::Verification)], "{resource}");
+        assert_eq!(world.server.names(resource), [names(FIRST)], "{resource}");
     }
-    let pod = world.server.get("pods", &names(Epoch::Verification)).unwrap();
+    let pod = world.server.get("pods", &names(FIRST)).unwrap();
     assert_eq!(pod["spec"]["containers"][0]["command"], json!(["podwright", "verify"]));
     assert_eq!(world.task()["status"]["attempts"][0]["epoch"], 2);
     world.agent_reports(verification(&world, "Verifying", "Running"));
@@ -86,7 +92,7 @@ async fn the_pod_that_verifies_is_like_the_agents_whatever_became_of_the_environ
     world.settle().await;
     agent_asks(&world);
     world.settle().await;
-    let pod = world.server.get("pods", &names(Epoch::Verification)).unwrap();
+    let pod = world.server.get("pods", &names(FIRST)).unwrap();
     assert_eq!(pod["spec"]["containers"][1]["image"], "sandbox:1");
 }
 
@@ -109,15 +115,112 @@ async fn a_command_that_fails_fails_the_task_and_keeps_the_patch() {
 async fn a_verification_that_broke_off_says_nothing_about_the_patch() {
     let world = world();
     until_it_is_verified(&world).await;
-    world.server.remove("pods", &names(Epoch::Verification));
+    // Whatever becomes of them is the nodes' doing.
+    for (lost, next) in [(FIRST, SECOND), (SECOND, THIRD)] {
+        world.server.remove("pods", &names(lost));
+        world.settle().await;
+        let (status, reason, message) = world.succeeded();
+        assert_eq!((status.as_str(), reason.as_str()), ("Unknown", "Verifying"), "{message}");
+        for resource in ["pods", "roles", "rolebindings", "serviceaccounts"] {
+            assert_eq!(world.server.names(resource), [names(next)], "{resource}");
+        }
+        assert_eq!(world.task()["status"]["attempts"][0]["epoch"], next.number());
+    }
+    world.server.remove("pods", &names(THIRD));
     world.settle().await;
     let (_, reason, message) = world.succeeded();
     assert_eq!(reason, "SandboxLost");
-    assert!(message.contains("its patch is kept, but it could not be verified"), "{message}");
+    assert!(message.contains("its patch is kept, but it could not be verified: three pods"), "{message}");
     let result = world.task()["status"]["result"].clone();
     assert_eq!((&result["verified"], &result["patch"]["inline"]), (&Value::Null, &json!(PATCH)));
-    assert!(world.server.names("pods").is_empty(), "no third pod is made");
+    assert!(world.server.names("pods").is_empty(), "no fourth one is made");
     assert!(world.has_no_rights());
+}
+
+#[tokio::test]
+async fn what_the_pod_in_place_of_a_lost_one_says_counts() {
+    let world = world();
+    until_it_is_verified(&world).await;
+    world.agent_reports(verification(&world, "Verifying", "Running"));
+    world.settle().await;
+    world.server.remove("pods", &names(FIRST));
+    world.settle().await;
+    let pod = world.server.get("pods", &names(SECOND)).unwrap();
+    assert_eq!(pod["spec"]["containers"][0]["command"], json!(["podwright", "verify"]));
+    // The lost one had this under way when its rights went.
+    let mut late = verification(&world, "Ended", "Passed");
+    late["epoch"] = json!(FIRST.number());
+    late["outcome"] = json!({"reason": "Completed", "message": "too late"});
+    world.agent_reports(late);
+    world.settle().await;
+    assert_eq!(world.succeeded().1, "Verifying");
+    ends(&world, "Failed", "VerificationFailed");
+    world.settle().await;
+    assert_eq!(world.succeeded().1, "VerificationFailed");
+    assert_eq!(world.task()["status"]["result"]["patch"]["inline"], PATCH);
+    assert!(world.server.names("pods").is_empty() && world.has_no_rights());
+}
+
+/// A node that is gone takes the object of its pod with it only later, or never.
+#[tokio::test]
+async fn a_pod_that_is_lost_but_not_gone_is_replaced_too_and_one_that_broke_is_not() {
+    let disrupted = json!({"phase": "Failed", "reason": "Evicted", "conditions": [
+        {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "message": "no memory"},
+    ]});
+    let crashed = json!({"phase": "Failed", "reason": "Evicted", "message": "it used too much itself"});
+    for (status, pod, reason) in
+        [(disrupted, Some(names(SECOND)), "Verifying"), (crashed, None, "SandboxLost")]
+    {
+        let world = world();
+        until_it_is_verified(&world).await;
+        world.server.change("pods", &names(FIRST), |pod| pod["status"] = status);
+        world.settle().await;
+        assert_eq!(world.succeeded().1, reason);
+        assert_eq!(world.server.names("pods"), Vec::from_iter(pod));
+    }
+    let world = world();
+    until_it_is_verified(&world).await;
+    world.server.change("pods", &names(FIRST), |pod| {
+        pod["status"] = fixtures::running();
+        pod["metadata"]["deletionTimestamp"] = json!(fixtures::at(1_000).to_string());
+    });
+    world.settle().await;
+    assert_eq!(world.server.names("pods"), [names(FIRST)], "it may still be ending");
+    world.later(60);
+    world.settle().await;
+    assert_eq!(world.server.names("pods"), [names(SECOND)]);
+    assert_eq!(world.succeeded().1, "Verifying");
+}
+
+#[tokio::test]
+async fn a_lost_verification_can_be_cancelled_held_back_and_refused() {
+    let world = world();
+    until_it_is_verified(&world).await;
+    world.server.refuse_pods(Some(failure(403, "Forbidden", "exceeded quota: team")));
+    world.server.remove("pods", &names(FIRST));
+    world.once().await.unwrap();
+    assert_eq!(world.succeeded().1, "Queued");
+    world.server.change("agenttasks", "fix", |task| task["spec"]["suspend"] = json!(true));
+    world.server.refuse_pods(None);
+    world.settle().await;
+    assert_eq!(world.succeeded().1, "Suspended");
+    world.server.change("agenttasks", "fix", |task| task["spec"]["suspend"] = json!(false));
+    world.settle().await;
+    assert_eq!(world.server.names("pods"), [names(SECOND)]);
+
+    world.server.refuse_pods(Some(failure(403, "Forbidden", "violates PodSecurity")));
+    world.server.remove("pods", &names(SECOND));
+    world.settle().await;
+    assert_eq!(world.succeeded().1, "Refused");
+    assert!(world.has_no_rights(), "what was made for the pod goes with it");
+
+    let world = self::world();
+    until_it_is_verified(&world).await;
+    world.say("stop", &json!({"kind": "Cancel"}), 10);
+    world.server.remove("pods", &names(FIRST));
+    world.settle().await;
+    assert_eq!(world.succeeded().1, "Cancelled");
+    assert!(world.server.names("pods").is_empty() && world.has_no_rights());
 }
 
 /// Neither the agent's own pod nor a report without results can say that the work was verified.
@@ -181,7 +284,7 @@ async fn a_quota_holds_the_verification_back_as_it_does_the_work() {
     world.server.refuse_pods(None);
     world.settle().await;
     assert_eq!(world.succeeded().1, "Verifying");
-    assert_eq!(world.server.names("pods"), [names(Epoch::Verification)]);
+    assert_eq!(world.server.names("pods"), [names(FIRST)]);
 }
 
 #[tokio::test]
@@ -194,7 +297,7 @@ async fn a_task_can_be_cancelled_and_held_back_before_its_patch_is_verified() {
     agent_asks(&world);
     world.settle().await;
     assert_eq!(world.succeeded().1, "Suspended");
-    assert!(!world.server.names("pods").contains(&names(Epoch::Verification)));
+    assert!(!world.server.names("pods").contains(&names(FIRST)));
     world.say("stop", &json!({"kind": "Cancel"}), 10);
     world.settle().await;
     assert_eq!(world.succeeded().1, "Cancelled");
@@ -207,7 +310,7 @@ async fn a_task_can_be_cancelled_and_held_back_before_its_patch_is_verified() {
 async fn a_prompt_that_comes_when_the_agent_is_done_is_told_so() {
     let world = world();
     until_it_is_verified(&world).await;
-    world.server.change("pods", &names(Epoch::Verification), |pod| pod["status"] = fixtures::running());
+    world.server.change("pods", &names(FIRST), |pod| pod["status"] = fixtures::running());
     world.say("more", &json!({"kind": "Prompt", "text": "And this."}), 10);
     world.say("stop", &json!({"kind": "Cancel"}), 11);
     world.settle().await;
@@ -222,6 +325,8 @@ async fn a_prompt_that_comes_when_the_agent_is_done_is_told_so() {
 async fn whatever_request_fails_the_end_is_the_same() {
     let life = async |world: &World| {
         until_it_is_verified(world).await;
+        world.server.remove("pods", &names(FIRST));
+        world.settle().await;
         ends(world, "Passed", "Completed");
         world.settle().await;
     };
@@ -256,27 +361,16 @@ async fn no_old_view_leads_to_a_wrong_step() {
     world.agent_reports(verification(&world, "Verifying", "Running"));
     world.settle().await;
     views.push(world.view());
-    harmless(&mut world, &views).await;
+    assert_old_views_are_harmless(&mut world, &views).await;
+    world.server.remove("pods", &names(FIRST));
+    views.push(world.view());
+    world.settle().await;
+    views.push(world.view());
+    assert_old_views_are_harmless(&mut world, &views).await;
     ends(&world, "Passed", "Completed");
     views.push(world.view());
     world.settle().await;
     views.push(world.view());
-    harmless(&mut world, &views).await;
+    assert_old_views_are_harmless(&mut world, &views).await;
     assert_eq!(world.succeeded().1, "Completed");
-}
-
-async fn harmless(
-    world: &mut World,
-    views: &[(std::sync::Arc<crate::api::AgentTask>, crate::controller::caches::Caches)],
-) {
-    // Otherwise mere progress would wait for its time.
-    world.later(60);
-    world.settle().await;
-    let present = world.server.masked();
-    for (number, (task, caches)) in views.iter().enumerate() {
-        world.context.caches = caches.clone();
-        pass_again_if_stale(&world.context, task, &id()).await.unwrap();
-        assert_eq!(world.server.masked(), present, "from view {number}");
-    }
-    world.context.caches = crate::controller::caches::Caches::empty();
 }

@@ -16,8 +16,14 @@ pub(super) fn check_former(
     references: &References,
     problems: &mut Vec<Problem>,
 ) -> Option<(Continuation, Repository)> {
-    let name = &task.spec.continue_from.as_ref()?.task_name;
+    let from = task.spec.continue_from.as_ref()?;
+    let name = &from.task_name;
     let former = match &references.former {
+        // The definition of AgentTask that is installed may be older than its rule against this.
+        _ if *name == id.name => Err(Problem::Wrong(
+            "spec.continueFrom names the task itself, which would wait for its own end; create the task again and name another one"
+                .into(),
+        )),
         None => Err(Problem::Missing(format!(
             "AgentTask {name}, named by continueFrom, does not exist in namespace {}",
             id.namespace
@@ -25,9 +31,14 @@ pub(super) fn check_former(
         Some(Former { ended: false, .. }) => {
             Err(Problem::Missing(format!("AgentTask {name}, named by continueFrom, has not ended yet")))
         }
-        Some(former) => gone_on_with(task, repository, former, references).map_err(|why| {
-            Problem::Wrong(format!("it is not possible to continue from AgentTask {name}: {why}"))
-        }),
+        Some(Former { index: None, .. }) => Err(Problem::Missing(format!(
+            "AgentTask {name}, named by continueFrom, made several attempts and none is selected; select one with an AgentMessage of kind SelectAttempt, or create the task again with continueFrom.attempt"
+        ))),
+        Some(former @ Former { index: Some(index), .. }) => {
+            gone_on_with(*index, repository, former, references).map_err(|why| {
+                Problem::Wrong(format!("it is not possible to continue from AgentTask {name}: {why}"))
+            })
+        }
     };
     former.map_err(|problem| problems.push(problem)).ok()
 }
@@ -50,12 +61,11 @@ fn brought(job: &Job) -> Option<ArtifactRef> {
 }
 
 fn gone_on_with(
-    task: &AgentTask,
+    attempt: i32,
     repository: &Repository,
     former: &Former,
     references: &References,
 ) -> Result<(Continuation, Repository), String> {
-    let attempt = task.spec.continue_from.as_ref().map_or(1, |from| from.attempt);
     let Some(stored) = &former.attempt else {
         return Err(format!("it has no attempt {attempt}, or had none that began"));
     };
@@ -104,11 +114,13 @@ fn there(
     what: &str,
     references: &References,
 ) -> Result<ArtifactRef, String> {
-    let is_there = references.binary_data.get(name).is_some_and(|keys| keys.contains(key));
-    if !is_there {
+    if !references.has_binary(name, key) {
         return Err(format!(
             "its {what} is gone (retention.artifactSeconds are over, or ConfigMap {name} was deleted)"
         ));
     }
     Ok(ArtifactRef { config_map_name: name.to_owned(), key: key.to_owned(), ..artifact })
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,8 +36,7 @@ pub(super) fn check_inputs(
 ) {
     for input in &task.spec.inputs {
         let (name, key) = (&input.name, &input.config_map_key_ref);
-        let is_binary = references.binary_data.get(&key.name).is_some_and(|keys| keys.contains(&key.key));
-        if !is_binary {
+        if !references.has_binary(&key.name, &key.key) {
             check_config_map(key, &format!("input {name}"), id, references, problems);
         }
         let blind = model.filter(|model| input.shown() == Shown::Image && !model.capabilities.image_input);

@@ -2,7 +2,6 @@
 
 use super::{ValidTask, mcp};
 use crate::api::attempt::{Continuation, Job, JobEnvironment, JobModel, JobPod, JobVerification};
-use crate::api::environment::TranscriptPolicy;
 use crate::api::provider::Model;
 use crate::api::task::{Mode, Repository};
 use crate::api::{AgentEnvironment, AgentEnvironmentSpec, AgentTask, ModelProvider, ModelProviderSpec};
@@ -17,7 +16,6 @@ pub(super) fn resolve(
 ) -> ValidTask {
     let pod = job_pod(&environment.spec);
     let commands = &task.spec.verification;
-    let keep_transcript = environment.spec.transcript == TranscriptPolicy::Keep;
     let job = Job {
         prompt: task.spec.prompt.clone(),
         prompt_from: task.spec.prompt_from.as_ref().map(|source| source.config_map_key_ref.clone()),
@@ -38,7 +36,7 @@ pub(super) fn resolve(
         idle: task.spec.idle.clone(),
         // Each attempt has artifacts of its own: `ValidTask::job` names them.
         patch_artifact_name: String::new(),
-        transcript_artifact_name: keep_transcript.then(String::new),
+        transcript_artifact_name: None,
         verification: (!commands.is_empty())
             .then(|| JobVerification { commands: commands.clone(), pod: pod.clone() }),
     };

@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::repository::is_of_cluster;
-use super::{Problem, has};
+use super::{Problem, check_secret};
 use crate::api::mcp::McpServer;
 use crate::api::{AgentEnvironmentSpec, AgentTask};
 use crate::controller::observed::{References, TaskId};
@@ -28,7 +28,10 @@ pub(super) fn check(
     check_names(task, environment, problems);
     for server in chosen(task, environment) {
         check_url(server, problems);
-        check_secret(server, id, references, problems);
+        if let Some(secret) = server.secret_name() {
+            let by = format!("MCP server {} of the AgentEnvironment", server.name);
+            check_secret(secret, &by, ("token", "TOKEN"), id, references, problems);
+        }
     }
 }
 
@@ -68,17 +71,5 @@ fn check_url(server: &McpServer, problems: &mut Vec<Problem>) {
     }
 }
 
-fn check_secret(server: &McpServer, id: &TaskId, references: &References, problems: &mut Vec<Problem>) {
-    let Some(secret) = server.secret_name() else { return };
-    let (name, namespace) = (&server.name, &id.namespace);
-    let create = format!("kubectl create secret generic {secret} -n {namespace} --from-literal=token=TOKEN");
-    match references.secrets.get(secret) {
-        None => problems.push(Problem::Missing(format!(
-            "Secret {secret}, named by MCP server {name} of the AgentEnvironment, does not exist; create it with: {create}"
-        ))),
-        Some(facts) if !has(facts, "token") => problems.push(Problem::Wrong(format!(
-            "Secret {secret}, named by MCP server {name} of the AgentEnvironment, has no key token; after kubectl delete secret {secret} -n {namespace} it is created right with: {create}. Then create the task again"
-        ))),
-        Some(_) => {}
-    }
-}
+#[cfg(test)]
+mod tests;

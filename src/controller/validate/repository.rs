@@ -2,7 +2,7 @@
 
 use url::{Host, Url};
 
-use super::{Problem, has};
+use super::Problem;
 use crate::api::task::{Mode, Repository};
 use crate::api::{AgentTask, HOSTS_ANNOTATION};
 use crate::controller::observed::{References, SecretFacts, TaskId};
@@ -46,7 +46,7 @@ pub(super) fn check_repository(
         )));
         return;
     };
-    if !(has(secret, "token") || has(secret, "username") && has(secret, "password")) {
+    if !(secret.has("token") || secret.has("username") && secret.has("password")) {
         problems.push(Problem::Wrong(format!(
             "Secret {name}, named by repository {}, has neither the keys username and password nor the key token; after kubectl delete secret {name} -n {namespace} it is created right with: {create} && {annotate}. Then create the task again",
             repository.name

@@ -2,9 +2,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::task::Mode;
+use crate::controller::observed::SecretFacts;
 use crate::controller::tests::fixtures::{environment, id, provider, references, secret, task, valid};
 
-fn judge(task: &AgentTask, references: &References) -> Validity {
+pub(super) fn judge(task: &AgentTask, references: &References) -> Validity {
     validate(task, &id(), references)
 }
 
@@ -21,13 +22,13 @@ fn named_secret() -> AgentTask {
 }
 
 #[track_caller]
-fn assert_invalid(validity: &Validity, part: &str) {
+pub(super) fn assert_invalid(validity: &Validity, part: &str) {
     let Validity::Invalid(sentence) = validity else { panic!("{validity:?}") };
     assert!(sentence.contains(part), "{sentence}");
 }
 
 #[track_caller]
-fn assert_waiting(validity: &Validity, part: &str) {
+pub(super) fn assert_waiting(validity: &Validity, part: &str) {
     let Validity::Waiting(sentence) = validity else { panic!("{validity:?}") };
     assert!(sentence.contains(part), "{sentence}");
 }
@@ -302,180 +303,4 @@ fn inputs_are_waited_for_and_images_need_a_model_that_takes_them() {
     assert_waiting(&judge(&picture, &away), "ConfigMap shots, named by input b, has no key b");
     let nothing = References { config_maps: BTreeMap::new(), ..away };
     assert_waiting(&judge(&picture, &nothing), "ConfigMap texts, named by input a, does not exist");
-}
-
-/// A task that goes on with the task "before", and what is left of that.
-fn continuing(change: impl FnOnce(&mut Value)) -> (AgentTask, References) {
-    let task = task(|task| task["spec"]["continueFrom"] = json!({"taskName": "before"}));
-    let artifact =
-        |name: &str, key: &str| json!({"configMapName": name, "key": key, "sha256": "aa", "bytes": 9});
-    let stored = crate::controller::tests::fixtures::stored_attempt();
-    let (patch, transcript) =
-        (&stored.spec.job.patch_artifact_name, stored.spec.job.transcript_artifact_name.clone());
-    let transcript = transcript.unwrap();
-    let mut status = json!({
-        "workspace": {"baseCommit": "0123456789012345678901234567890123456789"},
-        "transcript": artifact(&transcript, "transcript.zst"),
-        "patch": {"bytes": 9, "artifact": artifact("somebody-elses", "patch.zst")},
-    });
-    change(&mut status);
-    let binary_data = [(patch.clone(), crate::names::PATCH_KEY), (transcript, crate::names::TRANSCRIPT_KEY)];
-    let binary_data = binary_data.map(|(name, key)| (name, [key.to_owned()].into())).into();
-    let attempt = crate::controller::tests::fixtures::reporting(status);
-    let former = Some(Former { ended: true, attempt: Some(std::sync::Arc::new(attempt)) });
-    (task, References { former, binary_data, ..references() })
-}
-
-#[test]
-fn a_task_goes_on_with_the_commit_the_thread_and_the_patch_of_another_one() {
-    let (task, references) = continuing(|_| {});
-    let job = valid(&task, &references).job;
-    assert_eq!(job.repository.reference, "0123456789012345678901234567890123456789");
-    let from = job.continue_from.clone().unwrap();
-    let former = references.former.as_ref().unwrap().attempt.as_ref().unwrap().spec.job.clone();
-    assert_eq!(
-        from.patch.unwrap().config_map_name,
-        former.patch_artifact_name,
-        "never a name that an agent reports"
-    );
-    assert_eq!(Some(from.transcript.config_map_name), former.transcript_artifact_name);
-    let mut read = vec![former.patch_artifact_name, former.transcript_artifact_name.unwrap()];
-    assert_eq!(named(&task, None, None, references.former.as_ref()).config_maps, read);
-    let stored = crate::controller::build::attempt::attempt(&id(), 1, &valid(&task, &references));
-    let stored = crate::api::AgentAttempt {
-        metadata: kube::api::ObjectMeta { uid: Some("u".into()), ..stored.metadata.clone() },
-        ..stored
-    };
-    let attempt =
-        crate::controller::build::StoredAttempt::of(&stored, crate::controller::observed::Epoch::Work)
-            .unwrap();
-    let rules = crate::controller::build::role::role(&attempt).rules.unwrap();
-    let readable = rules.into_iter().filter(|rule| {
-        rule.verbs == ["get"] && rule.resources.as_deref() == Some(&["configmaps".to_owned()])
-    });
-    let mut readable: Vec<String> = readable.flat_map(|rule| rule.resource_names.unwrap()).collect();
-    readable.sort();
-    read.sort();
-    assert_eq!(readable, read);
-    let (task, references) = continuing(|status| status["patch"]["bytes"] = json!(0));
-    assert_eq!(valid(&task, &references).job.continue_from.unwrap().patch, None);
-}
-
-#[test]
-fn what_a_question_was_asked_about_is_gone_on_with_after_it() {
-    let (task, mut references) = continuing(|status| status["patch"]["bytes"] = json!(0));
-    let patch = |name: &str| json!({"configMapName": name, "key": "patch.zst", "sha256": "bb", "bytes": 9});
-    let former = references.former.as_mut().unwrap().attempt.as_mut().unwrap();
-    let job = &mut std::sync::Arc::make_mut(former).spec.job;
-    job.mode = crate::api::task::Mode::Ask;
-    job.continue_from = serde_json::from_value(json!({
-        "taskName": "first", "transcript": patch("first-1-transcript"), "patch": patch("first-1-patch"),
-    }))
-    .unwrap();
-    assert_invalid(&judge(&task, &references), "its patch is gone");
-    let asked = named(&task, None, None, references.former.as_ref()).config_maps;
-    assert!(asked.contains(&"first-1-patch".to_owned()), "{asked:?}");
-    references.binary_data.insert("first-1-patch".into(), ["patch.zst".to_owned()].into());
-    let from = valid(&task, &references).job.continue_from.unwrap();
-    assert_eq!(from.patch.unwrap().config_map_name, "first-1-patch");
-}
-
-#[test]
-fn a_task_waits_for_the_one_that_it_goes_on_with_and_needs_what_is_left_of_it() {
-    let (task, there) = continuing(|_| {});
-    assert_waiting(&judge(&task, &references()), "AgentTask before, named by continueFrom, does not exist");
-    let mut running = there.clone();
-    running.former.as_mut().unwrap().ended = false;
-    assert_waiting(&judge(&task, &running), "has not ended yet");
-    let mut nothing = there.clone();
-    nothing.former.as_mut().unwrap().attempt = None;
-    assert_invalid(&judge(&task, &nothing), "it has no attempt 1");
-    let gone = References { binary_data: BTreeMap::new(), ..there.clone() };
-    assert_invalid(&judge(&task, &gone), "its transcript is gone (retention.artifactSeconds are over");
-    for (change, part) in [
-        ((|status: &mut Value| drop(status["transcript"].take())) as fn(&mut Value), "it left no transcript"),
-        (|status| drop(status["patch"]["artifact"].take()), "its patch was too large"),
-        (|status| drop(status["patch"].take()), "no patch of its work"),
-        (|status| status["workspace"]["baseCommit"] = json!("main"), "which commit it began with"),
-    ] {
-        let (task, references) = continuing(change);
-        assert_invalid(&judge(&task, &references), part);
-    }
-    let elsewhere = self::task(|task| {
-        task["spec"]["continueFrom"] = json!({"taskName": "before", "attempt": 1});
-        task["spec"]["repositories"][0]["url"] = json!("https://git.example.com/team/other.git");
-    });
-    assert_invalid(
-        &judge(&elsewhere, &there),
-        "its repository is main at https://git.example.com/team/app.git",
-    );
-}
-
-/// An environment with a program and a server elsewhere that wants a token.
-fn with_servers() -> References {
-    let environment = environment(|environment| {
-        environment["spec"]["mcpServers"] = json!([
-            {"name": "docs", "stdio": {"command": "docs"}},
-            {"name": "issues", "http": {"url": "https://issues.example.com/mcp", "credentialsSecretName": "issues"}},
-        ]);
-    });
-    let secrets = BTreeMap::from([("issues".into(), secret(None, &["token"]))]);
-    References { environment: Some(environment), secrets, ..references() }
-}
-
-fn wanting(servers: Value) -> AgentTask {
-    task(|task| task["spec"]["tools"] = json!({"mcpServers": servers}))
-}
-
-#[test]
-fn a_task_gets_the_servers_that_it_names_or_all_of_them() {
-    let servers = |task: &AgentTask| {
-        let job = valid(task, &with_servers()).job;
-        job.environment.mcp_servers.into_iter().map(|server| server.name).collect::<Vec<_>>()
-    };
-    assert_eq!(servers(&task(|_| {})), ["docs", "issues"]);
-    assert_eq!(servers(&wanting(json!(["issues", "docs"]))), ["docs", "issues"]);
-    assert_eq!(servers(&wanting(json!(["docs"]))), ["docs"]);
-    assert_eq!(servers(&wanting(json!([]))), [""; 0]);
-}
-
-#[test]
-fn a_server_that_the_environment_does_not_offer_is_wrong() {
-    assert_invalid(
-        &judge(&wanting(json!(["docs", "mail"])), &with_servers()),
-        "spec.tools.mcpServers names mail, and AgentEnvironment default offers docs, issues; name others",
-    );
-    assert_invalid(&judge(&wanting(json!(["mail"])), &references()), "AgentEnvironment default offers none");
-}
-
-#[test]
-fn the_token_of_a_server_is_looked_for_only_when_the_task_uses_it() {
-    let missing = References { secrets: BTreeMap::new(), ..with_servers() };
-    assert_waiting(
-        &judge(&task(|_| {}), &missing),
-        "kubectl create secret generic issues -n team --from-literal=token=",
-    );
-    valid(&wanting(json!(["docs"])), &missing);
-    let wrong = References {
-        secrets: BTreeMap::from([("issues".into(), secret(None, &["apiKey"]))]),
-        ..with_servers()
-    };
-    assert_invalid(&judge(&task(|_| {}), &wrong), "has no key token");
-    let environment = with_servers().environment;
-    assert_eq!(named(&task(|_| {}), environment.as_ref(), None, None).secrets, ["issues"]);
-    assert_eq!(named(&wanting(json!(["docs"])), environment.as_ref(), None, None).secrets, [""; 0]);
-}
-
-#[test]
-fn the_token_of_a_server_goes_over_plain_http_within_the_cluster_only() {
-    let at = |url: &str| {
-        let environment = environment(|environment| {
-            environment["spec"]["mcpServers"] =
-                json!([{"name": "a", "http": {"url": url, "credentialsSecretName": "issues"}}]);
-        });
-        judge(&task(|_| {}), &References { environment: Some(environment), ..with_servers() })
-    };
-    assert_invalid(&at("http://mcp.example.com/mcp"), "would go over plain http to mcp.example.com");
-    assert_invalid(&at("https://"), "is no address");
-    assert!(matches!(at("http://mcp.tools.svc:8080/mcp"), Validity::Ready(_)));
 }

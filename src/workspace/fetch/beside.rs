@@ -4,7 +4,7 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FetchError, FetchSpec, Fetched, Fetcher, Found, Reference, TRACKING, config, connect, record};
+use super::{FetchError, FetchSpec, Fetched, Fetcher, Found, Reference, config, connect, record};
 use crate::workspace::Layout;
 use crate::workspace::git::{Git, GitError};
 use crate::workspace::object::ObjectId;
@@ -24,18 +24,6 @@ pub struct Beside {
     pub commit: ObjectId,
     /// The last commit that both have; `None` when the histories do not meet as far as they were fetched.
     pub meets: Option<ObjectId>,
-}
-
-impl Beside {
-    /// The ref of the bare repository that has the branch or tag.
-    pub(crate) fn stored_as(&self) -> Option<String> {
-        let name = self.reference.short()?;
-        match self.found {
-            Found::Branch => Some(format!("{TRACKING}{name}")),
-            Found::Tag => Some(format!("refs/tags/{name}")),
-            Found::Commit => None,
-        }
-    }
 }
 
 /// Fetches `spec.reference` beside what was fetched before, unless that was done. To be called before the checkout,

@@ -193,6 +193,24 @@ fn active_time_begins_when_the_sandbox_can_be_used() {
 }
 
 #[test]
+fn the_time_kept_for_a_prompt_does_not_pass_while_suspended() {
+    let mut world = World::asked(Config { keep: Duration::from_secs(100), ..config() });
+    world.item(words("Done."));
+    world.completed(None);
+    world.wait(60);
+    world.say("suspend", Signal::Suspend(true));
+    assert!(world.machine.is_suspended());
+    assert_eq!(world.machine.wake_at(), None);
+    world.wait(100_000);
+    assert_eq!((world.machine.phase(), reason(&world)), (Phase::Idle, None));
+    world.say("go on", Signal::Suspend(false));
+    world.wait(39);
+    assert_eq!((world.machine.phase(), reason(&world)), (Phase::Idle, None));
+    world.wait(1);
+    assert_eq!(reason(&world), Some(Reason::Completed));
+}
+
+#[test]
 fn a_crash_loses_at_most_half_a_minute_of_the_time_spent() {
     let limits = Limits { active_seconds: 100, ..Limits::default() };
     let mut world = World::asked(Config { limits, keep: Duration::from_secs(100), ..config() });
