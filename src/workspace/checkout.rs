@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use super::Layout;
-use super::fetch::{ATTRIBUTES, Beside, Fetched, Found, quoted};
+use super::fetch::{ATTRIBUTES, BIG_FILES, Beside, Fetched, Found, quoted, threads};
 use super::git::{Git, GitError, last_line};
 use super::path::shown;
 use super::record::{self, Stage};
@@ -143,7 +143,7 @@ fn make_git_dir(fetched: &Fetched, bare: &Path, worktree: &Path) -> io::Result<(
         Err(error) => return Err(error),
     }
     fs::write(git_dir.join("info/attributes"), ATTRIBUTES)?;
-    fs::write(git_dir.join("config"), config(fetched, FIRST_RUN))?;
+    fs::write(git_dir.join("config"), config(fetched, &first_run()))?;
     // A tag's own object is not its commit, so what was fetched is copied.
     let beside = fetched.beside.as_ref().and_then(Beside::stored_as);
     for name in fetched.stored_as().into_iter().chain(beside) {
@@ -168,9 +168,15 @@ fn write_ref(git_dir: &Path, name: &str, value: &str) -> io::Result<()> {
     fs::write(path, value)
 }
 
-/// Settings of the checkout alone: workers, because writing files one by one is most of its time.
-const FIRST_RUN: &str = "\thooksPath = /dev/null\n\tfsmonitor = false\n\tattributesFile = /dev/null\n\
-     \tprotectHFS = true\n\tprotectNTFS = true\n[checkout]\n\tworkers = 0\n";
+/// Settings of the checkout alone: workers, because writing files one by one is most of its time, and not more of them,
+/// because each may have as much memory as git may.
+fn first_run() -> String {
+    format!(
+        "\thooksPath = /dev/null\n\tfsmonitor = false\n\tattributesFile = /dev/null\n\tprotectHFS = true\n\
+         \tprotectNTFS = true\n{BIG_FILES}[checkout]\n\tworkers = {}\n",
+        threads(4)
+    )
+}
 
 fn config(fetched: &Fetched, extra: &str) -> String {
     let url = quoted(fetched.url.as_str());
