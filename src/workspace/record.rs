@@ -17,15 +17,19 @@ const FILE: &str = "record.json";
 const RECORD_MAX: u64 = 1 << 20;
 
 /// How far the first checkout got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Stage {
     /// The bare repository is whole.
     Fetched,
     /// Files may have been written. No command can have run yet: the sandbox is not spoken to before
     /// [`Stage::CheckedOut`] is on disk, so what lies there is still ours.
     CheckingOut,
-    /// The work tree belongs to the sandbox; it is never written from this side again.
+    /// The work tree belongs to the sandbox; from this side only the patch is put into it.
     CheckedOut,
+    /// Some of the patch may be there, so no script with Secrets may run any more.
+    Patching,
+    /// All of the patch is there; the work tree is never written from this side again.
+    Patched,
 }
 
 /// The completion record.
@@ -49,13 +53,13 @@ pub(crate) fn read(directory: &Path) -> io::Result<Option<Record>> {
     Ok(Some(serde_json::from_slice(&fs::read(path)?)?))
 }
 
-/// Replaces the record. [`Stage::CheckedOut`] is on disk when this returns: were it lost with the power,
-/// a work tree that has become hostile would pass for half a checkout. The other stages may be lost, and
-/// then their work is done again.
+/// Replaces the record. From [`Stage::CheckedOut`] on it is on disk when this returns: were it lost with the power,
+/// a work tree that has become hostile would pass for half a checkout, or one with the patch for one without it. The
+/// stages before may be lost, and then their work is done again.
 pub(crate) fn write(directory: &Path, record: &Record) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(&serde_json::to_vec_pretty(record)?)?;
-    let durable = record.stage == Stage::CheckedOut;
+    let durable = record.stage >= Stage::CheckedOut;
     if durable {
         file.as_file().sync_all()?;
     }
