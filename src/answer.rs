@@ -3,10 +3,13 @@
 //! Controller and agent judge a schema by the same code, so that a task with a bad one never gets a pod. Nothing is
 //! fetched: a schema that refers to another document is refused.
 
+mod work;
+
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 use thiserror::Error;
 
+use self::work::{ANSWER_WORK, Excess, PART_WORK, check_parts, check_value};
 use crate::api::conditions::cut;
 
 /// Bytes of a schema. It is part of every request, and providers take a few hundred members.
@@ -21,10 +24,6 @@ const PATTERNS_MAX: usize = 32;
 /// Bytes that all of them may take compiled. Whoever may create a task has the controller compile them, which has 256 MiB
 /// for everybody, and a short one such as `\p{L}{99}` takes more than four.
 const PATTERNS_BYTES: usize = 4 * 1024 * 1024;
-
-/// Names (`$id`) of a schema and its parts. A part with one that is referred to is compiled anew for each way to it, which
-/// takes four times as long with each two more: hours for some dozen.
-const NAMES_MAX: usize = 8;
 
 /// Faults of an answer that are told at a time; the rest follow from the first ones more often than not.
 const TOLD: usize = 5;
@@ -51,9 +50,27 @@ pub enum InvalidSchema {
     /// It has too many regular expressions.
     #[error("it has {0} regular expressions, and {PATTERNS_MAX} are the most")]
     Patterns(usize),
-    /// It gives too many of its parts names of their own.
-    #[error("it has {0} members `$id` or `id`, and {NAMES_MAX} are the most")]
+    /// It gives parts of it names of their own: such a part is compiled anew for each way to it.
+    #[error(
+        "it has {0} members `$id` or `id` below its top; refer to parts by their place, such as #/$defs/NAME, or by `$anchor`"
+    )]
     Names(usize),
+    /// A reference leads out of it, or nowhere.
+    #[error(
+        "its reference {0:?} is no place in it; refer to parts by their place, such as #/$defs/NAME, or by `$anchor`"
+    )]
+    Reference(String),
+    /// A part of it comes back to itself without going on to what is in the value.
+    #[error(
+        "its reference {0:?} leads back to where it stands for the same value, and so never ends; take it out"
+    )]
+    Endless(String),
+    /// A part of it is too much work.
+    #[error(
+        "a part of it takes more than {PART_WORK} comparisons for a single value, or has too many parts within each \
+         other: what `$ref` refers to is compared anew for each way to it; let fewer parts refer to the same ones"
+    )]
+    Work,
     /// It is JSON and no schema, or one that needs another document.
     #[error("it is not a JSON schema that stands by itself: {0}")]
     Schema(String),
@@ -80,9 +97,14 @@ impl AnswerSchema {
             return Err(InvalidSchema::Patterns(patterns));
         }
         let names = names(&value);
-        if names > NAMES_MAX {
+        if names > 0 {
             return Err(InvalidSchema::Names(names));
         }
+        check_parts(&value).map_err(|excess| match excess {
+            Excess::Work | Excess::Depth => InvalidSchema::Work,
+            Excess::Endless(reference) => InvalidSchema::Endless(shortened(&reference)),
+            Excess::Foreign(reference) => InvalidSchema::Reference(shortened(&reference)),
+        })?;
         // Patterns in linear time: the schema may be anybody's, and the answer is the model's.
         let patterns = PatternOptions::regex().size_limit(PATTERNS_BYTES / patterns.max(1));
         let options = jsonschema::options().with_pattern_options(patterns);
@@ -108,6 +130,13 @@ impl AnswerSchema {
         if bytes > ANSWER_MAX {
             return Err(InvalidAnswer(format!(
                 "it has {bytes} bytes as JSON, and {ANSWER_MAX} are the most"
+            )));
+        }
+        // Whatever it is: what leads nowhere was refused with the schema.
+        if check_value(&self.value, &value).is_err() {
+            return Err(InvalidAnswer(format!(
+                "it is nested so deeply, or fits so many parts of the schema at once, that it takes more than \
+                 {ANSWER_WORK} comparisons; make it flatter or shorter"
             )));
         }
         let faults = self.validator.iter_errors(&value).take(TOLD);
@@ -168,9 +197,13 @@ fn patterns(schema: &Value) -> usize {
     })
 }
 
-/// How many parts of a schema have a name, at most. Draft 4 calls it `id`.
+/// How many parts of a schema have a name, at most; the whole may have one. Draft 4 calls it `id`.
 fn names(schema: &Value) -> usize {
-    count(schema, |name, member| usize::from(matches!((name, member), ("$id" | "id", Value::String(_)))))
+    let name =
+        |name: &str, member: &Value| usize::from(matches!((name, member), ("$id" | "id", Value::String(_))));
+    let members = schema.as_object().into_iter().flatten();
+    let own: usize = members.map(|(own, member)| name(own, member)).sum();
+    count(schema, name) - own
 }
 
 /// The sum of what each member counts for, at any depth.

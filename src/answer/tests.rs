@@ -50,39 +50,133 @@ fn what_is_wrong_with_an_answer_is_said_with_its_place() {
 fn what_is_no_schema_is_refused_with_the_reason() {
     let refused = |text: &str| AnswerSchema::parse(text).unwrap_err();
     assert!(matches!(refused("{"), InvalidSchema::Json(_)));
-    for text in [
-        r#"{"type": "sting"}"#,
-        r#"{"type": "object", "required": "name"}"#,
-        r#"{"pattern": "("}"#,
-        r#"{"$ref": "https://schemas.example.com/answer.json"}"#,
-        r#"{"$ref": "file:///etc/passwd"}"#,
-        r##"{"$ref": "#/$defs/missing"}"##,
-        "[]",
-    ] {
+    for text in
+        [r#"{"type": "sting"}"#, r#"{"type": "object", "required": "name"}"#, r#"{"pattern": "("}"#, "[]"]
+    {
         assert!(matches!(refused(text), InvalidSchema::Schema(_)), "{text}");
+    }
+    for reference in [
+        "https://schemas.example.com/answer.json",
+        "file:///etc/passwd",
+        "#/$defs/missing",
+        "#missing",
+        "other#/$defs/a",
+        "#/%zz",
+        "#/%2",
+    ] {
+        let text = json!({"properties": {"a": {"$ref": reference}}, "$defs": {"a": {}}}).to_string();
+        assert_eq!(refused(&text), InvalidSchema::Reference(reference.to_owned()));
     }
     assert_eq!(refused(&" ".repeat(SCHEMA_MAX + 1)), InvalidSchema::TooLong(SCHEMA_MAX + 1));
 }
 
 #[test]
-fn a_schema_that_refers_to_itself_ends() {
-    for text in [
-        r##"{"$ref": "#"}"##,
-        r#"{"$ref": ""}"#,
-        r##"{"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}"##,
-        r##"{"anyOf": [{"type": "string"}, {"$ref": "#"}]}"##,
-        r##"{"not": {"$ref": "#"}}"##,
-        r##"{"$dynamicAnchor": "a", "$dynamicRef": "#a", "unevaluatedProperties": false}"##,
+fn a_schema_may_refer_to_itself_for_what_is_in_a_value_alone() {
+    for (text, reference) in [
+        (r##"{"$ref": "#"}"##, "#"),
+        (r#"{"$ref": ""}"#, ""),
+        (r##"{"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}"##, "#/$defs/"),
+        (r##"{"anyOf": [{"type": "string"}, {"$ref": "#"}]}"##, "#"),
+        (r##"{"not": {"$ref": "#"}}"##, "#"),
+        (r##"{"if": true, "then": {"dependentSchemas": {"a": {"$ref": "#"}}}}"##, "#"),
+        (r##"{"$dynamicAnchor": "a", "$dynamicRef": "#a", "unevaluatedProperties": false}"##, "#a"),
     ] {
-        if let Ok(schema) = AnswerSchema::parse(text) {
-            let _ = schema.check("{\"a\": [1, {\"b\": 2}]}");
-        }
+        let error = AnswerSchema::parse(text).unwrap_err();
+        assert!(
+            matches!(&error, InvalidSchema::Endless(found) if found.starts_with(reference)),
+            "{text}: {error}"
+        );
     }
     let tree =
         r##"{"type": "object", "properties": {"child": {"$ref": "#"}}, "additionalProperties": false}"##;
     let tree = AnswerSchema::parse(tree).unwrap();
     assert!(tree.check(r#"{"child": {"child": {}}}"#).is_ok());
     assert!(tree.check(r#"{"child": {"leaf": {}}}"#).is_err());
+}
+
+/// Each part refers twice to the next one, so there are two to the power of the levels ways to the last.
+fn levels(count: usize, part: fn(Value) -> Value) -> String {
+    let parts = (0..count).map(|level| {
+        let below = json!({"$ref": format!("#/%24defs/a{}", level + 1)});
+        (format!("a{level}"), part(json!([below, below])))
+    });
+    let parts: serde_json::Map<String, Value> =
+        parts.chain([(format!("a{count}"), json!({"type": "object"}))]).collect();
+    json!({"$defs": parts, "$ref": "#/$defs/a0"}).to_string()
+}
+
+#[test]
+fn parts_that_double_for_a_value_are_refused() {
+    let twice: [fn(Value) -> Value; 3] = [
+        |two| json!({"allOf": two}),
+        |two| json!({"if": two[0], "else": two[1]}),
+        |two| json!({"oneOf": two}),
+    ];
+    for part in twice {
+        let few = AnswerSchema::parse(&levels(6, part)).unwrap();
+        let _ = few.check("{}");
+        for many in [20, 64, 200] {
+            let error = AnswerSchema::parse(&levels(many, part)).unwrap_err();
+            assert_eq!(error, InvalidSchema::Work);
+            assert!(error.to_string().contains("let fewer parts refer to the same ones"));
+        }
+    }
+    // Many ways to one part are no doubling.
+    let chain: serde_json::Map<String, Value> = (0..100)
+        .map(|level| (format!("a{level}"), json!({"$ref": format!("#/$defs/a{}", level + 1)})))
+        .chain([("a100".to_owned(), json!({"type": "integer"}))])
+        .collect();
+    let names: Vec<Value> = (0..100).map(|_| json!({"$ref": "#/$defs/a90"})).collect();
+    let text = json!({"$defs": chain, "anyOf": names}).to_string();
+    assert!(AnswerSchema::parse(&text).unwrap().check("1").is_ok());
+}
+
+#[test]
+fn an_answer_that_doubles_in_its_schema_is_sent_back() {
+    let branches: [fn(Value) -> Value; 4] = [
+        |two| json!({"properties": {"x": {"allOf": two}}}),
+        |two| json!({"additionalProperties": two[0], "patternProperties": {"x": two[1]}}),
+        |two| json!({"allOf": [{"properties": {"x": two[0]}}, {"properties": {"x": two[1]}}]}),
+        |two| json!({"properties": {"x": two[0]}, "allOf": [{"properties": {"x": true}}], "unevaluatedProperties": two[1]}),
+    ];
+    let nested = |depth: usize| format!("{}{{}}{}", "{\"x\":".repeat(depth), "}".repeat(depth));
+    for (number, part) in branches.into_iter().enumerate() {
+        // One part for all levels, and one for each.
+        let own = part(json!([{"$ref": "#"}, {"$ref": "#"}])).to_string();
+        for text in [own, levels(30, part)] {
+            let schema = AnswerSchema::parse(&text).unwrap();
+            assert_eq!(schema.check(&nested(3)).err(), None, "{number}");
+            if number < 3 {
+                let told = schema.check(&nested(100)).unwrap_err().to_string();
+                assert!(told.ends_with("make it flatter or shorter"), "{number}: {told}");
+            } else {
+                let _ = schema.check(&nested(100));
+            }
+        }
+    }
+}
+
+#[test]
+fn trees_and_long_lists_are_no_great_work() {
+    let tree = json!({
+        "$defs": {"tree": {"anyOf": [
+            {"type": "integer"},
+            {"type": "object", "required": ["op", "left", "right"], "additionalProperties": false, "properties": {
+                "op": {"enum": ["+", "-"]}, "left": {"$ref": "#/$defs/tree"}, "right": {"$ref": "#/$defs/tree"}}},
+            {"type": "array", "items": {"$ref": "#/$defs/tree"}},
+        ]}},
+        "$ref": "#/$defs/tree",
+    });
+    let tree = AnswerSchema::parse(&tree.to_string()).unwrap();
+    let mut value = json!(1);
+    for _ in 0..6 {
+        value = json!({"op": "+", "left": value, "right": value});
+    }
+    assert!(tree.check(&value.to_string()).is_ok());
+    assert!(tree.check(&json!(vec![1; 4000]).to_string()).is_ok());
+    assert!(tree.check(&format!("{}1{}", "[".repeat(95), "]".repeat(95))).is_ok());
+    let text = AnswerSchema::parse(r#"{"type": "string", "pattern": "^a*$", "maxLength": 9000}"#).unwrap();
+    assert!(text.check(&json!("a".repeat(ANSWER_MAX - 2)).to_string()).is_ok());
 }
 
 #[test]
@@ -113,24 +207,11 @@ fn regular_expressions_are_few_and_small() {
 }
 
 #[test]
-fn parts_with_names_are_few() {
-    // Each names two others, so there are two to the power of the levels ways to the last.
-    let levels = |count: usize| {
-        let mut parts = serde_json::Map::new();
-        for level in 0..count {
-            let below = [format!("http://x/a{}", level + 1), format!("http://x/b{}", level + 1)];
-            let below: Vec<Value> = below.iter().map(|name| json!({"$ref": name})).collect();
-            let body = if level + 1 == count { json!([true]) } else { json!(below) };
-            for side in ["a", "b"] {
-                let name = format!("{side}{level}");
-                let part = json!({"$id": format!("http://x/{name}"), "allOf": body});
-                parts.insert(name, part);
-            }
-        }
-        json!({"$defs": parts, "$ref": "http://x/a0"}).to_string()
-    };
-    assert!(AnswerSchema::parse(&levels(NAMES_MAX / 2)).is_ok());
-    assert_eq!(AnswerSchema::parse(&levels(20)).unwrap_err(), InvalidSchema::Names(40));
+fn only_the_whole_has_a_name() {
+    let own = r##"{"$id": "http://x/answer", "$defs": {"a": {"$anchor": "here"}}, "properties": {"b": {"$ref": "#here"}}}"##;
+    assert!(AnswerSchema::parse(own).is_ok());
+    let parts = json!({"$defs": {"a": {"$id": "a"}, "b": {"id": "b"}}, "$ref": "a"}).to_string();
+    assert_eq!(AnswerSchema::parse(&parts).unwrap_err(), InvalidSchema::Names(2));
     let answer = json!({"properties": {"id": {"type": "string"}}, "required": ["id"]}).to_string();
     assert!(AnswerSchema::parse(&answer).unwrap().check(r#"{"id": "x"}"#).is_ok());
 }

@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use super::Layout;
-use super::fetch::{ATTRIBUTES, Fetched, Found, quoted};
+use super::fetch::{ATTRIBUTES, BIG_FILES, Fetched, Found, quoted, threads};
 use super::git::{Git, GitError, last_line};
 use super::path::shown;
 use super::record::{self, Stage};
@@ -34,9 +34,6 @@ pub enum CheckoutError {
     /// The volume cannot be written.
     #[error("cannot write the workspace: {0}")]
     Volume(#[source] io::Error),
-    /// The patch does not apply to the commit.
-    #[error("the patch does not apply to the base commit: {0}")]
-    Patch(String),
     /// Anything else.
     #[error(transparent)]
     Git(GitError),
@@ -45,32 +42,19 @@ pub enum CheckoutError {
 /// Checks the fetched commit out into the work tree, with a `.git` of its own, unless that was done before.
 ///
 /// The files are the blobs' bytes. The `.git` has its own copies of the packs and of the boundary of a
-/// shallow history, the branch (or no branch, for a tag or commit), and `origin` without a credential.
+/// shallow history, the branch (or no branch, for a tag or commit), and `origin` without a credential. A patch with
+/// which the work begins is not there yet: [`overlay`](super::overlay()) puts it.
 ///
 /// # Errors
 /// [`CheckoutError`]; with [`CheckoutError::Foreign`] nothing was touched.
 pub async fn checkout(fetched: &Fetched, layout: &Layout, git: &Git) -> Result<(), CheckoutError> {
-    checkout_patched(fetched, layout, git, Vec::new()).await
-}
-
-/// As [`checkout`], and applies a patch to the files and to the index. A crash in the middle leaves no half: all of it
-/// is done again.
-///
-/// # Errors
-/// [`CheckoutError`]; [`CheckoutError::Patch`] when it does not apply.
-pub async fn checkout_patched(
-    fetched: &Fetched,
-    layout: &Layout,
-    git: &Git,
-    patch: Vec<u8>,
-) -> Result<(), CheckoutError> {
     let mut record = record::read(&layout.private())?
         .filter(|record| record.fetched == *fetched)
         .ok_or(CheckoutError::NotFetched)?;
     let worktree = layout.worktree();
     let present = fs::symlink_metadata(&worktree).is_ok();
     match (record.stage, present) {
-        (Stage::CheckedOut, _) => return Ok(()),
+        (Stage::CheckedOut | Stage::Patching | Stage::Patched, _) => return Ok(()),
         (Stage::Fetched, true) => return Err(CheckoutError::Foreign),
         // Half a checkout of ours: no command can have run yet.
         (Stage::CheckingOut, true) => fs::remove_dir_all(&worktree)?,
@@ -89,34 +73,6 @@ pub async fn checkout_patched(
         .map_err(failed)?;
     // Now or never: when this is done the sandbox may write it.
     fs::copy(git_dir.join("index"), layout.base_index())?;
-    if let Some(origin) = &fetched.origin {
-        let objects = layout.git_dir().join("objects");
-        git.run_in(&worktree, ["read-tree".to_owned(), "-m".to_owned(), "-u".to_owned(), origin.to_string()])
-            .read(&objects)
-            .env("GIT_DIR", &git_dir)
-            .env("GIT_WORK_TREE", &worktree)
-            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", objects)
-            .output(0)
-            .await
-            .map_err(failed)?;
-        // As after the former work: the files are changed, and nothing is staged. An index with what it knows of the
-        // files' times would take a change of the same length in the same second for none, so this one knows nothing.
-        git.run_in(&worktree, ["read-tree", "HEAD"])
-            .env("GIT_DIR", &git_dir)
-            .output(0)
-            .await
-            .map_err(failed)?;
-    }
-    // git takes an empty patch for a mistake.
-    if !patch.is_empty() {
-        git.run_in(&worktree, ["apply", "--index", "--whitespace=nowarn", "-"])
-            .env("GIT_DIR", &git_dir)
-            .env("GIT_WORK_TREE", &worktree)
-            .input(patch)
-            .output(0)
-            .await
-            .map_err(unapplied)?;
-    }
     // What was for these runs only; the sandbox's git makes its own decisions.
     fs::write(git_dir.join("config"), config(fetched, ""))?;
 
@@ -143,7 +99,7 @@ fn make_git_dir(fetched: &Fetched, bare: &Path, worktree: &Path) -> io::Result<(
         Err(error) => return Err(error),
     }
     fs::write(git_dir.join("info/attributes"), ATTRIBUTES)?;
-    fs::write(git_dir.join("config"), config(fetched, FIRST_RUN))?;
+    fs::write(git_dir.join("config"), config(fetched, &first_run()))?;
     // A tag's own object is not its commit, so what was fetched is copied.
     let beside = fetched.beside.as_ref().and_then(|beside| beside.found.stored_as(&beside.reference));
     for name in fetched.found.stored_as(&fetched.reference).into_iter().chain(beside) {
@@ -168,9 +124,15 @@ fn write_ref(git_dir: &Path, name: &str, value: &str) -> io::Result<()> {
     fs::write(path, value)
 }
 
-/// Settings of the checkout alone: workers, because writing files one by one is most of its time.
-const FIRST_RUN: &str = "\thooksPath = /dev/null\n\tfsmonitor = false\n\tattributesFile = /dev/null\n\
-     \tprotectHFS = true\n\tprotectNTFS = true\n[checkout]\n\tworkers = 0\n";
+/// Settings of the checkout alone: workers, because writing files one by one is most of its time, and not more of them,
+/// because each may have as much memory as git may.
+fn first_run() -> String {
+    format!(
+        "\thooksPath = /dev/null\n\tfsmonitor = false\n\tattributesFile = /dev/null\n\tprotectHFS = true\n\
+         \tprotectNTFS = true\n{BIG_FILES}[checkout]\n\tworkers = {}\n",
+        threads(4)
+    )
+}
 
 fn config(fetched: &Fetched, extra: &str) -> String {
     let url = quoted(fetched.url.as_str());
@@ -193,21 +155,6 @@ fn branch(fetched: &Fetched) -> Option<&str> {
     match fetched.found {
         Found::Branch => fetched.reference.short(),
         Found::Tag | Found::Commit => None,
-    }
-}
-
-fn unapplied(error: GitError) -> CheckoutError {
-    match failed(error) {
-        CheckoutError::HarmfulPath(line) => CheckoutError::Patch(line),
-        CheckoutError::Git(GitError::Failed { stderr, .. }) => {
-            CheckoutError::Patch(shown(last_line(&stderr)))
-        }
-        other @ (CheckoutError::NotFetched
-        | CheckoutError::Foreign
-        | CheckoutError::NoSpace
-        | CheckoutError::Volume(_)
-        | CheckoutError::Patch(_)
-        | CheckoutError::Git(_)) => other,
     }
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct Instructions {
     pub(crate) access: Access,
     /// Bytes that any one file may grow to.
     pub(crate) file_max: u64,
+    /// Bytes of memory that it may have for itself; files that it maps to read them do not count.
+    pub(crate) memory_max: u64,
     pub(crate) credential: Option<askpass::Answer>,
 }
 
@@ -67,7 +69,7 @@ enum ChildError {
          needed): use such nodes"
     )]
     NoLandlock,
-    #[error("cannot limit the size of files: {0}")]
+    #[error("cannot limit the size of files or memory: {0}")]
     Limit(rustix::io::Errno),
     #[error("cannot hand over the credential: {0}")]
     Credential(io::Error),
@@ -119,8 +121,12 @@ fn prepare() -> Result<(Command, PathBuf), ChildError> {
     if let Some(credential) = &instructions.credential {
         askpass::hand_over(credential, &mut command).map_err(ChildError::Credential)?;
     }
-    let limit = Rlimit { current: Some(instructions.file_max), maximum: Some(instructions.file_max) };
-    setrlimit(Resource::Fsize, limit).map_err(ChildError::Limit)?;
+    for (resource, max) in
+        [(Resource::Fsize, instructions.file_max), (Resource::Data, instructions.memory_max)]
+    {
+        let limit = Rlimit { current: Some(max), maximum: Some(max) };
+        setrlimit(resource, limit).map_err(ChildError::Limit)?;
+    }
     // A hard requirement that the kernel lacks is an error of the rule set.
     let status = restrict(&instructions.access).map_err(|_| ChildError::NoLandlock)?;
     if status.ruleset == RulesetStatus::NotEnforced {

@@ -17,7 +17,7 @@ use url::Url;
 
 use super::Layout;
 use super::askpass::Answer;
-use super::git::{Git, GitError};
+use super::git::{FETCH_MEMORY, Git, GitError};
 use super::object::ObjectId;
 use super::record::{self, Record, Stage};
 
@@ -25,7 +25,7 @@ pub use beside::{Beside, fetch_beside};
 pub use error::{FetchError, Unreachable, how_to_authenticate};
 pub use refs::{ParseReferenceError, Reference};
 
-pub(crate) use config::{ATTRIBUTES, quoted};
+pub(crate) use config::{ATTRIBUTES, BIG_FILES, quoted, threads};
 
 /// What git's own stall bound does not see (a TLS handshake that never ends) is noticed this much later,
 /// so that git's better sentence comes first where there is one.
@@ -272,6 +272,7 @@ impl Fetcher<'_> {
             .connect(self.spec.url.port_or_known_default().into_iter().chain([53]))
             .credential(credential)
             .deadline(FETCH_DEADLINE)
+            .memory(FETCH_MEMORY)
     }
 }
 

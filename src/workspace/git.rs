@@ -25,6 +25,12 @@ const STDERR_KEPT: usize = 16 * 1024;
 /// than what fills a node's disk.
 const FILE_MAX: u64 = 16 << 30;
 
+/// Memory of a child for local work, and of one that fetches, when the agent itself has next to nothing. Both share the
+/// 512 MiB of the agent's container with the agent, and what exceeds those ends the agent too. So a file with too many
+/// lines to be compared, or an object that unpacks to more than this, ends git alone, with a sentence.
+const LOCAL_MEMORY: u64 = 256 << 20;
+pub(crate) const FETCH_MEMORY: u64 = 384 << 20;
+
 /// Where distributions put git.
 const PROGRAMS: [&str; 3] = ["/usr/bin/git", "/usr/local/bin/git", "/bin/git"];
 
@@ -114,6 +120,17 @@ pub enum GitError {
         /// The bound.
         max: usize,
     },
+    /// The child wanted more memory than it may have.
+    #[error(
+        "git {command} needed more than {} MiB of memory: a file, a commit or the number of them is too large for it",
+        max >> 20
+    )]
+    OutOfMemory {
+        /// The git command.
+        command: String,
+        /// What it may have, in bytes.
+        max: u64,
+    },
     /// Git failed.
     #[error("git {command} failed ({status}): {}", shown(last_line(stderr)))]
     Failed {
@@ -144,6 +161,7 @@ pub(crate) struct Run<'a> {
     input: Vec<u8>,
     credential: Option<Answer>,
     deadline: Duration,
+    memory: u64,
     watch: Option<Watch>,
 }
 
@@ -211,6 +229,7 @@ impl Git {
             input: Vec::new(),
             credential: None,
             deadline: LOCAL_DEADLINE,
+            memory: LOCAL_MEMORY,
             watch: None,
         }
     }
@@ -239,6 +258,11 @@ impl Run<'_> {
 
     pub(crate) fn connect(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
         self.access.connect.extend(ports);
+        self
+    }
+
+    pub(crate) fn memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
         self
     }
 
@@ -274,7 +298,7 @@ impl Run<'_> {
         let start = |source| GitError::Start { command: command.clone(), source };
         let input = std::mem::take(&mut self.input);
         let watch = self.watch.take();
-        let deadline = self.deadline;
+        let (deadline, memory) = (self.deadline, self.memory);
         let mut child = self.spawn()?;
         let (Some(mut stdin), Some(mut stdout), Some(stderr)) =
             (child.process.stdin.take(), child.process.stdout.take(), child.process.stderr.take())
@@ -321,6 +345,9 @@ impl Run<'_> {
         if status.code() == Some(i32::from(confine::NOT_STARTED)) {
             return Err(GitError::Confinement(last_line(&stderr).to_owned()));
         }
+        if wants_memory(&stderr) {
+            return Err(GitError::OutOfMemory { command, max: memory });
+        }
         Err(GitError::Failed { command, status, stderr })
     }
 
@@ -352,6 +379,7 @@ impl Run<'_> {
             directory: self.directory.clone(),
             access: self.access.clone(),
             file_max: FILE_MAX,
+            memory_max: self.memory,
             credential,
         }
     }
@@ -411,6 +439,13 @@ async fn silence(watch: Option<Watch>, heard: &AtomicU64) -> Duration {
 fn size_of(directory: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
     entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+/// Whether git, or the system, says that there is no memory. What a server says of its own begins with "remote:".
+fn wants_memory(stderr: &str) -> bool {
+    let own = stderr.split(['\n', '\r']).filter(|line| !line.starts_with("remote:"));
+    let phrases = ["Out of memory", "out of memory", "Cannot allocate memory"];
+    own.into_iter().any(|line| phrases.iter().any(|phrase| line.contains(phrase)))
 }
 
 /// The last line that says something.

@@ -2,18 +2,18 @@
 //!
 //! Everything below a task's work tree is hostile once a command may have run. So git never sees the
 //! work tree on this side (a nested repository's own configuration makes `git add` and `git status`
-//! execute what it names), and [`reader`] is the only code here that opens its paths. Git children work
-//! in a bare repository that the sandbox never sees, confined by [`confine`].
+//! execute what it names), and [`reader`] and `writer` are the only code here that opens its paths. Git children
+//! work in a bare repository that the sandbox never sees, confined by [`confine`].
 //!
 //! The one exception is the first [`checkout`], which runs before anything in the sandbox does.
 //!
 //! | Module | Holds |
 //! |---|---|
-//! | [`reader`] | opening paths of the work tree |
+//! | [`reader`], `writer` | opening paths of the work tree, to read them and to replace them |
 //! | [`path`] | names in a repository, and those that git must never be given |
 //! | [`object`], [`tree`] | object ids, loose objects, trees as sorted lists |
 //! | [`confine`], [`git`], `askpass` | git children: the child's side, the caller's side, the credential |
-//! | [`fetch`], [`origin`], [`checkout`], `record` | the bare repository and the first checkout |
+//! | [`fetch`], [`origin`], [`checkout`], [`overlay`], `record` | the bare repository, the first checkout, the patch with which work begins |
 //! | [`ignored`], [`snapshot`], `stat_cache`, [`patch`] | the work tree as a tree, and the patch |
 
 pub mod checkout;
@@ -23,6 +23,7 @@ pub mod git;
 pub mod ignored;
 pub mod object;
 pub mod origin;
+pub mod overlay;
 pub mod patch;
 pub mod path;
 pub mod reader;
@@ -32,10 +33,11 @@ pub mod tree;
 mod askpass;
 mod record;
 mod stat_cache;
+mod writer;
 
 use std::path::{Path, PathBuf};
 
-pub use checkout::{CheckoutError, checkout, checkout_patched};
+pub use checkout::{CheckoutError, checkout};
 pub use fetch::{
     Beside, Bounds, Credential, Depth, FetchError, FetchSpec, Fetched, Reference, fetch, fetch_beside,
     fetched, how_to_authenticate,
@@ -43,6 +45,7 @@ pub use fetch::{
 pub use git::{Git, GitError};
 pub use object::ObjectId;
 pub use origin::{OriginError, apply_former};
+pub use overlay::{OverlayError, Staging, overlay, overlay_begun};
 pub use patch::{Change, ChangedFile, Patch, PatchBody, PatchError, PatchStats, Worktree};
 pub use reader::{ReadError, Reader};
 pub use snapshot::{Skipped, SkippedPaths, Snapshot};

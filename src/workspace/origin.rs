@@ -1,4 +1,4 @@
-//! What work begins with that goes on with other work: the base commit with the former patch.
+//! What work begins with that has a patch already, to go on with it or to verify it: the base commit with that patch.
 
 use std::fs;
 
@@ -11,11 +11,11 @@ use super::record::{self, Record, Stage};
 /// The private index in which the tree is made.
 const INDEX: &str = "origin-index";
 
-/// Why a former patch cannot be gone on with.
+/// Why there is no commit with the patch.
 #[derive(Debug, thiserror::Error)]
 pub enum OriginError {
     /// It does not fit.
-    #[error("the former patch does not apply to its base commit: {0}")]
+    #[error("the patch does not apply to its base commit: {0}")]
     Patch(String),
     /// The volume cannot be written.
     #[error("cannot write the repository's volume: {0}")]
@@ -26,7 +26,7 @@ pub enum OriginError {
 }
 
 /// Applies a patch to the base commit of what was fetched, in the bare repository, unless that was done before. To be
-/// called before the checkout, whose files are then those of the tree that comes out.
+/// called before the checkout; [`overlay`](super::overlay()) puts the files of the tree that comes out into the work tree.
 ///
 /// # Errors
 /// [`OriginError`]

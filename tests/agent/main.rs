@@ -18,6 +18,7 @@ mod mcp;
 mod modes;
 mod outages;
 mod prompts;
+mod setup;
 mod stage;
 mod steering;
 #[path = "../support/supervisor.rs"]

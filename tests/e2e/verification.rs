@@ -38,7 +38,7 @@ fn verified(task: &AgentTask) -> Option<bool> {
 async fn a_patch_is_verified_on_a_clean_checkout_by_a_pod_without_the_models_key() {
     let world = world("verify").await;
     world
-        .apply_environment("setup", &json!({"setup": {"script": "echo ready > /workspace/from-setup"}}))
+        .apply_environment("setup", &json!({"setup": {"script": "cp greeting.txt /workspace/from-setup"}}))
         .await;
     let commands = json!([
         {"name": "greets", "command": "test \"$(cat greeting.txt)\" = hello; cat /workspace/from-setup"},
@@ -63,7 +63,7 @@ async fn a_patch_is_verified_on_a_clean_checkout_by_a_pod_without_the_models_key
     assert_eq!(status.epoch, 2);
     let states: Vec<_> = status.verification.iter().map(|result| result.state).collect();
     assert_eq!(states, [VerificationState::Passed; 3]);
-    assert_eq!(status.verification[0].output, "ready\n");
+    assert_eq!(status.verification[0].output, "hullo\n", "the setup script met the base commit alone");
     assert_eq!(world.api::<RoleBinding>().list(&ListParams::default()).await.expect("a list").items.len(), 0);
     let accounts = world.api::<ServiceAccount>().list(&ListParams::default()).await.expect("a list").items;
     assert!(accounts.iter().all(|account| !account.name_any().starts_with("pw-")), "{accounts:#?}");

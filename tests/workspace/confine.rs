@@ -23,6 +23,7 @@ fn run(own: &Path, program: &str, args: &[&str], change: impl FnOnce(&mut Value)
         },
         "confinement": "Required",
         "file_max": 1 << 20,
+        "memory_max": 64 << 20,
         "credential": null,
     });
     change(&mut instructions);
@@ -132,6 +133,19 @@ fn a_file_cannot_grow_without_end() {
         });
     assert!(!output.status.success());
     assert!(std::fs::metadata(big).unwrap().len() <= 4096);
+}
+
+#[test]
+fn its_memory_cannot_grow_without_end() {
+    let own = TempDir::new().unwrap();
+    let take = |mebibytes: usize| {
+        let program = format!("x = b'x' * ({mebibytes} << 20); print(len(x) >> 20)");
+        let output = run(own.path(), "/usr/bin/python3", &["-I", "-S", "-c", &program], nothing);
+        (String::from_utf8_lossy(&output.stdout).trim().to_owned(), stderr(&output))
+    };
+    assert_eq!(take(16).0, "16");
+    let (told, error) = take(64);
+    assert!(told.is_empty() && error.contains("MemoryError"), "{told} {error}");
 }
 
 #[test]

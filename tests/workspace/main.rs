@@ -8,6 +8,7 @@ mod checkout;
 mod confine;
 mod fetch;
 mod hostile;
+mod memory;
 mod patch;
 mod patched;
 mod round_trip;

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use podwright::workspace::{Change, OriginError, Patch, PatchBody, Worktree, apply_former, checkout};
+use podwright::workspace::{
+    Change, OriginError, Patch, PatchBody, Staging, Worktree, apply_former, checkout, overlay,
+};
 
 use crate::support::{Server, Volumes, confined_git, git, plain_git, spec};
 
@@ -297,7 +299,12 @@ async fn work_that_goes_on_starts_from_the_former_patch_and_delivers_both() {
     );
     checkout(&again, &after.layout, &confined_git()).await.unwrap();
     let tree = after.worktree();
-    assert_eq!(git(&tree, &["status", "--porcelain"]), " M a.txt\n D gone.txt\n?? new/");
+    assert_eq!(git(&tree, &["status", "--porcelain"]), "", "the setup script sees the base commit alone");
+    // It changes one of the patch's files, and one that the patch leaves alone.
+    after.write("a.txt", "one\nsetup\n");
+    after.write("made.txt", "setup\n");
+    overlay(&again, &after.layout, &confined_git(), Staging::Unstaged).await.unwrap();
+    assert_eq!(git(&tree, &["status", "--porcelain"]), " M a.txt\n D gone.txt\n?? made.txt\n?? new/");
     assert_eq!(std::fs::read(tree.join("a.txt")).unwrap(), b"uno\n");
     git(&tree, &["fsck", "--full", "--strict"]);
 

@@ -1,10 +1,13 @@
-//! The checkout of the pod that verifies: the base commit with the agent's patch.
+//! The work tree with which a verification or a continued task begins: the base commit, what the setup script made of it,
+//! and the agent's patch over that.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use podwright::workspace::{CheckoutError, PatchBody, checkout_patched};
+use podwright::workspace::{
+    Fetched, OriginError, OverlayError, PatchBody, Staging, apply_former, overlay, overlay_begun,
+};
 
 use crate::support::{Server, Volumes, confined_git, git, spec};
 
@@ -12,11 +15,16 @@ fn executable(path: &Path) -> bool {
     fs::metadata(path).unwrap().permissions().mode() & 0o111 != 0
 }
 
+async fn put(volumes: &Volumes, fetched: &Fetched) -> Result<(), OverlayError> {
+    overlay(fetched, &volumes.layout, &confined_git(), Staging::Staged).await
+}
+
 #[tokio::test]
 async fn a_patch_gives_the_same_files_and_is_staged() {
     let server = Server::start();
     let source = server.repository("app.git");
     source.write("changed.txt", "one\n").write("gone.txt", "x\n").write("crlf.txt", "a\r\n");
+    source.write("file/inside", "x\n").write("directory", "x\n").write("deep/er/only", "x\n");
     let base = source.write("mode.sh", "true\n").write("kept.txt", "kept\n").commit("first");
     let url = server.url("open/app.git");
 
@@ -28,32 +36,158 @@ async fn a_patch_gives_the_same_files_and_is_staged() {
     work.write("new/binary", [0, 159, 146, 150, 10, 0]);
     work.write(".gitattributes", "* text eol=crlf filter=evil\n");
     fs::remove_file(at("gone.txt")).unwrap();
+    fs::remove_dir_all(at("deep")).unwrap();
     fs::set_permissions(at("mode.sh"), fs::Permissions::from_mode(0o755)).unwrap();
     symlink("changed.txt", at("link")).unwrap();
+    // A directory becomes a file, and a file a directory.
+    fs::remove_dir_all(at("file")).unwrap();
+    work.write("file", "no directory any more\n");
+    fs::remove_file(at("directory")).unwrap();
+    work.write("directory/inside", "");
     let patch = worktree.patch(fetched.base_tree, 10 << 20).await.unwrap();
     let PatchBody::Whole(text) = patch.body else { panic!("it is small") };
 
     // The branch moves on; what is checked out is what the patch was made for.
     source.write("later.txt", "later\n").commit("second");
     let next = Volumes::new();
-    let fetched = next.fetch(&spec(url, &base)).await.unwrap();
+    let fetched = next.prepare_with(&spec(url, &base), text).await;
+    let tree = next.worktree();
+    assert_eq!(git(&tree, &["status", "--porcelain"]), "", "before it, nothing of it is there");
+    assert!(!overlay_begun(&next.layout).unwrap());
     // Once, and once more after a crash in the middle.
     for _ in 0..2 {
-        checkout_patched(&fetched, &next.layout, &confined_git(), text.clone()).await.unwrap();
-        let tree = next.worktree();
-        for name in ["changed.txt", "crlf.txt", "new/binary", ".gitattributes", "mode.sh", "kept.txt"] {
+        put(&next, &fetched).await.unwrap();
+        assert!(overlay_begun(&next.layout).unwrap());
+        for name in [
+            "changed.txt",
+            "crlf.txt",
+            "new/binary",
+            ".gitattributes",
+            "mode.sh",
+            "kept.txt",
+            "file",
+            "directory/inside",
+        ] {
             assert_eq!(fs::read(tree.join(name)).unwrap(), fs::read(at(name)).unwrap(), "{name}");
         }
         assert!(executable(&tree.join("mode.sh")) && !executable(&tree.join("kept.txt")));
         assert_eq!(fs::read_link(tree.join("link")).unwrap(), Path::new("changed.txt"));
-        assert!(!tree.join("gone.txt").exists() && !tree.join("later.txt").exists());
+        for gone in ["gone.txt", "later.txt", "deep"] {
+            assert!(!tree.join(gone).exists(), "{gone}");
+        }
         assert_eq!(git(&tree, &["rev-parse", "HEAD"]), base);
         assert_eq!(git(&tree, &["write-tree"]), patch.result_tree.to_string(), "it is staged whole");
-        next.stop_in_the_middle_of_the_checkout();
+        assert_eq!(git(&tree, &["diff", "--name-only"]), "");
+        next.stop_in_the_middle_of_the_patch();
     }
+    put(&next, &fetched).await.unwrap();
+    // And then never again: the work tree is the sandbox's.
+    next.write("changed.txt", "three\n");
+    put(&next, &fetched).await.unwrap();
+    assert_eq!(fs::read(tree.join("changed.txt")).unwrap(), b"three\n");
 }
 
-/// An artifact that somebody forged: git is confined to the new directory, and refuses on its own besides.
+/// A patch that adds `new/file`, changes `a` and removes `b`.
+const CHANGE: &str = "diff --git a/a b/a\n--- a/a\n+++ b/a\n@@ -1 +1,2 @@\n a\n+agent\n\
+    diff --git a/b b/b\ndeleted file mode 100644\n--- a/b\n+++ /dev/null\n@@ -1 +0,0 @@\n-b\n\
+    diff --git a/new/file b/new/file\nnew file mode 100644\n--- /dev/null\n+++ b/new/file\n@@ -0,0 +1 @@\n+new\n";
+
+/// A checkout of `a` and `b`, with the patch above beside it.
+async fn changed(server: &Server) -> (Volumes, Fetched) {
+    let volumes = Volumes::new();
+    let spec = spec(server.url("open/app.git"), "main");
+    let fetched = volumes.prepare_with(&spec, CHANGE.as_bytes().to_vec()).await;
+    (volumes, fetched)
+}
+
+fn serve() -> Server {
+    let server = Server::start();
+    server.repository("app.git").write("a", "a\n").write("b", "b\n").commit("first");
+    server
+}
+
+#[tokio::test]
+async fn what_setup_made_of_the_patchs_paths_gives_way_and_the_rest_stays() {
+    let server = serve();
+    let (volumes, fetched) = changed(&server).await;
+    let at = |name: &str| volumes.worktree().join(name);
+    // Hunks would not apply to these, or put lines in twice.
+    volumes.write("a", "setup\na\nagent\n");
+    volumes.write("b", "setup\n");
+    volumes.write("new/file", "setup\n");
+    volumes.write("new/other", "setup\n");
+    // Read-only files and second names are replaced, not written.
+    fs::set_permissions(at("new/file"), fs::Permissions::from_mode(0o400)).unwrap();
+    fs::hard_link(at("a"), at("second")).unwrap();
+    put(&volumes, &fetched).await.unwrap();
+    for (name, content) in [
+        ("a", "a\nagent\n"),
+        ("new/file", "new\n"),
+        ("new/other", "setup\n"),
+        ("second", "setup\na\nagent\n"),
+    ] {
+        assert_eq!(fs::read(at(name)).unwrap(), content.as_bytes(), "{name}");
+    }
+    assert!(!at("b").exists());
+    assert_eq!(
+        git(&volumes.worktree(), &["status", "--porcelain"]),
+        "M  a\nD  b\nA  new/file\n?? new/other\n?? second"
+    );
+}
+
+#[tokio::test]
+async fn what_setup_left_leads_nowhere() {
+    let server = serve();
+    let outside = tempfile::tempdir().unwrap();
+    let key = outside.path().join("file");
+    fs::write(&key, "KEY").unwrap();
+
+    // A link in a file's place is replaced.
+    let (volumes, fetched) = changed(&server).await;
+    fs::remove_file(volumes.worktree().join("a")).unwrap();
+    symlink(&key, volumes.worktree().join("a")).unwrap();
+    symlink(&key, volumes.worktree().join(".podwright-new")).unwrap();
+    put(&volumes, &fetched).await.unwrap();
+    assert_eq!(fs::read(volumes.worktree().join("a")).unwrap(), b"a\nagent\n");
+
+    // One in a directory's place, or anything else there, ends it.
+    for (case, path, told) in [
+        ("a link", "new", "new is no directory"),
+        ("a file", "new", "new is no directory"),
+        ("a directory", "a", "a is a directory"),
+    ] {
+        let (volumes, fetched) = changed(&server).await;
+        let place = volumes.worktree().join(path);
+        match case {
+            "a link" => symlink(outside.path(), &place).unwrap(),
+            "a file" => fs::write(&place, "setup").unwrap(),
+            _ => {
+                fs::remove_file(&place).unwrap();
+                volumes.write("a/in", "setup");
+            }
+        }
+        let error = put(&volumes, &fetched).await.unwrap_err();
+        assert!(matches!(error, OverlayError::InTheWay { .. }), "{case}: {error:?}");
+        assert!(error.to_string().contains(told), "{case}: {error}");
+        assert!(overlay_begun(&volumes.layout).unwrap(), "no script with Secrets runs after it");
+    }
+
+    // Nor does the whole work tree, or its repository.
+    let (volumes, fetched) = changed(&server).await;
+    fs::rename(volumes.worktree().join(".git"), outside.path().join("git")).unwrap();
+    symlink(outside.path().join("git"), volumes.worktree().join(".git")).unwrap();
+    let index = fs::read(outside.path().join("git/index")).unwrap();
+    assert!(matches!(put(&volumes, &fetched).await, Err(OverlayError::InTheWay { .. })));
+    assert_eq!(fs::read(outside.path().join("git/index")).unwrap(), index);
+    let (volumes, fetched) = changed(&server).await;
+    fs::rename(volumes.worktree(), outside.path().join("moved")).unwrap();
+    symlink(outside.path().join("moved"), volumes.worktree()).unwrap();
+    assert!(matches!(put(&volumes, &fetched).await, Err(OverlayError::InTheWay { .. })));
+    assert_eq!(fs::read(outside.path().join("moved/a")).unwrap(), b"a\n");
+    assert_eq!(fs::read(&key).unwrap(), b"KEY");
+}
+
+/// An artifact that somebody forged: git refuses it in the bare repository, before there is a work tree.
 #[tokio::test]
 async fn a_patch_that_reaches_out_of_the_work_tree_is_refused() {
     let server = Server::start();
@@ -70,6 +204,7 @@ async fn a_patch_that_reaches_out_of_the_work_tree_is_refused() {
     for (case, patch) in [
         ("a path upwards", new("../file", "100644", "x")),
         ("git's own files", new(".git/hooks/post-checkout", "100755", "x")),
+        ("what passes for git's own files", new(".GIT/config", "100644", "x")),
         ("through a link", through),
         (
             "another base",
@@ -80,10 +215,8 @@ async fn a_patch_that_reaches_out_of_the_work_tree_is_refused() {
         let volumes = Volumes::new();
         let fetched = volumes.fetch(&spec(server.url("open/app.git"), &base)).await.unwrap();
         let git = confined_git();
-        let error = checkout_patched(&fetched, &volumes.layout, &git, patch.into_bytes()).await.unwrap_err();
-        assert!(matches!(error, CheckoutError::Patch(_)), "{case}: {error:?}");
-        assert!(!volumes.worktree().join("../file").exists(), "{case}");
-        assert!(!volumes.worktree().join(".git/hooks/post-checkout").exists(), "{case}");
-        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "{case}");
+        let error = apply_former(fetched, patch.into_bytes(), &volumes.layout, &git).await.unwrap_err();
+        assert!(matches!(error, OriginError::Patch(_)), "{case}: {error:?}");
+        assert!(!volumes.worktree().exists(), "{case}");
     }
 }

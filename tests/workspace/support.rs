@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use podwright::workspace::{
-    Bounds, Depth, FetchError, FetchSpec, Fetched, Git, Layout, Reference, Worktree, checkout, fetch,
+    Bounds, Depth, FetchError, FetchSpec, Fetched, Git, Layout, Reference, Worktree, apply_former, checkout,
+    fetch,
 };
 use tempfile::TempDir;
 use url::Url;
@@ -124,6 +125,22 @@ impl Volumes {
         let text = std::fs::read_to_string(&record).unwrap();
         assert!(text.contains("CheckedOut"), "{text}");
         std::fs::write(&record, text.replace("CheckedOut", "CheckingOut")).unwrap();
+    }
+
+    /// As if the agent had died while it put the patch into the work tree.
+    pub(crate) fn stop_in_the_middle_of_the_patch(&self) {
+        let record = self.directory.path().join("repo/app/record.json");
+        let text = std::fs::read_to_string(&record).unwrap();
+        assert!(text.contains("Patched"), "{text}");
+        std::fs::write(&record, text.replace("Patched", "Patching")).unwrap();
+    }
+
+    /// Fetches and checks out, and puts the patch into the bare repository alone.
+    pub(crate) async fn prepare_with(&self, spec: &FetchSpec, patch: Vec<u8>) -> Fetched {
+        let fetched = self.fetch(spec).await.unwrap();
+        let fetched = apply_former(fetched, patch, &self.layout, &confined_git()).await.unwrap();
+        checkout(&fetched, &self.layout, &confined_git()).await.unwrap();
+        fetched
     }
 
     pub(crate) async fn fetch(&self, spec: &FetchSpec) -> Result<Fetched, FetchError> {

@@ -29,7 +29,7 @@ use crate::artifacts::{encode, inline, transcript as encode_transcript};
 use crate::names;
 use crate::sandbox::{Dial, Sandbox};
 use crate::workspace::patch::{ChangedFile, PatchBody};
-use crate::workspace::{ObjectId, Patch, PatchStats};
+use crate::workspace::{GitError, ObjectId, Patch, PatchError, PatchStats};
 
 /// How long the sandbox may take in all to be reached and to kill everything: half of what the controller grants a
 /// cancelled agent. The patch is read without it then: a command that goes on can only spoil its own attempt's patch.
@@ -173,7 +173,14 @@ async fn keep_patch<C: Cluster>(
     let failed = |error: &dyn std::fmt::Display| (None, internal(error));
     let baseline: ObjectId = baseline.parse().map_err(|error| failed(&error))?;
     let max = assignment.job.limits.patch_bytes.max(0).unsigned_abs();
-    let patch = workspace.worktree.patch(baseline, max).await.map_err(|error| failed(&error))?;
+    let patch = workspace.worktree.patch(baseline, max).await;
+    let patch = patch.map_err(|error| {
+        if let PatchError::Git(GitError::OutOfMemory { max, .. }) = &error {
+            (None, too_much_to_compare(*max))
+        } else {
+            failed(&error)
+        }
+    })?;
     let patch = if assignment.job.mode.changes() { patch } else { emptied(patch) };
     let mut summary = summary(&patch, assignment.job.mode);
     let too_large = |summary: PatchSummary, bound: String| {
@@ -198,6 +205,16 @@ async fn keep_patch<C: Cluster>(
     summary.artifact = Some(artifact.map_err(|error| failed(&error))?);
     summary.inline = patch.text().filter(|text| inline(text)).map(str::to_owned);
     Ok(summary)
+}
+
+fn too_much_to_compare(max: u64) -> Outcome {
+    let message = format!(
+        "Git needed more than {} MiB of memory to compare the changed files with what they were, so there is no patch: \
+         one of them is too large or has too many lines. Exclude generated files with patchExcludes in the \
+         AgentEnvironment, or divide the task.",
+        max >> 20
+    );
+    Outcome { reason: Reason::PatchTooLarge, message }
 }
 
 /// Whether the answer is a review in the form that reviews have when the task asks for no other.

@@ -22,7 +22,7 @@ use crate::api::task::{ConfigMapKeyRef, FetchMode, Repository};
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::workspace::{
     Bounds, CheckoutError, Credential, Depth, FetchError, FetchSpec, Fetched, Git, Layout, Reference,
-    Worktree, apply_former, checkout, fetch, fetch_beside, fetched, how_to_authenticate,
+    Staging, Worktree, apply_former, checkout, fetch, fetch_beside, fetched, how_to_authenticate,
 };
 
 /// The repository as the agent has it.
@@ -99,7 +99,7 @@ impl<C: Cluster> Preparation<C> {
         let mut workspace = self.workspace().await?;
         self.announce.phase("waiting for the sandbox").await;
         let boot = sandbox.ready().await.map_err(lost)?.id;
-        self.setup(&sandbox, &boot).await?;
+        self.furnish(&sandbox, &boot, &workspace.fetched, Staging::Unstaged).await?;
         let profile = begin_agent_phase(&sandbox, &boot, &self.assignment.attempt_uid).await?;
         self.place(&sandbox, &brought.files).await?;
         let snapshot = workspace.worktree.snapshot().await.map_err(|error| internal(&error))?;
@@ -183,7 +183,7 @@ impl<C: Cluster> Preparation<C> {
         fetched.map_err(|error| self.fetch_failed(&error))
     }
 
-    /// The patch of the work that this one goes on with, before anything of the sandbox is there.
+    /// The base commit with the patch of the work that this one goes on with, as a tree that the sandbox does not see.
     async fn apply_former(&self, fetched: Fetched) -> Result<Fetched, Outcome> {
         let job = &self.assignment.job;
         match job.continue_from.as_ref().and_then(|former| former.patch.as_ref()) {
@@ -336,7 +336,6 @@ fn fetch_failed(error: &FetchError, repository: &Repository, namespace: &str) ->
 pub(super) fn not_checked_out(error: &CheckoutError) -> Outcome {
     match error {
         CheckoutError::Foreign => outcome(Reason::SandboxLost, error),
-        CheckoutError::Patch(_) => internal(error),
         CheckoutError::NotFetched
         | CheckoutError::NoSpace
         | CheckoutError::HarmfulPath(_)

@@ -1,19 +1,22 @@
 //! The environment's setup script: run by the supervisor with the pod's network and secrets of its own, in a
-//! phase that ends with every process killed.
+//! phase that ends with every process killed. What a model wrote is put into the work tree after it, never before.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use podwright_sandboxd::protocol::{BootId, EndedBy, ErrorCode, Network, Start};
+use podwright_sandboxd::protocol::{BootId, EndedBy, ErrorCode, Network, OpId, Start};
 
 use super::cluster::Cluster;
 use super::commands::base_environment;
-use super::prepare::{Preparation, invalid, lost, not_begun, op, unreadable, variables};
+use super::prepare::{
+    Preparation, clone_failed, internal, invalid, lost, not_begun, op, unreadable, variables,
+};
 use super::redact::Redaction;
 use super::survey::out_of_memory;
 use crate::api::attempt::Outcome;
 use crate::api::reasons::Reason;
 use crate::sandbox::{Known, Outcome as CommandOutcome, Sandbox, SandboxError};
+use crate::workspace::{Fetched, OverlayError, Staging, overlay, overlay_begun};
 
 /// How much of a setup script's output a person is shown.
 const TAIL_MAX: usize = 1500;
@@ -22,8 +25,32 @@ const TAIL_MAX: usize = 1500;
 const SETUP_LOOK: Duration = Duration::from_secs(10);
 
 impl<C: Cluster> Preparation<C> {
+    /// Runs the setup script over the base commit, and then puts the patch with which the work begins.
+    ///
+    /// The script has Secrets and a model wrote the patch. So once some of the patch is there the script never runs
+    /// again, whatever became of the sandbox or of this process meanwhile: all that it may write outlives both.
+    ///
+    /// # Errors
+    /// How the attempt ends.
+    pub(super) async fn furnish(
+        &self,
+        sandbox: &Sandbox,
+        boot: &BootId,
+        fetched: &Fetched,
+        staging: Staging,
+    ) -> Result<(), Outcome> {
+        if !overlay_begun(&self.layout).map_err(|error| internal(&error))? {
+            self.setup(sandbox, boot).await?;
+        }
+        if fetched.origin.is_some() {
+            self.announce.phase("applying the patch").await;
+        }
+        let put = overlay(fetched, &self.layout, &self.git, staging).await;
+        put.map_err(|error| not_put(&error))
+    }
+
     /// Runs the setup script to its end, once in a life of the sandbox.
-    pub(super) async fn setup(&self, sandbox: &Sandbox, boot: &BootId) -> Result<(), Outcome> {
+    async fn setup(&self, sandbox: &Sandbox, boot: &BootId) -> Result<(), Outcome> {
         let job = &self.assignment.job;
         let Some(setup) = &job.environment.setup else { return Ok(()) };
         self.announce.phase("running the setup script").await;
@@ -31,7 +58,9 @@ impl<C: Cluster> Preparation<C> {
         match sandbox.begin_phase(boot, phase.clone(), Network::Open).await {
             Ok(_) => {}
             // Its phase is closed after it succeeded, and never opened again.
-            Err(error) if error.code() == Some(ErrorCode::PhaseConflict) => return Ok(()),
+            Err(error) if error.code() == Some(ErrorCode::PhaseConflict) => {
+                return self.has_ended(sandbox, boot, phase).await;
+            }
             Err(error) => return Err(not_begun(error)),
         }
         let mut secrets = BTreeMap::new();
@@ -104,6 +133,16 @@ impl<C: Cluster> Preparation<C> {
         sandbox.end_phase(boot, phase).await.map(drop).map_err(failed)
     }
 
+    /// Waits until nothing of the script runs any more: a process before this one may have died while it ended the phase.
+    async fn has_ended(&self, sandbox: &Sandbox, boot: &BootId, phase: OpId) -> Result<(), Outcome> {
+        match sandbox.end_phase(boot, phase).await {
+            Ok(_) => Ok(()),
+            // The next phase is open already.
+            Err(error) if error.code() == Some(ErrorCode::PhaseConflict) => Ok(()),
+            Err(error) => Err(lost(error)),
+        }
+    }
+
     async fn setup_secret(&self, name: &str) -> Result<BTreeMap<String, String>, Outcome> {
         let values = self.cluster.secret(name).await.map_err(unreadable)?;
         let text = values.into_iter().map(|(key, value)| match String::from_utf8(value) {
@@ -116,6 +155,23 @@ impl<C: Cluster> Preparation<C> {
     /// A sandbox that ended in the middle has most often run out of memory, and then that is the reason.
     async fn blame(&self, outcome: Outcome) -> Outcome {
         if self.cluster.sandbox_ran_out_of_memory().await { out_of_memory() } else { outcome }
+    }
+}
+
+fn not_put(error: &OverlayError) -> Outcome {
+    match error {
+        OverlayError::InTheWay { path, .. } => Outcome {
+            reason: Reason::SetupFailed,
+            message: format!(
+                "After the AgentEnvironment's setup script, which runs over the base commit alone, {error}. Make the \
+                 script leave {path} as it is, or make it elsewhere."
+            ),
+        },
+        OverlayError::NoSpace => clone_failed(error),
+        OverlayError::NotCheckedOut
+        | OverlayError::HarmfulPath { .. }
+        | OverlayError::Volume(_)
+        | OverlayError::Git(_) => internal(error),
     }
 }
 

@@ -31,6 +31,15 @@ const TOLERATED: [&str; 12] = [
 const SYSTEM_CERTIFICATES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
+/// Larger files than any that the work tree's reader takes are unpacked and written piece by piece, not in memory.
+pub(crate) const BIG_FILES: &str = "\tbigFileThreshold = 32m\n";
+
+/// As many threads as there are processors, and `most` of them: each has some megabytes of the memory that git may have,
+/// on a node with many processors as well.
+pub(crate) fn threads(most: usize) -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(most)
+}
+
 /// Makes the empty bare repository. By hand: `git init` would need a child and copies templates.
 pub(super) fn init(directory: &Path, spec: &FetchSpec) -> io::Result<()> {
     for name in ["objects/info", "objects/pack", "refs/heads", "refs/tags", "info"] {
@@ -59,12 +68,13 @@ fn render(spec: &FetchSpec, certificates: Option<&Path>) -> String {
     let certificates = certificates
         .map(|path| format!("\tsslCAInfo = {}\n", quoted(&path.to_string_lossy())))
         .unwrap_or_default();
+    let threads = threads(3);
     // unpackLimit 1: everything stays one pack, which the first checkout can copy.
     format!(
         "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\tsymlinks = true\n\
          \tprotectHFS = true\n\tprotectNTFS = true\n\thooksPath = /dev/null\n\tfsmonitor = false\n\
          \tattributesFile = /dev/null\n\texcludesFile = /dev/null\n\tlogAllRefUpdates = false\n\
-         [gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n\
+         {BIG_FILES}[pack]\n\tthreads = {threads}\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n\
          [transfer]\n\tunpackLimit = 1\n\tbundleURI = false\n\tcredentialsInUrl = die\n\
          [fetch]\n\tunpackLimit = 1\n\tfsckObjects = true\n\trecurseSubmodules = false\n\
          \twriteCommitGraph = false\n[fetch \"fsck\"]\n{tolerated}\

@@ -134,6 +134,16 @@ pub enum FetchError {
         "the repository does not fit the volume: use fetch: Shallow with a small depth, or a larger workspace size"
     )]
     NoSpace,
+    /// It takes too much memory to unpack.
+    #[error(
+        "the repository takes more than {} MiB of memory to unpack: use fetch: Shallow with a small depth; a single file \
+         or commit that is as large cannot be used at all",
+        max >> 20
+    )]
+    OutOfMemory {
+        /// What it may take, in bytes.
+        max: u64,
+    },
     /// The volume cannot be written.
     #[error("cannot write the repository's volume: {0}")]
     Volume(#[source] io::Error),
@@ -162,6 +172,7 @@ pub(super) fn classify(error: GitError, spec: &FetchSpec) -> FetchError {
     let stderr = match &error {
         GitError::Failed { stderr, .. } => stderr.clone(),
         GitError::Stalled { .. } => return FetchError::Stalled { host, silence: spec.bounds.stall },
+        GitError::OutOfMemory { max, .. } => return FetchError::OutOfMemory { max: *max },
         GitError::Missing
         | GitError::Start { .. }
         | GitError::Confinement(_)

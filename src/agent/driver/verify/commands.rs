@@ -24,7 +24,7 @@ use crate::api::reasons::Reason;
 use crate::api::task::VerificationCommand;
 use crate::artifacts::decode;
 use crate::sandbox::{Ended, Known, Outcome as CommandOutcome, Sandbox, SandboxError};
-use crate::workspace::checkout_patched;
+use crate::workspace::{Fetched, Staging, apply_former, checkout};
 
 /// How much of a command's output is kept.
 const OUTPUT_MAX: usize = 2048;
@@ -48,7 +48,7 @@ pub(super) struct Verification<C> {
 }
 
 impl<C: Cluster> Verification<C> {
-    /// Does all of it. `connect` is called when the patch is in place: from then on the files may be hostile.
+    /// Does all of it. `connect` is called when the base commit is checked out: from then on the files may be hostile.
     pub(super) async fn run(mut self, connect: impl FnOnce() -> Sandbox) -> Done {
         let mut results: Vec<VerificationResult> = self.commands.iter().map(pending).collect();
         let outcome = match self.verify(connect, &mut results).await {
@@ -70,14 +70,14 @@ impl<C: Cluster> Verification<C> {
             results.clone_from_slice(&record.ended);
             return Ok(());
         }
-        self.check_out().await?;
+        let fetched = self.check_out().await?;
         self.preparation.announce.phase("waiting for the sandbox").await;
         let sandbox = connect();
         let boot = sandbox.ready().await.map_err(lost)?.id;
         self.tell(News::Sandbox(sandbox.clone())).await;
         if record.is_none() {
             // No command has run here yet: a setup script that was cut off is found, or run again.
-            self.preparation.setup(&sandbox, &boot).await?;
+            self.preparation.furnish(&sandbox, &boot, &fetched, Staging::Staged).await?;
         }
         begin_agent_phase(&sandbox, &boot, &self.preparation.assignment.attempt_uid).await?;
         let mut record = match record.take() {
@@ -120,21 +120,32 @@ impl<C: Cluster> Verification<C> {
         Ok(())
     }
 
-    /// The base commit with the patch, before anything in the sandbox is spoken to.
-    async fn check_out(&self) -> Result<(), Outcome> {
-        let Preparation { cluster, git, layout, announce, .. } = &self.preparation;
+    /// The base commit, before anything in the sandbox is spoken to, and beside it the tree that it is with the patch.
+    async fn check_out(&self) -> Result<Fetched, Outcome> {
+        let Preparation { cluster, git, layout, .. } = &self.preparation;
         let (Some(patch), false) = (&self.patch, self.commands.is_empty()) else {
             return Err(nothing_to_verify());
         };
         let Some(artifact) = &patch.artifact else { return Err(nothing_to_verify()) };
         // The commit that the patch is made for, wherever the branch is by now.
         let fetched = self.preparation.fetched(&patch.base_commit).await?;
-        let packed =
-            cluster.config_map_bytes(&artifact.config_map_name, &artifact.key).await.map_err(unreadable)?;
-        let packed = packed.ok_or_else(nothing_to_verify)?;
-        let text = decode(&packed, &patch.sha256).map_err(|error| internal(&error))?;
-        announce.phase("applying the patch").await;
-        checkout_patched(&fetched, layout, git, text).await.map_err(|error| not_checked_out(&error))
+        let fetched = match fetched.origin {
+            Some(_) => fetched,
+            None => {
+                let packed = cluster.config_map_bytes(&artifact.config_map_name, &artifact.key).await;
+                let packed = packed.map_err(unreadable)?.ok_or_else(nothing_to_verify)?;
+                let text = decode(&packed, &patch.sha256).map_err(|error| internal(&error))?;
+                // git takes an empty patch for a mistake.
+                if text.is_empty() {
+                    fetched
+                } else {
+                    let applied = apply_former(fetched, text, layout, git).await;
+                    applied.map_err(|error| internal(&error))?
+                }
+            }
+        };
+        checkout(&fetched, layout, git).await.map_err(|error| not_checked_out(&error))?;
+        Ok(fetched)
     }
 
     /// Runs a command to its end, or finds it again.
