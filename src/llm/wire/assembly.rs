@@ -69,6 +69,11 @@ impl Assembly {
         self.open.truncate(self.open.len().saturating_sub(pieces));
     }
 
+    /// Whether a request with everything so far would end with a message of the model's that none has ended with yet.
+    pub fn ends_with_the_model(&self) -> bool {
+        self.messages().last().is_some_and(|(speaker, _)| *speaker == Speaker::Assistant)
+    }
+
     /// A request with everything so far was sent.
     pub fn seal(&mut self) {
         let messages = self.messages();
