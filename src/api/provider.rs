@@ -184,7 +184,8 @@ pub struct Capabilities {
     /// needs none).
     #[serde(default)]
     pub parallel_tool_calls: bool,
-    /// Messages of the role developer (Responses, ChatCompletions). Unset: they are sent with the role system.
+    /// Messages of the role developer (Responses, ChatCompletions). Unset: those of the beginning are sent as one of the
+    /// role system, later ones as the user's.
     #[serde(default)]
     pub developer_role: bool,
     /// The parameter that says how hard to think: reasoning (Responses), reasoning_effort (ChatCompletions). For Messages

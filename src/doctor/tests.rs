@@ -137,6 +137,9 @@ async fn a_plain_endpoint_has_what_it_takes_and_says_why_it_has_no_more() {
     };
     assert_eq!(pasted(&plain), expected, "{plain}");
     assert!(plain.to_string().contains("unknown parameter: \"include\""), "{plain}");
+    let template = examined(Wire::Responses, "quirks: [systemOnlyFirst]").await;
+    assert!(template.is_usable() && !template.to_string().contains("Problems"), "{template}");
+    assert!(!pasted(&template).developer_role, "{template}");
 
     let quirks =
         "quirks: [strictAlternation, systemOnlyFirst, refuseUnknownParameters, requireReasoning, noUsage]";

@@ -119,7 +119,7 @@ impl Assembly {
     fn messages(&self) -> Vec<(Speaker, Bytes)> {
         let messages = match self.wire {
             Wire::Responses => {
-                self.open.iter().map(|fragment| (Speaker::Nobody, fragment.bytes.clone())).collect()
+                super::responses::items(&self.open).into_iter().map(|item| (Speaker::Nobody, item)).collect()
             }
             Wire::Chat => super::chat::messages(&self.open, &self.capabilities),
             Wire::Messages => super::messages::messages(&self.open),

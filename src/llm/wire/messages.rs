@@ -4,14 +4,13 @@
 //! kept as an array of blocks.
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     Capabilities, Fragment, IMAGE_NOTE, Part, Place,
     assembly::Speaker,
     body::{Body, list},
-    custom, developer_note,
+    custom, developer_note_of,
     members::{self, interior},
 };
 use crate::{
@@ -267,14 +266,7 @@ fn words(part: &ContentPart) -> Option<&str> {
 
 /// Blocks of the harness as one of the user's, in tags.
 fn note(blocks: &Bytes) -> Bytes {
-    #[derive(Deserialize)]
-    struct Block {
-        #[serde(default)]
-        text: String,
-    }
-    let blocks: Vec<Block> = serde_json::from_slice(blocks).unwrap_or_default();
-    let texts: Vec<String> = blocks.into_iter().map(|block| block.text).collect();
-    json!({"type": "text", "text": developer_note(&texts.join("\n\n"))}).to_string().into()
+    json!({"type": "text", "text": developer_note_of(blocks)}).to_string().into()
 }
 
 fn renamed(wire: &Bytes, member: &str, place: Place<'_>) -> Bytes {

@@ -234,3 +234,15 @@ impl Wire {
 fn developer_note(text: &str) -> String {
     format!("<developer_note>\n{text}\n</developer_note>")
 }
+
+/// The same of an array of parts or blocks.
+fn developer_note_of(parts: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Words {
+        #[serde(default)]
+        text: String,
+    }
+    let parts: Vec<Words> = serde_json::from_slice(parts).unwrap_or_default();
+    let texts: Vec<String> = parts.into_iter().map(|part| part.text).collect();
+    developer_note(&texts.join("\n\n"))
+}

@@ -6,7 +6,12 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{Capabilities, Fragment, IMAGE_NOTE, Part, Place, body::Body, custom, members};
+use super::{
+    Capabilities, Fragment, IMAGE_NOTE, Part, Place,
+    body::Body,
+    custom, developer_note_of,
+    members::{self, interior},
+};
 use crate::llm::{
     item::{CallKind, CallOutput, ContentPart, Item, Message, Role, ThreadItem, WireJson},
     request::{AnswerFormat, Request},
@@ -62,6 +67,9 @@ pub fn fragment(item: &ThreadItem, place: Place<'_>, capabilities: &Capabilities
         None => bytes,
     };
     let bytes = match &item.item {
+        Item::Message(message) if message.role == Role::Developer && !capabilities.developer_role => {
+            return Some(instructions(wire, place));
+        }
         Item::Reasoning(reasoning) => {
             let taken =
                 capabilities.reasoning_replay || capabilities.encrypted_reasoning && reasoning.encrypted;
@@ -76,6 +84,15 @@ pub fn fragment(item: &ThreadItem, place: Place<'_>, capabilities: &Capabilities
     };
     let is_output = matches!(&item.item, Item::FunctionCallOutput(_) | Item::CustomCallOutput(_));
     Some(Fragment::new(if is_output { Part::Output } else { Part::Element }, bytes))
+}
+
+/// Puts fragments into the items of a request. Instructions that are sent as the system's are one item.
+pub(super) fn items(fragments: &[Fragment]) -> Vec<Bytes> {
+    let is_system = |fragment: &&Fragment| fragment.part == Part::System;
+    let parts: Vec<Bytes> = fragments.iter().take_while(is_system).map(|part| part.bytes.clone()).collect();
+    let others = fragments.iter().skip(parts.len()).map(|fragment| fragment.bytes.clone());
+    let system = (!parts.is_empty()).then(|| said_by("system", &parts));
+    system.into_iter().chain(others).collect()
 }
 
 /// Renders the tools.
@@ -128,6 +145,26 @@ pub fn compact_body(request: &Request, capabilities: &Capabilities) -> Bytes {
         body.text("prompt_cache_key", &request.thread_id);
     }
     body.finish()
+}
+
+/// Instructions for a server without the role `developer`. Behind its API may be a template that takes one system message,
+/// as the first: what comes later goes as the user's, in tags.
+fn instructions(wire: &Bytes, place: Place<'_>) -> Fragment {
+    let content = Bytes::copy_from_slice(members::get(wire, "content").unwrap_or("[]").as_bytes());
+    if place.leading {
+        return Fragment::new(Part::System, interior(&content));
+    }
+    let note = json!({"type": "input_text", "text": developer_note_of(&content)}).to_string();
+    Fragment::new(Part::Element, said_by("user", &[note.into()]))
+}
+
+/// A message of these parts.
+fn said_by(role: &str, parts: &[Bytes]) -> Bytes {
+    let mut message = Body::new(parts.iter().map(|part| part.len() + 1).sum());
+    message.text("type", "message");
+    message.text("role", role);
+    message.array("content", parts);
+    message.finish()
 }
 
 fn reasoning(request: &Request, capabilities: &Capabilities) -> Option<Value> {

@@ -26,7 +26,7 @@ pub enum Quirk {
     ShortReasoning,
     /// Requests with two messages of a role in a row are refused.
     StrictAlternation,
-    /// Chat: only the first message may be a system message, and there is no role `developer`.
+    /// Chat, Responses: only the first message may be a system message, and there is no role `developer`.
     SystemOnlyFirst,
     /// Requests with a parameter that not every server knows are refused.
     RefuseUnknownParameters,

@@ -89,7 +89,21 @@ impl InputItem {
 }
 
 fn faults(items: &[InputItem]) -> Vec<Fault> {
-    [unpaired(items), unreasoned(items)].into_iter().flatten().collect()
+    [unpaired(items), unreasoned(items), other_system(items)].into_iter().flatten().collect()
+}
+
+/// As the chat templates of many models want it, which servers of this API use too.
+fn other_system(items: &[InputItem]) -> Option<Fault> {
+    let other = items.iter().enumerate().position(|(index, item)| {
+        let is_message = matches!(item.kind.as_deref(), Some("message") | None);
+        match item.role.as_deref() {
+            Some("system") => is_message && index > 0,
+            Some("developer") => is_message,
+            Some(_) | None => false,
+        }
+    })?;
+    let problem = format!("only the first message may be a system message, not `input[{other}]`");
+    Some(Rule::SystemOnlyFirst.broken(problem))
 }
 
 /// Before the calls of an answer comes its reasoning.

@@ -204,7 +204,8 @@ impl Run {
         match step {
             Move::Developer(text) => {
                 let leading = self.expected.iter().all(|(who, _)| *who == "developer");
-                if self.wire == Wire::Responses || leading && self.sent.is_empty() {
+                let has_role = self.wire == Wire::Responses && self.capabilities.developer_role;
+                if has_role || leading && self.sent.is_empty() {
                     self.expected.push(("developer", text.clone()));
                 } else {
                     self.expected.push(("user", format!("<developer_note>\n{text}\n</developer_note>")));
@@ -355,7 +356,8 @@ fn read_responses(body: &Value) -> Facts {
                 "assistant" => "assistant",
                 _ => "developer",
             };
-            (who, string(&item["content"][0]["text"]))
+            let parts = item["content"].as_array().unwrap().iter();
+            (who, parts.map(|part| string(&part["text"])).collect::<Vec<_>>().join("\n\n"))
         }
         "reasoning" => ("reasoning", string(&item["encrypted_content"])),
         "function_call" => {
@@ -375,7 +377,7 @@ fn read_chat(body: &Value) -> Facts {
     let mut ids = Ids::default();
     for message in body["messages"].as_array().unwrap() {
         match message["role"].as_str().unwrap() {
-            "system" => {
+            "system" | "developer" => {
                 assert!(facts.is_empty(), "the system message is the first");
                 facts.push(("developer", string(&message["content"])));
             }
@@ -452,9 +454,12 @@ fn last_messages(wire: Wire, capabilities: Capabilities, moves: &[Move]) -> Vec<
 proptest! {
     /// Nothing is lost and nothing changes its place on any wire.
     #[test]
-    fn w1_every_wire_tells_the_server_what_happened_in_its_order(moves in thread()) {
+    fn w1_every_wire_tells_the_server_what_happened_in_its_order(
+        moves in thread(),
+        developer_role in any::<bool>(),
+    ) {
         for wire in WIRES {
-            let run = Run::of(wire, capabilities(false, false), &moves);
+            let run = Run::of(wire, Capabilities { developer_role, ..capabilities(false, false) }, &moves);
             prop_assert_eq!(run.read(), joined(run.expected.clone()), "{:?}", wire);
         }
     }
@@ -609,6 +614,43 @@ fn w14_one_leading_system_message_and_later_notes_as_the_users() {
     assert_eq!(
         merged[3],
         r#"{"role":"user","content":"<developer_note>\nnew rules\n</developer_note>\n\non"}"#
+    );
+}
+
+#[test]
+fn w14_one_leading_system_message_and_later_notes_as_the_users_on_responses() {
+    let moves = [
+        Move::Developer("base".into()),
+        Move::Developer("rules".into()),
+        said("go"),
+        answered("done"),
+        Move::Developer("new rules".into()),
+    ];
+    let sent = |developer_role| {
+        let capabilities = Capabilities { developer_role, ..capabilities(false, false) };
+        last_messages(Wire::Responses, capabilities, &moves)
+    };
+    let item = |role: &str, parts: &[&str]| {
+        let parts: Vec<String> =
+            parts.iter().map(|text| format!(r#"{{"type":"input_text","text":"{text}"}}"#)).collect();
+        format!(r#"{{"type":"message","role":"{role}","content":[{}]}}"#, parts.join(","))
+    };
+    let answer = r#"{"type":"message","role":"assistant","content":[{"type":"output_text","text":"done"}]}"#;
+    let note = r"<developer_note>\nnew rules\n</developer_note>";
+    assert_eq!(
+        sent(false),
+        [item("system", &["base", "rules"]), item("user", &["go"]), answer.to_owned(), item("user", &[note])]
+    );
+    let as_developer = |text| item("developer", &[text]);
+    assert_eq!(
+        sent(true),
+        [
+            as_developer("base"),
+            as_developer("rules"),
+            item("user", &["go"]),
+            answer.to_owned(),
+            as_developer("new rules")
+        ]
     );
 }
 
