@@ -256,8 +256,8 @@ pub enum CompactionMode {
 }
 
 /// ChatCompletions: the member of the model's messages in which its reasoning is sent again. Unset: it is left out, as most
-/// servers ignore it and some refuse it. Some need it: with reasoning_content every message of the model carries
-/// it, empty when there was none.
+/// servers ignore it and some refuse it; the member reasoning_details goes back to whoever sends it. Some need it: with
+/// reasoning_content every message of the model carries it, empty when there was none.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum ReasoningField {
     /// The member reasoning_content.

@@ -68,10 +68,16 @@ pub fn fragment(item: &ThreadItem, place: Place<'_>, capabilities: &Capabilities
             },
         },
         Item::Reasoning(_) => {
-            capabilities.reasoning_field?;
             let text =
                 ["reasoning_content", "reasoning"].into_iter().find_map(|name| members::get(wire, name));
             let details = members::get(wire, "reasoning_details");
+            if capabilities.reasoning_field.is_none() {
+                // Only the words need a member of their own; who sends details understands them, and some models need them
+                // beside their calls.
+                let details = details?;
+                let beside = Some(interior(&Bytes::copy_from_slice(details.as_bytes())));
+                return Some(Fragment { part: Part::Reasoning, bytes: Bytes::new(), beside });
+            }
             Some(Fragment {
                 part: Part::Reasoning,
                 bytes: Bytes::copy_from_slice(text.unwrap_or(r#""""#).as_bytes()),
