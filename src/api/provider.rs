@@ -204,9 +204,13 @@ pub struct Capabilities {
     /// The parameter prompt_cache_key (Responses, ChatCompletions).
     #[serde(default)]
     pub prompt_cache_key: bool,
-    /// Images in messages and in the outputs of tools. Unset: the tool view_image is not offered.
+    /// Images in messages. Unset: the tool view_image is not offered.
     #[serde(default)]
     pub image_input: bool,
+    /// Images in the outputs of tools (Responses, Messages), with imageInput. Unset: they follow the outputs in a message
+    /// of the user, as always with ChatCompletions.
+    #[serde(default)]
+    pub image_in_tool_result: bool,
     /// The parameter that holds the final answer to a JSON schema (Responses: text.format, ChatCompletions:
     /// response_format, Messages: output_config.format). Unset: the model is told the schema in words. Either way the
     /// answer is checked.

@@ -34,6 +34,8 @@ pub enum Quirk {
     RequireReasoning,
     /// Chat: requests that bring reasoning back are refused.
     RefuseReasoning,
+    /// Responses, Messages: requests with an image in the output of a tool are refused.
+    RefuseOutputImages,
 }
 
 impl Quirk {
@@ -44,7 +46,8 @@ impl Quirk {
             | Self::SystemOnlyFirst
             | Self::RefuseUnknownParameters
             | Self::RequireReasoning
-            | Self::RefuseReasoning => true,
+            | Self::RefuseReasoning
+            | Self::RefuseOutputImages => true,
             Self::RepeatedIds
             | Self::WholeArguments
             | Self::TextInsteadOfCalls

@@ -146,6 +146,7 @@ impl Case {
         stage.job["model"]["capabilities"] = json!({
             "customTools": true, "parallelToolCalls": true, "developerRole": true, "promptCacheKey": true,
             "reasoning": true, "reasoningSummary": true, "encryptedReasoning": true, "imageInput": true,
+            "imageInToolResult": true,
         });
         stage.job["model"]["reasoningEffort"] = json!("Medium");
         stage.job["model"]["contextWindow"] = json!(WINDOW);
