@@ -12,12 +12,24 @@ use crate::llm::{PreparedRequest, RenderedTools, Request, StreamEvent};
 
 const WIRES: [Wire; 3] = [Wire::Responses, Wire::Chat, Wire::Messages];
 
-/// A response: reasoning, words, calls with their outputs.
-#[derive(Clone, Debug)]
+/// A response: reasoning, what only the provider understands, words, calls with their outputs.
+#[derive(Clone, Debug, Default)]
 struct Response {
     reasoning: bool,
+    opaque: bool,
     text: Option<String>,
-    calls: Vec<(String, bool, String, String)>,
+    calls: Vec<Called>,
+}
+
+/// A call with its output.
+#[derive(Clone, Debug)]
+struct Called {
+    id: String,
+    is_custom: bool,
+    argument: String,
+    output: String,
+    /// Whether a picture comes with the output.
+    shows: bool,
 }
 
 /// One thing that happens in a thread.
@@ -40,6 +52,7 @@ fn capabilities(strict: bool, markers: bool) -> Capabilities {
         stream_usage: true,
         strict_alternation: strict,
         thinking: Some(Thinking::Adaptive),
+        image_input: true,
         cache_markers: markers,
         ..Capabilities::default()
     }
@@ -52,11 +65,30 @@ fn text() -> impl Strategy<Value = String> {
 fn response() -> impl Strategy<Value = Response> {
     // Ids that repeat, are missing, or are not valid everywhere.
     let id = select(vec!["a", "b", "", "no id!"]).prop_map(str::to_owned);
-    let call = (id, any::<bool>(), any::<String>(), any::<String>());
-    (any::<bool>(), prop::option::of(text()), prop::collection::vec(call, 0..4)).prop_map(
-        |(reasoning, text, calls)| {
+    let call = (id, any::<bool>(), any::<String>(), any::<String>(), any::<bool>());
+    let call = call.prop_map(|(id, is_custom, argument, output, shows)| Called {
+        id,
+        is_custom,
+        argument,
+        output,
+        shows,
+    });
+    (any::<bool>(), any::<bool>(), prop::option::of(text()), prop::collection::vec(call, 0..4)).prop_map(
+        |(reasoning, opaque, text, calls)| {
             let text = text.or_else(|| calls.is_empty().then(|| "done".to_owned()));
-            Response { reasoning, text, calls }
+            Response { reasoning, opaque, text, calls }
+        },
+    )
+}
+
+/// What a server may take beyond the rest without making another thread of it.
+fn variations() -> impl Strategy<Value = Capabilities> {
+    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(strict, custom_tools, developer_role, image_in_tool_result)| Capabilities {
+            custom_tools,
+            developer_role,
+            image_in_tool_result,
+            ..capabilities(strict, false)
         },
     )
 }
@@ -81,20 +113,29 @@ fn custom() -> Vec<String> {
     vec!["apply_patch".to_owned()]
 }
 
+/// The one picture.
+const PIXEL: &str = "data:image/png;base64,AA==";
+
+/// Whether tools take free text, and not a function's JSON in its place.
+fn takes_text(wire: Wire, capabilities: &Capabilities) -> bool {
+    capabilities.custom_tools && wire != Wire::Messages
+}
+
 /// A call's name and arguments as a model writes them.
-fn written(is_custom: bool, argument: &str) -> (&'static str, String) {
-    if is_custom {
-        ("apply_patch", json!({"input": argument}).to_string())
-    } else {
-        ("exec_command", format!("{{ \"cmd\" : {} }}", json!(argument)))
+fn written(call: &Called, as_text: bool) -> (&'static str, String) {
+    let argument = &call.argument;
+    match (call.is_custom, as_text) {
+        (true, true) => ("apply_patch", argument.clone()),
+        (true, false) => ("apply_patch", json!({"input": argument}).to_string()),
+        (false, _) => ("exec_command", format!("{{ \"cmd\" : {} }}", json!(argument))),
     }
 }
 
 /// The data of the events by which an API streams a response.
-fn events(wire: Wire, response: &Response) -> Vec<String> {
-    let calls = response.calls.iter().map(|(id, is_custom, argument, _)| {
-        let (name, arguments) = written(*is_custom, argument);
-        (id.clone(), name, arguments)
+fn events(wire: Wire, response: &Response, as_text: bool) -> Vec<String> {
+    let calls = response.calls.iter().map(|call| {
+        let (name, arguments) = written(call, as_text);
+        (call.id.clone(), name, arguments, call.is_custom && as_text)
     });
     let events: Vec<Value> = match wire {
         Wire::Responses => {
@@ -104,10 +145,15 @@ fn events(wire: Wire, response: &Response) -> Vec<String> {
             let text = response.text.iter().map(|text| {
                 json!({"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]})
             });
-            let calls = calls.map(|(id, name, arguments)| {
-                json!({"type": "function_call", "call_id": id, "name": name, "arguments": arguments})
+            let calls = calls.map(|(id, name, arguments, is_text)| {
+                if is_text {
+                    json!({"type": "custom_tool_call", "call_id": id, "name": name, "input": arguments})
+                } else {
+                    json!({"type": "function_call", "call_id": id, "name": name, "arguments": arguments})
+                }
             });
-            let items = reasoning.into_iter().chain(text).chain(calls);
+            let opaque = response.opaque.then(|| json!({"type": "web_search_call", "id": "sealed"}));
+            let items = reasoning.into_iter().chain(opaque).chain(text).chain(calls);
             items
                 .map(|item| json!({"type": "response.output_item.done", "item": item}))
                 .chain([json!({"type": "response.completed", "response": {}})])
@@ -117,11 +163,18 @@ fn events(wire: Wire, response: &Response) -> Vec<String> {
             let delta = |delta: Value| json!({"choices": [{"index": 0, "delta": delta}]});
             let reasoning = response.reasoning.then(|| delta(json!({"reasoning_content": "sealed"})));
             let text = response.text.iter().map(|text| delta(json!({"content": text})));
-            let calls = calls.enumerate().map(|(index, (id, name, arguments))| {
-                delta(json!({"tool_calls": [{"index": index, "id": id, "function": {"name": name, "arguments": arguments}}]}))
+            let calls = calls.enumerate().map(|(index, (id, name, arguments, is_text))| {
+                let call = if is_text {
+                    json!({"index": index, "id": id, "type": "custom", "custom": {"name": name, "input": arguments}})
+                } else {
+                    json!({"index": index, "id": id, "function": {"name": name, "arguments": arguments}})
+                };
+                delta(json!({"tool_calls": [call]}))
             });
+            let opaque = response.opaque.then(|| delta(json!({"extra_content": {"id": "sealed"}})));
             let finish = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
-            reasoning.into_iter().chain(text).chain(calls).chain([finish, json!("[DONE]")]).collect()
+            let deltas = reasoning.into_iter().chain(opaque).chain(text).chain(calls);
+            deltas.chain([finish, json!("[DONE]")]).collect()
         }
         Wire::Messages => {
             let mut events = vec![json!({"type": "message_start", "message": {"id": "m"}})];
@@ -138,10 +191,16 @@ fn events(wire: Wire, response: &Response) -> Vec<String> {
                     json!({"type": "signature_delta", "signature": "s"}),
                 );
             }
+            if response.opaque {
+                block(
+                    json!({"type": "server_tool_use", "id": "sealed", "name": "web_search", "input": {}}),
+                    json!({"type": "input_json_delta", "partial_json": "{}"}),
+                );
+            }
             if let Some(text) = &response.text {
                 block(json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": text}));
             }
-            for (id, name, arguments) in calls {
+            for (id, name, arguments, _) in calls {
                 block(
                     json!({"type": "tool_use", "id": id, "name": name, "input": {}}),
                     json!({"type": "input_json_delta", "partial_json": arguments}),
@@ -156,11 +215,11 @@ fn events(wire: Wire, response: &Response) -> Vec<String> {
 }
 
 /// The items of a response, read from its stream.
-fn folded(wire: Wire, response: &Response) -> Vec<ThreadItem> {
+fn folded(wire: Wire, response: &Response, as_text: bool) -> Vec<ThreadItem> {
     let asked = Asked { wire, url: "http://llm.test/v1".into(), model: "m".into() };
-    let mut fold = Fold::new(asked, custom(), 0);
+    let mut fold = Fold::new(asked, if as_text { vec![] } else { custom() }, 0);
     let (mut told, mut last) = (Vec::new(), Progress::None);
-    for event in events(wire, response) {
+    for event in events(wire, response, as_text) {
         last = fold.event(event.as_bytes(), &mut told).unwrap();
     }
     assert_eq!(last, Progress::Finished);
@@ -239,15 +298,19 @@ impl Run {
 
     fn respond(&mut self, response: &Response) {
         self.send();
-        for item in folded(self.wire, response) {
+        let as_text = takes_text(self.wire, &self.capabilities);
+        for item in folded(self.wire, response, as_text) {
             self.history.append(item).unwrap();
         }
         if response.reasoning {
             self.expected.push(("reasoning", "sealed".into()));
         }
+        if response.opaque {
+            self.expected.push(("opaque", "sealed".into()));
+        }
         self.expected.extend(response.text.iter().map(|text| ("assistant", text.clone())));
-        for (_, is_custom, argument, _) in &response.calls {
-            let (name, arguments) = written(*is_custom, argument);
+        for call in &response.calls {
+            let (name, arguments) = written(call, as_text);
             // Arguments come back as they were written, or as the JSON they are.
             let arguments = match self.wire {
                 Wire::Responses | Wire::Chat => arguments,
@@ -255,13 +318,34 @@ impl Run {
             };
             self.expected.push(("call", format!("{name} {arguments}")));
         }
-        for (id, is_custom, _, output) in &response.calls {
-            let kind = if *is_custom { CallKind::Custom } else { CallKind::Function };
-            let item = self.wire.call_output(kind, CallOutput::text(id, output), &self.capabilities);
-            self.history.append(item).unwrap();
-            let nothing = self.wire == Wire::Messages && output.is_empty();
-            self.expected.push(("output", if nothing { "(no output)".into() } else { output.clone() }));
+        response.calls.iter().for_each(|call| self.answer(call));
+        let moved = response.calls.iter().filter(|call| call.shows && !self.shows_in_outputs());
+        let moved = moved.map(|_| ("image", PIXEL.to_owned())).collect::<Facts>();
+        if !moved.is_empty() {
+            self.expected.push(("user", "Images from the tool outputs above:".into()));
+            self.expected.extend(moved);
         }
+    }
+
+    fn shows_in_outputs(&self) -> bool {
+        self.capabilities.image_in_tool_result && self.wire != Wire::Chat
+    }
+
+    fn answer(&mut self, call: &Called) {
+        let kind = if call.is_custom { CallKind::Custom } else { CallKind::Function };
+        let mut output = CallOutput::text(&call.id, &call.output);
+        output.content.extend(call.shows.then(|| ContentPart::Image { url: PIXEL.into() }));
+        self.history.append(self.wire.call_output(kind, output, &self.capabilities)).unwrap();
+        let shown = call.shows && self.shows_in_outputs();
+        // Messages takes no text without a visible character; what came as text alone is left as it is.
+        let nothing = match (self.wire, call.shows) {
+            (Wire::Responses | Wire::Chat, _) => None,
+            (Wire::Messages, false) => call.output.is_empty().then_some("(no output)"),
+            (Wire::Messages, true) if !call.output.trim().is_empty() => None,
+            (Wire::Messages, true) => Some(if shown { "" } else { "[image below]" }),
+        };
+        self.expected.push(("output", nothing.map_or_else(|| call.output.clone(), str::to_owned)));
+        self.expected.extend(shown.then(|| ("image", PIXEL.to_owned())));
     }
 
     fn send(&mut self) {
@@ -347,29 +431,63 @@ impl Ids {
     }
 }
 
+/// What a part of a content says, whatever the API calls it.
+fn read_part(speaker: &'static str, part: &Value) -> (&'static str, String) {
+    match part["type"].as_str().unwrap() {
+        "input_image" => ("image", string(&part["image_url"])),
+        "image_url" => ("image", string(&part["image_url"]["url"])),
+        "image" => {
+            let source = &part["source"];
+            ("image", format!("data:{};base64,{}", string(&source["media_type"]), string(&source["data"])))
+        }
+        _ => (speaker, string(&part["text"])),
+    }
+}
+
+/// What a content says: a text, or parts.
+fn read_content(speaker: &'static str, content: &Value) -> Facts {
+    match content {
+        Value::String(text) => vec![(speaker, text.clone())],
+        parts => parts.as_array().unwrap().iter().map(|part| read_part(speaker, part)).collect(),
+    }
+}
+
+/// The same of an output, which has its text first, if only an empty one.
+fn read_output(content: &Value) -> Facts {
+    let mut facts = read_content("output", content);
+    if facts.first().is_none_or(|(who, _)| *who != "output") {
+        facts.insert(0, ("output", String::new()));
+    }
+    facts
+}
+
 fn read_responses(body: &Value) -> Facts {
+    let mut facts = Facts::new();
     let mut ids = Ids::default();
-    let items = body["input"].as_array().unwrap().iter().map(|item| match item["type"].as_str().unwrap() {
-        "message" => {
-            let who = match item["role"].as_str().unwrap() {
-                "user" => "user",
-                "assistant" => "assistant",
-                _ => "developer",
-            };
-            let parts = item["content"].as_array().unwrap().iter();
-            (who, parts.map(|part| string(&part["text"])).collect::<Vec<_>>().join("\n\n"))
+    for item in body["input"].as_array().unwrap() {
+        match item["type"].as_str().unwrap() {
+            "message" => {
+                let who = match item["role"].as_str().unwrap() {
+                    "user" => "user",
+                    "assistant" => "assistant",
+                    _ => "developer",
+                };
+                facts.extend(read_content(who, &item["content"]));
+            }
+            "reasoning" => facts.push(("reasoning", string(&item["encrypted_content"]))),
+            "web_search_call" => facts.push(("opaque", string(&item["id"]))),
+            kind @ ("function_call" | "custom_tool_call") => {
+                ids.call(&item["call_id"]);
+                let arguments = &item[if kind == "function_call" { "arguments" } else { "input" }];
+                facts.push(("call", format!("{} {}", string(&item["name"]), string(arguments))));
+            }
+            _ => {
+                ids.output(&item["call_id"]);
+                facts.extend(read_output(&item["output"]));
+            }
         }
-        "reasoning" => ("reasoning", string(&item["encrypted_content"])),
-        "function_call" => {
-            ids.call(&item["call_id"]);
-            ("call", format!("{} {}", string(&item["name"]), string(&item["arguments"])))
-        }
-        _ => {
-            ids.output(&item["call_id"]);
-            ("output", string(&item["output"]))
-        }
-    });
-    items.collect()
+    }
+    facts
 }
 
 fn read_chat(body: &Value) -> Facts {
@@ -381,15 +499,21 @@ fn read_chat(body: &Value) -> Facts {
                 assert!(facts.is_empty(), "the system message is the first");
                 facts.push(("developer", string(&message["content"])));
             }
-            "user" => facts.push(("user", string(&message["content"]))),
+            "user" => facts.extend(read_content("user", &message["content"])),
             "assistant" => {
                 assert!(ids.open.is_empty(), "outputs come before anything else");
                 facts.extend(message["reasoning"].as_str().map(|text| ("reasoning", text.to_owned())));
+                let opaque = message["extra_content"]["id"].as_str();
+                facts.extend(opaque.map(|id| ("opaque", id.to_owned())));
                 facts.extend(message["content"].as_str().map(|text| ("assistant", text.to_owned())));
                 for call in message["tool_calls"].as_array().into_iter().flatten() {
                     ids.call(&call["id"]);
-                    let call = &call["function"];
-                    facts.push(("call", format!("{} {}", string(&call["name"]), string(&call["arguments"]))));
+                    let (written, arguments) = match call["type"].as_str().unwrap() {
+                        "custom" => (&call["custom"], "input"),
+                        _ => (&call["function"], "arguments"),
+                    };
+                    let (name, arguments) = (string(&written["name"]), string(&written[arguments]));
+                    facts.push(("call", format!("{name} {arguments}")));
                 }
             }
             _ => {
@@ -411,19 +535,20 @@ fn read_messages(body: &Value) -> Facts {
         let speaker = if message["role"] == "user" { "user" } else { "assistant" };
         for block in message["content"].as_array().unwrap() {
             match block["type"].as_str().unwrap() {
-                "text" => facts.push((speaker, string(&block["text"]))),
                 "thinking" => {
                     assert_eq!(block["signature"], "s");
                     facts.push(("reasoning", string(&block["thinking"])));
                 }
+                "server_tool_use" => facts.push(("opaque", string(&block["id"]))),
                 "tool_use" => {
                     ids.call(&block["id"]);
                     facts.push(("call", format!("{} {}", string(&block["name"]), block["input"])));
                 }
-                _ => {
+                "tool_result" => {
                     ids.output(&block["tool_use_id"]);
-                    facts.push(("output", string(&block["content"])));
+                    facts.extend(read_output(&block["content"]));
                 }
+                _ => facts.push(read_part(speaker, block)),
             }
         }
         assert!(speaker == "assistant" || ids.open.is_empty(), "all outputs are in the next message");
@@ -436,12 +561,18 @@ fn said(text: &str) -> Move {
 }
 
 fn called(ids: &[&str]) -> Move {
-    let calls = ids.iter().map(|id| ((*id).to_owned(), false, "ls".to_owned(), "out".to_owned()));
-    Move::Response(Response { reasoning: false, text: None, calls: calls.collect() })
+    let calls = ids.iter().map(|id| Called {
+        id: (*id).to_owned(),
+        is_custom: false,
+        argument: "ls".to_owned(),
+        output: "out".to_owned(),
+        shows: false,
+    });
+    Move::Response(Response { calls: calls.collect(), ..Response::default() })
 }
 
 fn answered(text: &str) -> Move {
-    Move::Response(Response { reasoning: false, text: Some(text.into()), calls: vec![] })
+    Move::Response(Response { text: Some(text.into()), ..Response::default() })
 }
 
 /// The messages of the last request, as text.
@@ -456,10 +587,10 @@ proptest! {
     #[test]
     fn w1_every_wire_tells_the_server_what_happened_in_its_order(
         moves in thread(),
-        developer_role in any::<bool>(),
+        capabilities in variations(),
     ) {
         for wire in WIRES {
-            let run = Run::of(wire, Capabilities { developer_role, ..capabilities(false, false) }, &moves);
+            let run = Run::of(wire, Capabilities { strict_alternation: false, ..capabilities }, &moves);
             prop_assert_eq!(run.read(), joined(run.expected.clone()), "{:?}", wire);
         }
     }
@@ -467,10 +598,10 @@ proptest! {
     #[test]
     fn w2_each_request_begins_with_the_one_before_byte_for_byte(
         moves in thread(),
-        strict in any::<bool>(),
+        capabilities in variations(),
     ) {
         for wire in WIRES {
-            let run = Run::of(wire, capabilities(strict, false), &moves);
+            let run = Run::of(wire, capabilities, &moves);
             for (pair, windows) in run.sent.windows(2).zip(run.windows.windows(2)) {
                 let same = windows[0] == windows[1];
                 prop_assert!(!same || pair[1].messages.starts_with(&pair[0].messages), "{:?}", wire);
@@ -799,7 +930,7 @@ fn w8_an_image_counts_as_a_constant_and_its_bytes_do_not_matter() {
 
 #[test]
 fn w10_what_the_provider_refuses_is_left_out_and_nothing_else() {
-    let reasoning = Move::Response(Response { reasoning: true, text: None, calls: vec![] });
+    let reasoning = Move::Response(Response { reasoning: true, ..Response::default() });
     let moves = [said("go"), called(&["a"]), reasoning];
     let mut run = Run::of(Wire::Responses, capabilities(false, false), &moves);
     let before = run.sent.last().unwrap().messages.clone();
@@ -816,7 +947,7 @@ fn w10_what_the_provider_refuses_is_left_out_and_nothing_else() {
     // Reasoning that something follows stays, and the other APIs take it or never send it.
     for (wire, text) in [(Wire::Responses, Some("words")), (Wire::Chat, None), (Wire::Messages, None)] {
         let text = text.map(str::to_owned);
-        let reasoning = Move::Response(Response { reasoning: true, text, calls: vec![] });
+        let reasoning = Move::Response(Response { reasoning: true, text, ..Response::default() });
         let run = Run::of(wire, capabilities(false, false), &[said("go"), reasoning]);
         assert_eq!(run.history.dangling_reasoning(), None, "{wire:?}");
     }
