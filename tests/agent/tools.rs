@@ -219,10 +219,14 @@ scenarios:
         output:
           - text: Done.
 "#;
-    let mut stage = Stage::new(script).await;
-    stage.job["model"]["surface"] = json!("Generic");
-    let status = run(&stage).await;
-    assert_eq!(status.plan.len(), 1);
-    let patch = status.patch.unwrap();
-    assert_eq!((patch.files, patch.insertions, patch.deletions), (2, 2, 1));
+    for api in ["Responses", "ChatCompletions", "Messages"] {
+        let mut stage = Stage::new(script).await;
+        stage.job["model"]["surface"] = json!("Generic");
+        stage.job["model"]["api"] = json!(api);
+        stage.job["model"]["capabilities"] = json!({});
+        let status = run(&stage).await;
+        assert_eq!(status.plan.len(), 1, "{api}");
+        let patch = status.patch.unwrap();
+        assert_eq!((patch.files, patch.insertions, patch.deletions), (2, 2, 1), "{api}");
+    }
 }
