@@ -172,6 +172,12 @@ impl History {
         Ok(self.told(self.assembly.input()))
     }
 
+    /// Whether a request would end with a message of the model's that none has ended with yet. Never on an API whose items
+    /// are in no messages.
+    pub fn ends_with_the_model(&self) -> bool {
+        self.assembly.ends_with_the_model()
+    }
+
     /// The reasoning of the model's that nothing of the model's follows, when there is one at the end. Some servers make
     /// a reasoning item together with what follows it, and refuse the one without the other.
     pub fn dangling_reasoning(&self) -> Option<u64> {

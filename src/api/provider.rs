@@ -184,7 +184,8 @@ pub struct Capabilities {
     /// needs none).
     #[serde(default)]
     pub parallel_tool_calls: bool,
-    /// Messages of the role developer (Responses, ChatCompletions). Unset: they are sent with the role system.
+    /// Messages of the role developer (Responses, ChatCompletions). Unset: those of the beginning are sent as one of the
+    /// role system, later ones as the user's.
     #[serde(default)]
     pub developer_role: bool,
     /// The parameter that says how hard to think: reasoning (Responses), reasoning_effort (ChatCompletions). For Messages
@@ -203,9 +204,13 @@ pub struct Capabilities {
     /// The parameter prompt_cache_key (Responses, ChatCompletions).
     #[serde(default)]
     pub prompt_cache_key: bool,
-    /// Images in messages and in the outputs of tools. Unset: the tool view_image is not offered.
+    /// Images in messages. Unset: the tool view_image is not offered.
     #[serde(default)]
     pub image_input: bool,
+    /// Images in the outputs of tools (Responses, Messages), with imageInput. Unset: they follow the outputs in a message
+    /// of the user, as always with ChatCompletions.
+    #[serde(default)]
+    pub image_in_tool_result: bool,
     /// The parameter that holds the final answer to a JSON schema (Responses: text.format, ChatCompletions:
     /// response_format, Messages: output_config.format). Unset: the model is told the schema in words. Either way the
     /// answer is checked.
@@ -255,8 +260,8 @@ pub enum CompactionMode {
 }
 
 /// ChatCompletions: the member of the model's messages in which its reasoning is sent again. Unset: it is left out, as most
-/// servers ignore it and some refuse it. Some need it: with reasoning_content every message of the model carries
-/// it, empty when there was none.
+/// servers ignore it and some refuse it; the member reasoning_details goes back to whoever sends it. Some need it: with
+/// reasoning_content every message of the model carries it, empty when there was none.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum ReasoningField {
     /// The member reasoning_content.

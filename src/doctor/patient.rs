@@ -104,11 +104,16 @@ impl Patient {
         talk.append(item)
     }
 
-    /// Answers every call of an answer with the same text.
+    /// Answers every call of an answer with the same output.
     ///
     /// # Errors
     /// [`NoAnswer::Failed`] when there is nothing to answer.
-    pub fn answer_calls(&self, talk: &mut Talk, answer: &Answer, text: &str) -> Result<(), NoAnswer> {
+    pub fn answer_calls(
+        &self,
+        talk: &mut Talk,
+        answer: &Answer,
+        content: &[ContentPart],
+    ) -> Result<(), NoAnswer> {
         for item in &answer.items {
             let (kind, call_id) = match &item.item {
                 Item::FunctionCall(call) => (CallKind::Function, call.call_id.clone()),
@@ -119,7 +124,7 @@ impl Patient {
                 | Item::CustomCallOutput(_)
                 | Item::Opaque(_) => continue,
             };
-            let output = CallOutput::text(call_id, text);
+            let output = CallOutput { call_id, content: content.to_vec(), failed: false };
             talk.append(self.wire.call_output(kind, output, &talk.capabilities))?;
         }
         Ok(())

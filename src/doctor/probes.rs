@@ -24,6 +24,10 @@ const FORM: &str = r#"{"type":"object","properties":{"word":{"type":"string"}},"
 pub const COLOUR: &str =
     "Which colour is this picture? Answer with the one English word for it, and nothing else.";
 
+/// What the model is asked to make it call for a picture.
+pub const LOOK: &str =
+    "Call the tool picture. Then say which colour it shows: the one English word for it, and nothing else.";
+
 /// A square of 64 by 64 pixels, red.
 const RED_SQUARE: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABACAIAAAAlC+aJAAAAS0lEQVR42u3PQQkAAAgAsetfWiP4FgYrsKZeS0BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEDgsqnc8OJg6Ln3AAAAAElFTkSuQmCC";
 
@@ -258,7 +262,24 @@ async fn image(patient: &mut Patient, diagnosis: &mut Diagnosis) {
             ));
         }
     }
-    diagnosis.found("imageInput", Finding::of(answer));
+    diagnosis.found("imageInput", Finding::of(answer.map(drop)));
+    if patient.wire != Wire::Chat && diagnosis.has("imageInput") {
+        diagnosis.found("imageInToolResult", image_in_output(patient).await);
+    }
+}
+
+/// Whether the server takes a picture in the output of a tool, and the model sees it there.
+async fn image_in_output(patient: &mut Patient) -> Finding {
+    let capabilities =
+        Capabilities { image_input: true, image_in_tool_result: true, ..Capabilities::default() };
+    match patient.looked(capabilities).await {
+        Ok(answer) if answer.words().to_ascii_lowercase().contains("red") => Finding::yes(),
+        Ok(answer) => Finding::Lacks(format!(
+            "the server took a red picture there, and the model said {:?} to what colour it is",
+            answer.words()
+        )),
+        Err(error) => Finding::from(error),
+    }
 }
 
 /// Whether the server holds an answer to a schema, which the model is not told of.
@@ -354,9 +375,27 @@ impl Patient {
                 "the model called nothing, and said {words:?}. Choose a model that can call tools, or start its server with the parser for its calls."
             )));
         }
-        self.answer_calls(&mut talk, &first, "Reported. Now answer with the one word done.")?;
+        let output = vec![text("Reported. Now answer with the one word done.")];
+        self.answer_calls(&mut talk, &first, &output)?;
         let second = self.ask(&mut talk).await;
         Ok((first, second))
+    }
+
+    /// Asks for a call whose output is a picture, and for what it shows.
+    async fn looked(&mut self, capabilities: Capabilities) -> Result<Answer, NoAnswer> {
+        let picture = ToolDefinition::Function {
+            name: "picture".to_owned(),
+            description: "Gives a picture.".to_owned(),
+            parameters: serde_json::json!({"type": "object", "properties": {}}),
+        };
+        let mut talk = self.talk(capabilities, &[picture]);
+        self.say(&mut talk, Role::User, vec![text(LOOK)])?;
+        let first = self.ask(&mut talk).await?;
+        if !first.has_call() {
+            return Err(NoAnswer::Failed("the model did not call for the picture".to_owned()));
+        }
+        self.answer_calls(&mut talk, &first, &[ContentPart::Image { url: RED_SQUARE.to_owned() }])?;
+        self.ask(&mut talk).await
     }
 
     /// Whether the model calls a tool that takes free text.

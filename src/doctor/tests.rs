@@ -35,6 +35,12 @@ const WILLING: &str = r#"
   match: {prompt: Which colour}
   cycle: true
   replies: [{output: [{text: Red.}]}]
+- name: look
+  match: {prompt: Call the tool picture}
+  cycle: true
+  replies:
+  - output: [{reasoning: hm}, {call: {tool: picture, arguments: {}}}]
+  - output: [{text: Red.}]
 - name: form
   match: {prompt: in the form that is asked for}
   cycle: true
@@ -98,6 +104,7 @@ async fn an_able_endpoint_has_what_each_api_has() {
         encrypted_reasoning: true,
         prompt_cache_key: true,
         image_input: true,
+        image_in_tool_result: true,
         structured_output: true,
         ..Capabilities::default()
     };
@@ -118,6 +125,7 @@ async fn an_able_endpoint_has_what_each_api_has() {
 
     let expected = Capabilities {
         image_input: true,
+        image_in_tool_result: true,
         structured_output: true,
         thinking: Some(Thinking::Adaptive),
         cache_markers: true,
@@ -135,10 +143,14 @@ async fn a_plain_endpoint_has_what_it_takes_and_says_why_it_has_no_more() {
         developer_role: true,
         reasoning_replay: true,
         image_input: true,
+        image_in_tool_result: true,
         ..Capabilities::default()
     };
     assert_eq!(pasted(&plain), expected, "{plain}");
     assert!(plain.to_string().contains("unknown parameter: \"include\""), "{plain}");
+    let template = examined(Wire::Responses, "quirks: [systemOnlyFirst]").await;
+    assert!(template.is_usable() && !template.to_string().contains("Problems"), "{template}");
+    assert!(!pasted(&template).developer_role, "{template}");
 
     let quirks =
         "quirks: [strictAlternation, systemOnlyFirst, refuseUnknownParameters, requireReasoning, noUsage]";
@@ -156,6 +168,7 @@ async fn a_plain_endpoint_has_what_it_takes_and_says_why_it_has_no_more() {
     let plain = examined(Wire::Messages, "quirks: [strictAlternation, refuseUnknownParameters]").await;
     let expected = Capabilities {
         image_input: true,
+        image_in_tool_result: true,
         strict_alternation: true,
         cache_markers: true,
         ..Capabilities::default()
@@ -197,6 +210,16 @@ async fn an_endpoint_that_does_not_answer_ends_the_visit() {
     let unknown = examined(Wire::Messages, "models: [other]").await;
     assert!(unknown.to_string().contains("does not know the model"), "{unknown}");
     assert_eq!(unknown.requests, 1);
+}
+
+#[tokio::test]
+async fn pictures_that_only_messages_may_hold_are_left_out_of_outputs() {
+    for wire in [Wire::Responses, Wire::Messages] {
+        let picky = examined(wire, "quirks: [refuseOutputImages]").await;
+        let (found, text) = (pasted(&picky), picky.to_string());
+        assert!(found.image_input && !found.image_in_tool_result, "{text}");
+        assert!(text.contains("imageInToolResult: ") && text.contains("only text"), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -30,8 +30,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use podwright_sandboxd::protocol::{
-    Acknowledge, BootId, Bytes, CHUNK_MAX, ErrorCode, Network, OpId, PhaseBegin, PhaseEnd, PhaseEndResult,
-    Profile, Request, RpcError, Start, StartResult, Terminate, Write,
+    Acknowledge, BootId, Bytes, CHUNK_MAX, ErrorCode, Network, OpId, PhaseBegin, PhaseBeginResult, PhaseEnd,
+    PhaseEndResult, Request, RpcError, Start, StartResult, Terminate, Write,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
@@ -117,9 +117,8 @@ impl Sandbox {
         boot: &BootId,
         phase: OpId,
         network: Network,
-    ) -> Result<Profile, SandboxError> {
-        let result = self.call_until_answered(PhaseBegin { phase, network }, Some(boot)).await?;
-        Ok(result.profile)
+    ) -> Result<PhaseBeginResult, SandboxError> {
+        self.call_until_answered(PhaseBegin { phase, network }, Some(boot)).await
     }
 
     /// Ends a phase: every process is killed and temporary files are wiped, the connection is lost and made again.

@@ -322,6 +322,7 @@ impl Script {
             Rule::KnownParameters => Quirk::RefuseUnknownParameters,
             Rule::ReasoningBack => Quirk::RequireReasoning,
             Rule::NoReasoning => Quirk::RefuseReasoning,
+            Rule::NoOutputImages => Quirk::RefuseOutputImages,
         };
         self.quirks.contains(&quirk)
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::Layout;
 use super::fetch::{ATTRIBUTES, BIG_FILES, Fetched, Found, quoted, threads};
-use super::git::{Git, GitError, last_line};
+use super::git::{Git, GitError};
 use super::path::shown;
 use super::record::{self, Stage};
 

@@ -104,10 +104,12 @@ scenarios:
     assert_eq!(status.patch.unwrap().files, 1);
 }
 
+/// One red point.
+const RED: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC";
+
 /// Looks at one picture after the other; says at last what it saw of them.
 fn look(newest: &Value) -> Vec<Value> {
-    const RED: &str =
-        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC";
     let view = |id: &str, path: &str| json!({"type": "function_call", "call_id": id, "name": "view_image", "arguments": json!({"path": path}).to_string()});
     let output = &newest["output"];
     match newest["call_id"].as_str() {
@@ -140,6 +142,7 @@ fn look(newest: &Value) -> Vec<Value> {
 async fn a_picture_of_the_workspace_is_shown_and_nothing_else() {
     let mut stage = Stage::answering(look).await;
     stage.job["model"]["capabilities"]["imageInput"] = json!(true);
+    stage.job["model"]["capabilities"]["imageInToolResult"] = json!(true);
     let status = run(&stage).await;
     assert_eq!(status.last_message, "true", "{}", stage.log.text());
     let calls = stage.events().into_iter().filter(|event| event["item"]["type"] == "tool_call");
@@ -155,6 +158,34 @@ async fn a_picture_of_the_workspace_is_shown_and_nothing_else() {
         (text, "", "invalid or unsupported image data"),
     ] {
         assert!(told.starts_with("unable to") && told.contains(path) && told.contains(why), "{told}");
+    }
+}
+
+/// Many servers take pictures from people only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_follows_the_outputs_where_they_hold_none() {
+    const SCRIPT: &str = r#"
+checks: {pairing: true, prefix: true}
+quirks: [refuseOutputImages]
+scenarios:
+  - name: look
+    replies:
+      - output:
+          - call: {tool: exec_command, arguments: {cmd: "echo @RED@ | base64 -d > red.png"}}
+      - output:
+          - call: {tool: view_image, arguments: {path: red.png}}
+          - call: {tool: exec_command, arguments: {cmd: "echo beside it"}}
+      - expect: {lastOutput: beside it, lastUserMessage: "Images from the tool outputs above:"}
+        output:
+          - call: {tool: exec_command, arguments: {cmd: rm red.png}}
+      - output:
+          - text: Done.
+"#;
+    for api in ["Responses", "ChatCompletions", "Messages"] {
+        let mut stage = Stage::new(&SCRIPT.replace("@RED@", RED)).await;
+        stage.job["model"]["api"] = json!(api);
+        stage.job["model"]["capabilities"] = json!({"imageInput": true});
+        run(&stage).await;
     }
 }
 
@@ -188,10 +219,14 @@ scenarios:
         output:
           - text: Done.
 "#;
-    let mut stage = Stage::new(script).await;
-    stage.job["model"]["surface"] = json!("Generic");
-    let status = run(&stage).await;
-    assert_eq!(status.plan.len(), 1);
-    let patch = status.patch.unwrap();
-    assert_eq!((patch.files, patch.insertions, patch.deletions), (2, 2, 1));
+    for api in ["Responses", "ChatCompletions", "Messages"] {
+        let mut stage = Stage::new(script).await;
+        stage.job["model"]["surface"] = json!("Generic");
+        stage.job["model"]["api"] = json!(api);
+        stage.job["model"]["capabilities"] = json!({});
+        let status = run(&stage).await;
+        assert_eq!(status.plan.len(), 1, "{api}");
+        let patch = status.patch.unwrap();
+        assert_eq!((patch.files, patch.insertions, patch.deletions), (2, 2, 1), "{api}");
+    }
 }

@@ -80,6 +80,11 @@ async fn a_task_runs_over_chat_completions_of_odd_servers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_runs_over_responses_with_a_chat_template_behind_them() {
+    works("Responses", json!({}), "refuseUnknownParameters, systemOnlyFirst").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_task_runs_over_messages() {
     works("Messages", json!({"cacheMarkers": true, "thinking": "Adaptive"}), "").await;
     works("Messages", json!({}), "refuseUnknownParameters, repeatedIds, wholeArguments").await;

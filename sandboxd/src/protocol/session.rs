@@ -85,6 +85,8 @@ pub enum Network {
 pub struct PhaseBeginResult {
     /// What is enforced on the commands of this phase.
     pub profile: Profile,
+    /// Whether they may talk to each other over loopback. Before Landlock ABI 4 they may not.
+    pub loopback: bool,
 }
 
 /// `phase/end`: kills every process of the sandbox and wipes its temporary files.

@@ -14,7 +14,9 @@ use super::wipe::wipe;
 use crate::confine::{
     Launch, LaunchError, Nursery, Policy, count_others, kill_all, kill_strays, kill_tree, strays,
 };
-use crate::protocol::{ErrorCode, Network, OpId, PhaseBegin, PhaseEndResult, Profile, RpcError, Start};
+use crate::protocol::{
+    ErrorCode, Network, OpId, PhaseBegin, PhaseBeginResult, PhaseEndResult, RpcError, Start,
+};
 
 /// Where the sandbox is in its life.
 #[derive(Debug)]
@@ -89,10 +91,10 @@ impl Phase {
     }
 
     /// Opens a phase, or finds it open.
-    pub(super) fn begin(&mut self, request: PhaseBegin) -> Result<Profile, RpcError> {
+    pub(super) fn begin(&mut self, request: PhaseBegin) -> Result<PhaseBeginResult, RpcError> {
         match self {
             Self::Open(open) if open.id == request.phase && open.network == request.network => {
-                Ok(open.nursery.profile())
+                Ok(open.begun())
             }
             Self::Open(open) => Err(conflict(format!("phase {} is open; end it first", open.id))),
             Self::Ending { id, .. } => Err(conflict(format!("phase {id} is ending"))),
@@ -107,15 +109,19 @@ impl Phase {
                     strays_suspected: false,
                     ending_strays: false,
                 };
-                let profile = open.nursery.profile();
+                let begun = open.begun();
                 *self = Self::Open(open);
-                Ok(profile)
+                Ok(begun)
             }
         }
     }
 }
 
 impl OpenPhase {
+    fn begun(&self) -> PhaseBeginResult {
+        PhaseBeginResult { profile: self.nursery.profile(), loopback: self.nursery.loopback() }
+    }
+
     /// Starts a command.
     pub(super) fn launch(&mut self, request: &Start) -> Result<Started, RpcError> {
         match self.launch_once(request) {

@@ -13,9 +13,9 @@ use super::{Supervisor, log};
 use crate::confine::sys::init as sys;
 use crate::protocol::{
     Acknowledged, BlobPut, Call, ClientFrame, ClientNotice, Closed, EncodeError, EndedBy, ErrorCode, Exited,
-    FsApply, FsState, Initialize, InitializeResult, OpId, PROTOCOL_VERSION, PhaseBegin, PhaseBeginResult,
-    PhaseEnd, Request, RpcError, Start, StartResult, Terminate, TerminateResult, Write, WriteResult,
-    encode_error, encode_notice, encode_response,
+    FsApply, FsState, Initialize, InitializeResult, OpId, PROTOCOL_VERSION, PhaseBegin, PhaseEnd, Request,
+    RpcError, Start, StartResult, Terminate, TerminateResult, Write, WriteResult, encode_error,
+    encode_notice, encode_response,
 };
 
 /// The thread that works on files. It answers by itself, in order.
@@ -166,7 +166,7 @@ impl Supervisor {
             }
             Call::PhaseBegin(request) => {
                 let begun = self.phase.begin(request);
-                response::<PhaseBegin>(id, begun.map(|profile| PhaseBeginResult { profile }))
+                response::<PhaseBegin>(id, begun)
             }
             Call::PhaseEnd(request) => return self.end_phase(to, &request),
             Call::Start(request) => response::<Start>(id, self.start(&request, now)),

@@ -52,6 +52,7 @@ impl<C: Cluster> Preparation<C> {
         workspace: &Workspace,
         baseline_tree: String,
         shell: String,
+        loopback: bool,
         brought: &Brought,
         offered: Offered,
     ) -> Result<(ThreadOpened, Vec<String>), Outcome> {
@@ -73,6 +74,7 @@ impl<C: Cluster> Preparation<C> {
             permissions: Permissions {
                 writable_roots: &WRITABLE,
                 network: job.environment.network,
+                loopback,
                 command_limit: command_limit(job),
             },
             work: work(job, &workspace.fetched),

@@ -4,7 +4,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use podwright_sandboxd::protocol::{BootId, ErrorCode, Network, OpId, Profile};
+use podwright_sandboxd::protocol::{BootId, ErrorCode, Network, OpId, PhaseBeginResult, Profile};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -100,14 +100,14 @@ impl<C: Cluster> Preparation<C> {
         self.announce.phase("waiting for the sandbox").await;
         let boot = sandbox.ready().await.map_err(lost)?.id;
         self.furnish(&sandbox, &boot, &workspace.fetched, Staging::Unstaged).await?;
-        let profile = begin_agent_phase(&sandbox, &boot, &self.assignment.attempt_uid).await?;
+        let begun = begin_agent_phase(&sandbox, &boot, &self.assignment.attempt_uid).await?;
         self.place(&sandbox, &brought.files).await?;
         let snapshot = workspace.worktree.snapshot().await.map_err(|error| internal(&error))?;
         let shell = opening::shell(&sandbox).await?;
         // After the snapshot: what they write into the repository is a change like any other.
         let offered = self.start_servers(servers, &sandbox, &boot).await?;
         let (opened, warnings) =
-            self.open(&workspace, snapshot.tree.to_string(), shell, &brought, offered)?;
+            self.open(&workspace, snapshot.tree.to_string(), shell, begun.loopback, &brought, offered)?;
         for warning in warnings {
             self.announce.warning(warning).await;
         }
@@ -120,7 +120,7 @@ impl<C: Cluster> Preparation<C> {
             attachments: brought.attachments,
         };
         let prepared = Prepared { opened, prompt, boot };
-        Ok((sandbox, Ready { workspace, prepared, profile }))
+        Ok((sandbox, Ready { workspace, prepared, profile: begun.profile }))
     }
 
     /// Tells when the sandbox can be used, whatever is done meanwhile, until the handle is dropped.
@@ -260,7 +260,7 @@ pub(super) async fn begin_agent_phase(
     sandbox: &Sandbox,
     boot: &BootId,
     attempt_uid: &str,
-) -> Result<Profile, Outcome> {
+) -> Result<PhaseBeginResult, Outcome> {
     let phase = op(attempt_uid, "agent")?;
     sandbox.begin_phase(boot, phase, Network::Loopback).await.map_err(not_begun)
 }
@@ -344,7 +344,7 @@ pub(super) fn not_checked_out(error: &CheckoutError) -> Outcome {
     }
 }
 
-fn clone_failed(error: &dyn std::fmt::Display) -> Outcome {
+pub(super) fn clone_failed(error: &dyn std::fmt::Display) -> Outcome {
     outcome(Reason::CloneFailed, error)
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn look<C: Cluster>(
     let sandbox = connect();
     let workspace = preparation.workspace().await?;
     let boot = sandbox.ready().await.map_err(lost)?.id;
-    let profile = begin_agent_phase(&sandbox, &boot, &preparation.assignment.attempt_uid).await?;
+    let profile = begin_agent_phase(&sandbox, &boot, &preparation.assignment.attempt_uid).await?.profile;
     let mut files = BTreeMap::new();
     for Question { op, root, paths } in questions {
         let states = sandbox.fs_state(&root, &paths).await.map_err(lost)?;

@@ -18,6 +18,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     reasoning_replay: false,
     prompt_cache_key: false,
     image_input: false,
+    image_in_tool_result: false,
     structured_output: false,
     reasoning_field: None,
     stream_usage: false,

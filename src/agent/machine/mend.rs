@@ -1,4 +1,4 @@
-//! Failures that are mended by another request: the same one would only fail again.
+//! Failures that are mended by another request: the same one would only fail again. And a request that would fail.
 
 use super::{Effect, Machine};
 use crate::agent::events::Event;
@@ -10,6 +10,10 @@ use crate::llm::{Fatal, FatalKind, ModelError, Role, ThreadItem, Usage};
 const CUT_OFF: &str = "<response_cut_off>\nYour last response reached the limit of output tokens and was cut off. What \
      was not whole of it is lost, and none of its calls ran. Go on in smaller pieces: a shorter answer, or fewer and smaller \
      changes in one call.\n</response_cut_off>";
+
+/// What the model reads after words of its own whose response was not read to its end: the process that read it died.
+const NOT_WHOLE: &str = "<response_interrupted>\nYour last response was read up to here, and whether there was more of it is \
+     not known. If the task is done, give your final answer again; if not, go on.\n</response_interrupted>";
 
 /// How the next request differs from one that failed.
 pub(super) struct Mend {
@@ -66,5 +70,19 @@ impl Machine {
             let ordinal = thread.history.len() as u64;
             self.append(ItemAppended { ordinal, request: None, item }, effects);
         }
+    }
+
+    /// Has the next request of a turn end with the user's word on the APIs that have messages. What is kept of a response
+    /// would be last in it when the process died before the response was told whole, and servers refuse to go on from the
+    /// model's own words. A response that the provider paused is sent back as it came. Told from history alone, so that
+    /// another crash leads to no second note.
+    pub(super) fn end_with_the_users_word(&mut self, effects: &mut Vec<Effect>) {
+        let Some(thread) = self.thread() else { return };
+        let is_paused = matches!(thread.last_end, Some(ModelEnd::Completed { end_turn: Some(false), .. }));
+        if is_paused || !thread.history.ends_with_the_model() {
+            return;
+        }
+        let (ordinal, item) = (thread.history.len() as u64, thread.message(Role::User, NOT_WHOLE));
+        self.append(ItemAppended { ordinal, request: None, item }, effects);
     }
 }

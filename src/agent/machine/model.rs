@@ -236,6 +236,9 @@ impl Machine {
         if self.held {
             return Progress::Wait;
         }
+        if kind == RequestKind::Turn {
+            self.end_with_the_users_word(effects);
+        }
         let Some(thread) = self.thread() else { return Progress::Wait };
         let prepared = match prepare(thread, &question, self.config.context_window, self.waited_long()) {
             Ok(prepared) => prepared,

@@ -64,6 +64,8 @@ pub struct Permissions<'a> {
     pub writable_roots: &'a [&'a str],
     /// What commands may reach.
     pub network: NetworkMode,
+    /// Whether commands may talk to each other over loopback: on older kernels they have no sockets for it.
+    pub loopback: bool,
     /// After this time a command is ended.
     pub command_limit: Duration,
 }
@@ -126,11 +128,17 @@ impl Permissions<'_> {
             Surface::Generic => "`str_replace` and `write_file` change",
         };
         let roots: Vec<String> = self.writable_roots.iter().map(|root| format!("`{root}`")).collect();
-        let network = match self.network {
-            NetworkMode::None => {
+        let network = match (self.network, self.loopback) {
+            (NetworkMode::None, true) => {
                 "Network access is restricted: connections are refused, and so is the look-up of names, except \
                  between processes of the sandbox over the loopback addresses 127.0.0.1 and ::1, on which they may \
                  listen. Downloads and package installation from the network will fail; work with what is there."
+            }
+            (NetworkMode::None, false) => {
+                "Network access is restricted: there are no network sockets at all, not even for the loopback addresses \
+                 127.0.0.1 and ::1, and names cannot be looked up; processes of the sandbox can talk over UNIX sockets \
+                 only. A server on a port cannot be started, so tests that need one fail for that reason. Downloads and \
+                 package installation from the network will fail; work with what is there."
             }
         };
         format!(

@@ -6,6 +6,7 @@ use crate::llm::ToolDefinition;
 const PERMISSIONS: Permissions<'_> = Permissions {
     writable_roots: &["/workspace", "/home/agent", "/tmp"],
     network: NetworkMode::None,
+    loopback: true,
     command_limit: Duration::from_secs(1800),
 };
 
@@ -87,6 +88,14 @@ fn four_messages_in_a_fixed_order() {
     Mend the failing test.
     --
     ");
+}
+
+#[test]
+fn loopback_is_promised_only_where_there_is_one() {
+    let block = |loopback| Permissions { loopback, ..PERMISSIONS }.block(Surface::Codex);
+    assert!(block(true).contains("over the loopback addresses 127.0.0.1 and ::1, on which they may listen"));
+    let without = block(false);
+    assert!(without.contains("not even for the loopback addresses") && !without.contains("they may listen"));
 }
 
 #[test]

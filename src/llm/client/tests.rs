@@ -28,6 +28,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     reasoning_summary: false,
     prompt_cache_key: true,
     image_input: false,
+    image_in_tool_result: false,
     structured_output: false,
     reasoning_field: None,
     stream_usage: false,

@@ -95,6 +95,11 @@ impl ChatFold {
             Ok(Some(chunk)) => chunk,
         };
         if let Some(error) = chunk.error {
+            // All of the response was there before whatever went wrong after it.
+            if self.finished {
+                self.ended("the server reported an error", events)?;
+                return Ok(Progress::Finished);
+            }
             let mut reported = ProviderError::from_value(&error);
             if let Some(Value::Number(status)) = error.get("code") {
                 reported.code = Some(status.to_string());

@@ -117,6 +117,11 @@ impl MessagesFold {
                 self.completed(events);
                 return Ok(Progress::Finished);
             }
+            // All of the response was there before whatever went wrong after it.
+            "error" if self.is_whole() => {
+                self.completed(events);
+                return Ok(Progress::Finished);
+            }
             "error" => {
                 let error = event.error.as_ref().map(ProviderError::from_value).unwrap_or_default();
                 return Err(self.asked.reported(&error));

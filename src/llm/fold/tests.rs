@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::*;
 
@@ -155,6 +155,34 @@ proptest! {
             if let StreamEvent::ItemCompleted(item) = told {
                 prop_assert!(serde_json::from_slice::<Value>(item.wire.as_bytes()).is_ok(), "{:?}", item);
             }
+        }
+    }
+}
+
+/// It would else be asked again with the model's own words last, which servers refuse, and a finished task would fail.
+#[test]
+fn w11_an_error_behind_the_stop_reason_takes_nothing_from_a_whole_response() {
+    let error = json!({"type": "error", "error": {"type": "api_error", "message": "boom", "code": 500}});
+    let chat = [
+        json!({"choices": [{"index": 0, "delta": {"content": "Done."}}]}),
+        json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}),
+    ];
+    let messages = [
+        json!({"type": "message_start", "message": {"id": "m"}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "Done."}}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}),
+    ];
+    for (wire, events) in [(Wire::Chat, &chat[..]), (Wire::Messages, &messages[..])] {
+        for whole in [false, true] {
+            let asked = Asked { wire, url: "http://llm.test/v1".into(), model: "m".into() };
+            let (mut fold, mut told) = (Fold::new(asked, Vec::new(), 400), Vec::new());
+            for event in &events[..events.len() - usize::from(!whole)] {
+                fold.event(event.to_string().as_bytes(), &mut told).unwrap();
+            }
+            let last = fold.event(error.to_string().as_bytes(), &mut told);
+            assert_eq!(last.ok(), whole.then_some(Progress::Finished), "{wire:?}");
+            assert_eq!(matches!(told.last(), Some(StreamEvent::Completed(_))), whole, "{wire:?}: {told:?}");
         }
     }
 }

@@ -66,6 +66,11 @@ impl Assembly {
         self.open.truncate(self.open.len().saturating_sub(pieces));
     }
 
+    /// Whether a request with everything so far would end with a message of the model's that none has ended with yet.
+    pub fn ends_with_the_model(&self) -> bool {
+        self.messages().last().is_some_and(|(speaker, _)| *speaker == Speaker::Assistant)
+    }
+
     /// A request with everything so far was sent.
     pub fn seal(&mut self) {
         let messages = self.messages();
@@ -105,7 +110,7 @@ impl Assembly {
     fn messages(&self) -> Vec<(Speaker, Bytes)> {
         let messages = match self.wire {
             Wire::Responses => {
-                self.open.iter().map(|fragment| (Speaker::Nobody, fragment.bytes.clone())).collect()
+                super::responses::items(&self.open).into_iter().map(|item| (Speaker::Nobody, item)).collect()
             }
             Wire::Chat => super::chat::messages(&self.open, &self.capabilities),
             Wire::Messages => super::messages::messages(&self.open),

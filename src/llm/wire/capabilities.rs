@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::api::provider::{self, CompactionMode, ReasoningField, Thinking};
+use crate::llm::item::ContentPart;
 
 /// What a model and its server can take, frozen when the thread opens.
 ///
@@ -28,8 +29,10 @@ pub struct Capabilities {
     pub reasoning_replay: bool,
     /// The parameter that names the thread for the provider's cache.
     pub prompt_cache_key: bool,
-    /// Images in messages and outputs. Without it a short note stands in their place.
+    /// Images in messages. Without it a short note stands in their place.
     pub image_input: bool,
+    /// Images in the outputs of tools, on Responses and Messages. Without it they follow in a message of the user.
+    pub image_in_tool_result: bool,
     /// The parameter that holds the final answer to a JSON schema.
     pub structured_output: bool,
     /// The member of Chat messages in which reasoning goes back. Without it it stays away.
@@ -66,6 +69,7 @@ impl From<&provider::Capabilities> for Capabilities {
             thinking,
             cache_markers,
             image_input,
+            image_in_tool_result,
             compaction,
             structured_output,
         } = *declared;
@@ -79,6 +83,7 @@ impl From<&provider::Capabilities> for Capabilities {
             reasoning_replay,
             prompt_cache_key,
             image_input,
+            image_in_tool_result,
             structured_output,
             reasoning_field,
             stream_usage,
@@ -88,5 +93,12 @@ impl From<&provider::Capabilities> for Capabilities {
             cache_markers,
             compaction,
         }
+    }
+}
+
+impl Capabilities {
+    /// Whether a part of an output goes elsewhere, on APIs whose outputs may hold images.
+    pub(super) fn moves(&self, part: &ContentPart) -> bool {
+        matches!(part, ContentPart::Image { .. }) && self.image_input && !self.image_in_tool_result
     }
 }

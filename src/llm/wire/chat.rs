@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Capabilities, Fragment, IMAGE_NOTE, Part, Place,
+    Capabilities, Fragment, IMAGE_NOTE, IMAGES, IMAGES_OF_OUTPUTS, Part, Place,
     assembly::Speaker,
     body::{Body, list},
     custom, developer_note,
@@ -21,9 +21,6 @@ use crate::{
         tool::{RenderedTools, ToolDefinition},
     },
 };
-
-/// Stands before the images of outputs, which no message of the role tool can hold.
-const IMAGES_OF_OUTPUTS: &str = "Images from the tool outputs above:";
 
 /// Renders the content of a message, or the model's own words as it would have sent them.
 pub fn message(message: Message, capabilities: &Capabilities) -> ThreadItem {
@@ -40,7 +37,7 @@ pub fn call_output(kind: CallKind, output: CallOutput, capabilities: &Capabiliti
     let images: Vec<Value> = output.content.iter().filter_map(|part| image(part, capabilities)).collect();
     let mut wire = json!({"role": "tool", "tool_call_id": output.call_id, "content": text(&output.content, capabilities)});
     if !images.is_empty() {
-        wire["images"] = images.into();
+        wire[IMAGES] = images.into();
     }
     ThreadItem { item: kind.output(output), wire: WireJson::render(&wire) }
 }
@@ -64,10 +61,16 @@ pub fn fragment(item: &ThreadItem, place: Place<'_>, capabilities: &Capabilities
             },
         },
         Item::Reasoning(_) => {
-            capabilities.reasoning_field?;
             let text =
                 ["reasoning_content", "reasoning"].into_iter().find_map(|name| members::get(wire, name));
             let details = members::get(wire, "reasoning_details");
+            if capabilities.reasoning_field.is_none() {
+                // Only the words need a member of their own; who sends details understands them, and some models need them
+                // beside their calls.
+                let details = details?;
+                let beside = Some(interior(&Bytes::copy_from_slice(details.as_bytes())));
+                return Some(Fragment { part: Part::Reasoning, bytes: Bytes::new(), beside });
+            }
             Some(Fragment {
                 part: Part::Reasoning,
                 bytes: Bytes::copy_from_slice(text.unwrap_or(r#""""#).as_bytes()),
@@ -78,14 +81,7 @@ pub fn fragment(item: &ThreadItem, place: Place<'_>, capabilities: &Capabilities
             Some(Fragment::new(Part::Call, place.rename(wire, "id")))
         }
         Item::FunctionCallOutput(_) | Item::CustomCallOutput(_) => {
-            let message = place.rename(wire, "tool_call_id");
-            let images =
-                members::get(&message, "images").map(|images| Bytes::copy_from_slice(images.as_bytes()));
-            Some(Fragment {
-                part: Part::Output,
-                bytes: if images.is_some() { members::without(&message, "images") } else { message },
-                beside: images.map(|images| interior(&images)),
-            })
+            Some(Fragment::output(place.rename(wire, "tool_call_id")))
         }
         Item::Opaque(_) => Some(Fragment::new(Part::Opaque, interior(wire))),
     }

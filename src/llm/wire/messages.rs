@@ -4,14 +4,13 @@
 //! kept as an array of blocks.
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Capabilities, Fragment, IMAGE_NOTE, Part, Place,
+    Capabilities, Fragment, IMAGE_BELOW, IMAGE_NOTE, IMAGES, IMAGES_OF_OUTPUTS, Part, Place,
     assembly::Speaker,
     body::{Body, list},
-    custom, developer_note,
+    custom, developer_note_of,
     members::interior,
 };
 use crate::{
@@ -48,21 +47,31 @@ pub fn message(message: Message, capabilities: &Capabilities) -> ThreadItem {
     ThreadItem { item: Item::Message(message), wire }
 }
 
-/// Renders the answer to a call.
+/// Renders the answer to a call. Images that results cannot hold are kept beside its text.
 pub fn call_output(kind: CallKind, output: CallOutput, capabilities: &Capabilities) -> ThreadItem {
+    let moved: Vec<Value> = output
+        .content
+        .iter()
+        .filter(|part| capabilities.moves(part))
+        .filter_map(|part| block(part, capabilities))
+        .collect();
     let content = match output.content.as_slice() {
         [ContentPart::Text { text }] if !text.is_empty() => Value::from(text.as_str()),
-        parts if parts.iter().any(|part| matches!(part, ContentPart::Image { .. })) => {
+        parts if moved.is_empty() && parts.iter().any(|part| matches!(part, ContentPart::Image { .. })) => {
             blocks(parts, NO_OUTPUT, capabilities)
         }
         parts => {
             let texts: Vec<&str> = parts.iter().filter_map(words).collect();
-            Value::from(if texts.is_empty() { NO_OUTPUT.to_owned() } else { texts.join("\n\n") })
+            let nothing = if moved.is_empty() { NO_OUTPUT } else { IMAGE_BELOW };
+            Value::from(if texts.is_empty() { nothing.to_owned() } else { texts.join("\n\n") })
         }
     };
     let mut wire = json!({"type": "tool_result", "tool_use_id": output.call_id, "content": content});
     if output.failed {
         wire["is_error"] = true.into();
+    }
+    if !moved.is_empty() {
+        wire[IMAGES] = moved.into();
     }
     ThreadItem { item: kind.output(output), wire: WireJson::render(&wire) }
 }
@@ -85,17 +94,18 @@ pub fn fragment(item: &ThreadItem, place: Place<'_>) -> Option<Fragment> {
             Some(Fragment::new(Part::Call, place.rename(wire, "id")))
         }
         Item::FunctionCallOutput(_) | Item::CustomCallOutput(_) => {
-            Some(Fragment::new(Part::Output, place.rename(wire, "tool_use_id")))
+            Some(Fragment::output(place.rename(wire, "tool_use_id")))
         }
         Item::Opaque(_) => Some(Fragment::new(Part::Opaque, wire.clone())),
     }
 }
 
 /// Puts fragments into messages: a message a speaker, so that all outputs of one message of the model are in
-/// one message of the user, and what else the user says comes after them.
+/// one message of the user, then the images that they cannot hold, and what else the user says comes after them.
 pub(super) fn messages(fragments: &[Fragment]) -> Vec<(Speaker, Bytes)> {
-    let mut drafts: Vec<(Speaker, Vec<&Fragment>)> = Vec::new();
-    for fragment in fragments {
+    let mut drafts: Vec<(Speaker, Vec<Fragment>)> = Vec::new();
+    let mut images: Vec<Bytes> = Vec::new();
+    let mut add = |fragment: Fragment| {
         let speaker = match fragment.part {
             Part::User | Part::Output | Part::System => Speaker::User,
             Part::Text | Part::Reasoning | Part::Call | Part::Opaque | Part::Element => Speaker::Assistant,
@@ -104,7 +114,15 @@ pub(super) fn messages(fragments: &[Fragment]) -> Vec<(Speaker, Bytes)> {
             Some((last, blocks)) if *last == speaker => blocks.push(fragment),
             Some(_) | None => drafts.push((speaker, vec![fragment])),
         }
+    };
+    for fragment in fragments {
+        if fragment.part != Part::Output {
+            shown(&mut images).into_iter().for_each(&mut add);
+        }
+        images.extend(fragment.beside.clone());
+        add(fragment.clone());
     }
+    shown(&mut images).into_iter().for_each(&mut add);
     let rendered = drafts.into_iter().filter_map(|(speaker, mut blocks)| {
         // The API takes no message that ends in reasoning.
         while blocks.last().is_some_and(|block| block.part == Part::Reasoning) {
@@ -261,16 +279,19 @@ fn words(part: &ContentPart) -> Option<&str> {
     }
 }
 
+/// The blocks that show the images gathered so far.
+fn shown(images: &mut Vec<Bytes>) -> Option<Fragment> {
+    if images.is_empty() {
+        return None;
+    }
+    let words = json!({"type": "text", "text": IMAGES_OF_OUTPUTS}).to_string().into();
+    let blocks: Vec<Bytes> = std::iter::once(words).chain(images.drain(..)).collect();
+    Some(Fragment::new(Part::User, blocks.join(&b","[..]).into()))
+}
+
 /// Blocks of the harness as one of the user's, in tags.
 fn note(blocks: &Bytes) -> Bytes {
-    #[derive(Deserialize)]
-    struct Block {
-        #[serde(default)]
-        text: String,
-    }
-    let blocks: Vec<Block> = serde_json::from_slice(blocks).unwrap_or_default();
-    let texts: Vec<String> = blocks.into_iter().map(|block| block.text).collect();
-    json!({"type": "text", "text": developer_note(&texts.join("\n\n"))}).to_string().into()
+    json!({"type": "text", "text": developer_note_of(blocks)}).to_string().into()
 }
 
 fn function_tool(name: &str, description: &str, parameters: &Value) -> Value {

@@ -25,6 +25,12 @@ use crate::api::provider::{CompactionMode, ModelApi};
 /// Stands in the place of an image for a model that takes none.
 const IMAGE_NOTE: &str = "[image left out: this model takes no images]";
 
+/// Stands before the images of outputs that hold none.
+const IMAGES_OF_OUTPUTS: &str = "Images from the tool outputs above:";
+
+/// Stands in the place of an output that was nothing but such an image: servers refuse an empty one.
+const IMAGE_BELOW: &str = "[image below]";
+
 /// The API that a thread speaks. Frozen when the thread opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Wire {
@@ -50,6 +56,9 @@ pub enum NativeCompaction {
 
 /// The kind of the item that a provider's own compaction gives.
 pub const COMPACTION: &str = "compaction";
+
+/// The member of an output in which images are kept that go elsewhere.
+const IMAGES: &str = "images";
 
 /// Where an item stands in its thread, as far as its rendering depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,6 +114,16 @@ impl Place<'_> {
 impl Fragment {
     fn new(part: Part, bytes: Bytes) -> Self {
         Self { part, bytes, beside: None }
+    }
+
+    /// The answer to a call, without the images that were kept with it to go elsewhere.
+    fn output(wire: Bytes) -> Self {
+        let images = members::get(&wire, IMAGES).map(|images| Bytes::copy_from_slice(images.as_bytes()));
+        Self {
+            part: Part::Output,
+            bytes: if images.is_some() { members::without(&wire, IMAGES) } else { wire },
+            beside: images.map(|images| members::interior(&images)),
+        }
     }
 
     /// Its size.
@@ -243,4 +262,16 @@ impl Wire {
 /// What the harness says in the middle of a thread to a model that takes instructions at the beginning only.
 fn developer_note(text: &str) -> String {
     format!("<developer_note>\n{text}\n</developer_note>")
+}
+
+/// The same of an array of parts or blocks.
+fn developer_note_of(parts: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Words {
+        #[serde(default)]
+        text: String,
+    }
+    let parts: Vec<Words> = serde_json::from_slice(parts).unwrap_or_default();
+    let texts: Vec<String> = parts.into_iter().map(|part| part.text).collect();
+    developer_note(&texts.join("\n\n"))
 }

@@ -6,7 +6,12 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{Capabilities, Fragment, IMAGE_NOTE, Part, Place, body::Body, custom, members};
+use super::{
+    Capabilities, Fragment, IMAGE_BELOW, IMAGE_NOTE, IMAGES, IMAGES_OF_OUTPUTS, Part, Place,
+    body::Body,
+    custom, developer_note_of,
+    members::{self, interior},
+};
 use crate::llm::{
     item::{CallKind, CallOutput, ContentPart, Item, Message, Role, ThreadItem, WireJson},
     request::{AnswerFormat, Request},
@@ -32,18 +37,28 @@ pub fn message(message: Message, capabilities: &Capabilities) -> ThreadItem {
     ThreadItem { item: Item::Message(message), wire }
 }
 
-/// Renders the answer to a call, in the shape in which its tool was declared.
+/// Renders the answer to a call, in the shape in which its tool was declared. Images that outputs cannot hold are kept
+/// beside its text.
 pub fn call_output(kind: CallKind, output: CallOutput, capabilities: &Capabilities) -> ThreadItem {
     let shape = match kind {
         CallKind::Custom if capabilities.custom_tools => "custom_tool_call_output",
         CallKind::Custom | CallKind::Function => "function_call_output",
     };
-    let content = match output.content.as_slice() {
-        [ContentPart::Text { text }] => Value::from(text.as_str()),
-        parts => parts.iter().map(|part| content_part(part, Role::User, capabilities)).collect(),
+    let (moved, kept): (Vec<&ContentPart>, Vec<&ContentPart>) =
+        output.content.iter().partition(|part| capabilities.moves(part));
+    let rendered = |parts: &[&ContentPart]| {
+        parts.iter().map(|part| content_part(part, Role::User, capabilities)).collect::<Value>()
     };
-    let wire = WireJson::render(&json!({"type": shape, "call_id": output.call_id, "output": content}));
-    ThreadItem { item: kind.output(output), wire }
+    let content = match kept.as_slice() {
+        [ContentPart::Text { text }] => Value::from(text.as_str()),
+        [] if !moved.is_empty() => Value::from(IMAGE_BELOW),
+        parts => rendered(parts),
+    };
+    let mut wire = json!({"type": shape, "call_id": output.call_id, "output": content});
+    if !moved.is_empty() {
+        wire[IMAGES] = rendered(&moved);
+    }
+    ThreadItem { item: kind.output(output), wire: WireJson::render(&wire) }
 }
 
 /// What of an item is sent.
@@ -55,6 +70,9 @@ pub fn fragment(item: &ThreadItem, place: Place<'_>, capabilities: &Capabilities
     let wire = item.wire.as_bytes();
     let renamed = |bytes: &Bytes| place.rename(bytes, "call_id");
     let bytes = match &item.item {
+        Item::Message(message) if message.role == Role::Developer && !capabilities.developer_role => {
+            return Some(instructions(wire, place));
+        }
         Item::Reasoning(reasoning) => {
             let taken =
                 capabilities.reasoning_replay || capabilities.encrypted_reasoning && reasoning.encrypted;
@@ -64,11 +82,31 @@ pub fn fragment(item: &ThreadItem, place: Place<'_>, capabilities: &Capabilities
         Item::Message(_) => members::without(wire, "id"),
         Item::FunctionCall(_) | Item::CustomCall(_) if keeps_ids => renamed(wire),
         Item::FunctionCall(_) | Item::CustomCall(_) => renamed(&members::without(wire, "id")),
-        Item::FunctionCallOutput(_) | Item::CustomCallOutput(_) => renamed(wire),
+        Item::FunctionCallOutput(_) | Item::CustomCallOutput(_) => {
+            return Some(Fragment::output(renamed(wire)));
+        }
         Item::Opaque(_) => wire.clone(),
     };
-    let is_output = item.item.is_output();
-    Some(Fragment::new(if is_output { Part::Output } else { Part::Element }, bytes))
+    Some(Fragment::new(Part::Element, bytes))
+}
+
+/// Puts fragments into the items of a request. Instructions that are sent as the system's are one item, and images that
+/// outputs cannot hold follow in one message of the user after all outputs.
+pub(super) fn items(fragments: &[Fragment]) -> Vec<Bytes> {
+    let is_system = |fragment: &&Fragment| fragment.part == Part::System;
+    let parts: Vec<Bytes> = fragments.iter().take_while(is_system).map(|part| part.bytes.clone()).collect();
+    let mut items = Vec::with_capacity(fragments.len() + 1);
+    items.extend((!parts.is_empty()).then(|| said_by("system", &parts)));
+    let mut images: Vec<Bytes> = Vec::new();
+    for fragment in fragments.iter().skip(parts.len()) {
+        if fragment.part != Part::Output {
+            items.extend(shown(&mut images));
+        }
+        items.push(fragment.bytes.clone());
+        images.extend(fragment.beside.clone());
+    }
+    items.extend(shown(&mut images));
+    items
 }
 
 /// Renders the tools.
@@ -121,6 +159,36 @@ pub fn compact_body(request: &Request, capabilities: &Capabilities) -> Bytes {
         body.text("prompt_cache_key", &request.thread_id);
     }
     body.finish()
+}
+
+/// Instructions for a server without the role `developer`. Behind its API may be a template that takes one system message,
+/// as the first: what comes later goes as the user's, in tags.
+fn instructions(wire: &Bytes, place: Place<'_>) -> Fragment {
+    let content = Bytes::copy_from_slice(members::get(wire, "content").unwrap_or("[]").as_bytes());
+    if place.leading {
+        return Fragment::new(Part::System, interior(&content));
+    }
+    let note = json!({"type": "input_text", "text": developer_note_of(&content)}).to_string();
+    Fragment::new(Part::Element, said_by("user", &[note.into()]))
+}
+
+/// The message that shows the images gathered so far.
+fn shown(images: &mut Vec<Bytes>) -> Option<Bytes> {
+    if images.is_empty() {
+        return None;
+    }
+    let words = json!({"type": "input_text", "text": IMAGES_OF_OUTPUTS}).to_string().into();
+    let parts: Vec<Bytes> = std::iter::once(words).chain(images.drain(..)).collect();
+    Some(said_by("user", &parts))
+}
+
+/// A message of these parts.
+fn said_by(role: &str, parts: &[Bytes]) -> Bytes {
+    let mut message = Body::new(parts.iter().map(|part| part.len() + 1).sum());
+    message.text("type", "message");
+    message.text("role", role);
+    message.array("content", parts);
+    message.finish()
 }
 
 fn reasoning(request: &Request, capabilities: &Capabilities) -> Option<Value> {

@@ -26,7 +26,7 @@ pub enum Quirk {
     ShortReasoning,
     /// Requests with two messages of a role in a row are refused.
     StrictAlternation,
-    /// Chat: only the first message may be a system message, and there is no role `developer`.
+    /// Chat, Responses: only the first message may be a system message, and there is no role `developer`.
     SystemOnlyFirst,
     /// Requests with a parameter that not every server knows are refused.
     RefuseUnknownParameters,
@@ -34,6 +34,8 @@ pub enum Quirk {
     RequireReasoning,
     /// Chat: requests that bring reasoning back are refused.
     RefuseReasoning,
+    /// Responses, Messages: requests with an image in the output of a tool are refused.
+    RefuseOutputImages,
 }
 
 impl Quirk {
@@ -44,7 +46,8 @@ impl Quirk {
             | Self::SystemOnlyFirst
             | Self::RefuseUnknownParameters
             | Self::RequireReasoning
-            | Self::RefuseReasoning => true,
+            | Self::RefuseReasoning
+            | Self::RefuseOutputImages => true,
             Self::RepeatedIds
             | Self::WholeArguments
             | Self::TextInsteadOfCalls

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    Fault, Received, Rule, Seen, cache_markers::without_markers, must_stream, signature_of, texts_of,
-    without_brackets,
+    Fault, Received, Rule, Seen, cache_markers::without_markers, has_part, must_stream, signature_of,
+    texts_of, without_brackets,
 };
 
 /// How many cache markers the API takes.
@@ -307,8 +307,15 @@ impl<'a> Checked<'a> {
 }
 
 fn faults(messages: &[Checked<'_>]) -> Vec<Fault> {
-    let rules = [unpaired, system, not_alternating, without_reasoning];
+    let rules = [unpaired, system, not_alternating, without_reasoning, image_in_result];
     rules.iter().filter_map(|rule| rule(messages)).collect()
+}
+
+fn image_in_result(messages: &[Checked<'_>]) -> Option<Fault> {
+    let shows =
+        |block: &Block<'_>| matches!(block, Block::ToolResult(_, content) if has_part(*content, "image"));
+    let index = messages.iter().position(|message| message.blocks.iter().any(shows))?;
+    Some(Rule::NoOutputImages.broken(format!("messages.{index}: `tool_result` takes only text")))
 }
 
 /// The message after one with calls begins with their results, in the order of the calls. No two calls

@@ -94,6 +94,8 @@ pub enum Rule {
     ReasoningBack,
     /// No reasoning is brought back.
     NoReasoning,
+    /// No output of a tool holds an image.
+    NoOutputImages,
 }
 
 impl Rule {
@@ -106,6 +108,7 @@ impl Rule {
             Self::KnownParameters => "unknown_parameter",
             Self::ReasoningBack => "missing_reasoning",
             Self::NoReasoning => "unexpected_reasoning",
+            Self::NoOutputImages => "image_in_output",
         }
     }
 
@@ -169,6 +172,12 @@ fn texts_of(content: Option<&Value>) -> Vec<&str> {
         }
         Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => Vec::new(),
     }
+}
+
+/// Whether a content has a part of this type.
+fn has_part(content: Option<&Value>, kind: &str) -> bool {
+    let parts = content.and_then(Value::as_array).into_iter().flatten();
+    parts.filter_map(|part| part.get("type")).any(|part| part == kind)
 }
 
 /// The entries of a list as they came, or the whole value where it is none.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use super::{Fault, Received, Rule, Seen, must_stream, text_of, without_brackets};
+use super::{Fault, Received, Rule, Seen, has_part, must_stream, text_of, without_brackets};
 
 #[derive(Deserialize)]
 struct Body<'a> {
@@ -89,7 +89,27 @@ impl InputItem {
 }
 
 fn faults(items: &[InputItem]) -> Vec<Fault> {
-    [unpaired(items), unreasoned(items)].into_iter().flatten().collect()
+    let rules = [unpaired, unreasoned, other_system, image_in_output];
+    rules.iter().filter_map(|rule| rule(items)).collect()
+}
+
+fn image_in_output(items: &[InputItem]) -> Option<Fault> {
+    let index = items.iter().position(|item| has_part(item.output.as_ref(), "input_image"))?;
+    Some(Rule::NoOutputImages.broken(format!("`input[{index}].output`: only text is taken")))
+}
+
+/// As the chat templates of many models want it, which servers of this API use too.
+fn other_system(items: &[InputItem]) -> Option<Fault> {
+    let other = items.iter().enumerate().position(|(index, item)| {
+        let is_message = matches!(item.kind.as_deref(), Some("message") | None);
+        match item.role.as_deref() {
+            Some("system") => is_message && index > 0,
+            Some("developer") => is_message,
+            Some(_) | None => false,
+        }
+    })?;
+    let problem = format!("only the first message may be a system message, not `input[{other}]`");
+    Some(Rule::SystemOnlyFirst.broken(problem))
 }
 
 /// Before the calls of an answer comes its reasoning.

@@ -43,3 +43,38 @@ fn parameters_that_not_every_server_knows_are_named() {
         assert_eq!(broken(&parse(&careless), Rule::KnownParameters), Some(problem.as_str()));
     }
 }
+
+#[test]
+fn images_in_outputs_are_noticed() {
+    let picture = |kind: &str| json!([{"type": kind}]);
+    for (api, member, kind, call, output) in [
+        (
+            Api::Responses,
+            "input",
+            "input_image",
+            json!({"type": "function_call", "call_id": "a", "name": "f", "arguments": ""}),
+            json!({"type": "function_call_output", "call_id": "a", "output": "text"}),
+        ),
+        (
+            Api::Messages,
+            "messages",
+            "image",
+            json!({"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]}),
+            json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": "text"}]}),
+        ),
+    ] {
+        let asked = json!({"role": "user", "content": picture(kind)});
+        let parse = |output: &Value| {
+            let mut body = json!({"model": "m", "stream": true, "max_tokens": 9});
+            body[member] = json!([asked, call, output]);
+            Received::parse(api, body.to_string().as_bytes(), vec![]).unwrap()
+        };
+        assert_eq!(broken(&parse(&output), Rule::NoOutputImages), None);
+        let mut shown = output.clone();
+        match api {
+            Api::Responses => shown["output"] = picture(kind),
+            Api::Chat | Api::Messages => shown["content"][0]["content"] = picture(kind),
+        }
+        assert!(broken(&parse(&shown), Rule::NoOutputImages).is_some(), "{api:?}");
+    }
+}

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::compare::Mismatch;
 
-/// More would mean that we are not after the same thing any more.
+/// In all lists. More would mean that we are not after the same thing any more.
 const MOST: usize = 20;
 
 /// `differences.yaml`.
@@ -19,8 +19,10 @@ const MOST: usize = 20;
 pub(crate) struct Differences {
     /// In what is sent to the model.
     pub(crate) requests: Vec<Difference>,
-    /// In what becomes of a patch.
-    pub(crate) patches: Vec<PatchDifference>,
+    /// In what becomes of a patch. What each one is exactly is in `patches/verdict.rs`.
+    pub(crate) patches: Vec<Named>,
+    /// In what is not compared.
+    not_compared: Vec<Named>,
 }
 
 /// A difference in requests.
@@ -30,6 +32,14 @@ pub(crate) struct Difference {
     name: String,
     /// Why it is intended.
     reason: String,
+    /// Where it shows.
+    places: Vec<Place>,
+}
+
+/// A place in requests.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Place {
     /// A regular expression for the whole path.
     path: String,
     /// The scripts in which it may occur; all when none is named.
@@ -41,10 +51,10 @@ pub(crate) struct Difference {
     only: Option<Side>,
 }
 
-/// A difference in patches. What it is exactly is in `patches/verdict.rs`.
+/// A difference that is told elsewhere.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct PatchDifference {
+pub(crate) struct Named {
     pub(crate) name: String,
     reason: String,
 }
@@ -61,25 +71,31 @@ impl Differences {
     pub(crate) fn read() -> Self {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/agent/differential/differences.yaml");
         let list: Self = serde_saphyr::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-        let names = list.requests.iter().map(|listed| &listed.name);
-        let names: BTreeSet<&String> = names.chain(list.patches.iter().map(|listed| &listed.name)).collect();
-        assert_eq!(names.len(), list.requests.len() + list.patches.len(), "a name stands there twice");
-        assert!(list.requests.len() <= MOST && list.patches.len() <= MOST, "too many differences");
-        let reasons = list.requests.iter().map(|listed| &listed.reason);
-        let unreasoned = reasons.chain(list.patches.iter().map(|listed| &listed.reason));
-        assert!(unreasoned.into_iter().all(|reason| reason.len() > 20), "each difference has a reason");
+        let requests = list.requests.iter().map(|listed| (listed.name.as_str(), listed.reason.as_str()));
+        let lists = [requests.collect(), told(&list.patches), told(&list.not_compared)];
+        assert!(lists.iter().all(|told| names(told).len() == told.len()), "a name stands twice in a list");
+        let all = lists.concat();
+        assert!(names(&all).len() <= MOST, "too many differences: {}", names(&all).len());
+        assert!(all.iter().all(|(_, reason)| reason.len() > 20), "each difference has a reason");
         list
     }
 }
 
 impl Difference {
-    /// Its name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    /// Its places, each with its name.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.places.iter().map(|place| (self.name.as_str(), place.path.as_str()))
     }
 
-    /// Whether a mismatch is what is meant.
-    pub(crate) fn explains(&self, script: &str, mismatch: &Mismatch) -> bool {
+    /// Its place that a mismatch is at, when the mismatch is what is meant.
+    pub(crate) fn explains(&self, script: &str, mismatch: &Mismatch) -> Option<(&str, &str)> {
+        let mut places = self.places().zip(&self.places);
+        places.find_map(|(named, place)| place.explains(script, mismatch).then_some(named))
+    }
+}
+
+impl Place {
+    fn explains(&self, script: &str, mismatch: &Mismatch) -> bool {
         let whole =
             |pattern: &str, text: &str| Regex::new(&format!("(?s)^(?:{pattern})$")).unwrap().is_match(text);
         let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -94,4 +110,13 @@ impl Difference {
             && self.ours.as_ref().is_none_or(|pattern| whole(pattern, &ours()))
             && (self.only.is_none() || self.only == side)
     }
+}
+
+/// Names with their reasons.
+fn told(listed: &[Named]) -> Vec<(&str, &str)> {
+    listed.iter().map(|listed| (listed.name.as_str(), listed.reason.as_str())).collect()
+}
+
+fn names<'a>(told: &[(&'a str, &str)]) -> BTreeSet<&'a str> {
+    told.iter().map(|(name, _)| *name).collect()
 }

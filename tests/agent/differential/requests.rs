@@ -85,8 +85,8 @@ async fn requests_are_those_of_the_reference_agent() {
     for (script, mismatches) in played.map(|ended| ended.unwrap()).collect::<Vec<_>>().await {
         let mut told = BTreeSet::new();
         for (request, mismatch) in mismatches {
-            match list.requests.iter().find(|listed| listed.explains(&script, &mismatch)) {
-                Some(listed) => drop(occurred.insert(listed.name())),
+            match list.requests.iter().find_map(|listed| listed.explains(&script, &mismatch)) {
+                Some(place) => drop(occurred.insert(place)),
                 // A place that differs does so in every later request.
                 None if !told.insert(mismatch.path.clone()) => {}
                 None => unlisted.push(format!("{script}, {request}, {}", shown(&mismatch))),
@@ -94,8 +94,8 @@ async fn requests_are_those_of_the_reference_agent() {
         }
     }
     assert!(unlisted.is_empty(), "{} differences are not listed:\n{}", unlisted.len(), unlisted.join("\n"));
-    let gone: Vec<&str> =
-        list.requests.iter().map(|listed| listed.name()).filter(|name| !occurred.contains(name)).collect();
+    let places = list.requests.iter().flat_map(|listed| listed.places());
+    let gone: Vec<(&str, &str)> = places.filter(|place| !occurred.contains(place)).collect();
     assert!(chosen.is_some() || gone.is_empty(), "these are listed and do not occur any more: {gone:?}");
 }
 
@@ -146,6 +146,7 @@ impl Case {
         stage.job["model"]["capabilities"] = json!({
             "customTools": true, "parallelToolCalls": true, "developerRole": true, "promptCacheKey": true,
             "reasoning": true, "reasoningSummary": true, "encryptedReasoning": true, "imageInput": true,
+            "imageInToolResult": true,
         });
         stage.job["model"]["reasoningEffort"] = json!("Medium");
         stage.job["model"]["contextWindow"] = json!(WINDOW);

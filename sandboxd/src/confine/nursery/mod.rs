@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Insufficient, Launch, LaunchError, Launched, Policy, Profile, Support, mediate, tree};
+use super::{Insufficient, Launch, LaunchError, Launched, Network, Policy, Profile, Support, mediate, tree};
 use channel::{Failure, Invalid, Request, Response};
 pub use process::nursery_main;
 use shim::{FAILURE_RECORD, Step};
@@ -58,6 +58,7 @@ pub enum ConfineError {
 pub struct Nursery {
     pid: Pid,
     profile: Profile,
+    loopback: bool,
     /// None once an answer failed to come: the stream may be in the middle of a message.
     stream: Mutex<Option<UnixStream>>,
     terminals: Terminals,
@@ -97,7 +98,8 @@ impl Nursery {
         let notifications =
             notifications.ok_or_else(|| ConfineError::Refused("the nursery sent no notifications".into()))?;
         mediate::spawn(notifications).map_err(cannot("start a thread"))?;
-        Ok(Self { pid, profile: support.profile(), stream: Mutex::new(Some(ours)), terminals })
+        let loopback = policy.network == Network::Open || support.confines_tcp();
+        Ok(Self { pid, profile: support.profile(), loopback, stream: Mutex::new(Some(ours)), terminals })
     }
 
     /// The nursery's process: a child of the supervisor, which reaps it. When it has ended, the phase can start no
@@ -111,6 +113,12 @@ impl Nursery {
     #[must_use]
     pub fn profile(&self) -> Profile {
         self.profile
+    }
+
+    /// Whether its commands may talk to each other over loopback.
+    #[must_use]
+    pub fn loopback(&self) -> bool {
+        self.loopback
     }
 
     /// Opens a terminal whose device the commands of this phase may also open by its path; when eight are in use, one

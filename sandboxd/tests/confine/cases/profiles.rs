@@ -6,7 +6,7 @@ use crate::inside::Sandbox;
 
 pub(super) fn linux_6_10_without_scopes(sandbox: &Sandbox) {
     let reduced = sandbox.reduced(5);
-    assert_eq!(reduced.nursery.profile(), Profile::Reduced);
+    assert_eq!((reduced.nursery.profile(), reduced.nursery.loopback()), (Profile::Reduced, true));
     reduced.probe(&[
         ("os.kill(1, 9)", "EPERM"),
         ("os.kill(-1, 9)", "EPERM"),
@@ -29,7 +29,7 @@ pub(super) fn linux_6_10_without_scopes(sandbox: &Sandbox) {
 
 pub(super) fn linux_6_2_without_tcp_rules(sandbox: &Sandbox) {
     let reduced = sandbox.reduced(3);
-    assert_eq!(reduced.nursery.profile(), Profile::Reduced);
+    assert_eq!((reduced.nursery.profile(), reduced.nursery.loopback()), (Profile::Reduced, false));
     reduced.probe(&[
         ("tcp()", "EPROTONOSUPPORT"),
         ("tcp(socket.AF_INET6)", "EPROTONOSUPPORT"),

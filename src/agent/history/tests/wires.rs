@@ -8,7 +8,7 @@ mod thread;
 use proptest::sample::Index;
 use serde_json::Value;
 
-use self::run::{Run, capabilities, last_messages};
+use self::run::{Run, capabilities, last_messages, variations};
 use self::server::{joined, string};
 use self::thread::{Move, Response, answered, called, custom, said, thread};
 use super::*;
@@ -21,9 +21,12 @@ const WIRES: [Wire; 3] = [Wire::Responses, Wire::Chat, Wire::Messages];
 proptest! {
     /// Nothing is lost and nothing changes its place on any wire.
     #[test]
-    fn w1_every_wire_tells_the_server_what_happened_in_its_order(moves in thread()) {
+    fn w1_every_wire_tells_the_server_what_happened_in_its_order(
+        moves in thread(),
+        capabilities in variations(),
+    ) {
         for wire in WIRES {
-            let run = Run::of(wire, capabilities(false, false), &moves);
+            let run = Run::of(wire, Capabilities { strict_alternation: false, ..capabilities }, &moves);
             prop_assert_eq!(run.read(), joined(run.expected.clone()), "{:?}", wire);
         }
     }
@@ -31,10 +34,10 @@ proptest! {
     #[test]
     fn w2_each_request_begins_with_the_one_before_byte_for_byte(
         moves in thread(),
-        strict in any::<bool>(),
+        capabilities in variations(),
     ) {
         for wire in WIRES {
-            let run = Run::of(wire, capabilities(strict, false), &moves);
+            let run = Run::of(wire, capabilities, &moves);
             for (pair, windows) in run.sent.windows(2).zip(run.windows.windows(2)) {
                 let same = windows[0] == windows[1];
                 prop_assert!(!same || pair[1].messages.starts_with(&pair[0].messages), "{:?}", wire);
@@ -253,7 +256,7 @@ fn w8_an_image_counts_as_a_constant_and_its_bytes_do_not_matter() {
 
 #[test]
 fn w10_what_the_provider_refuses_is_left_out_and_nothing_else() {
-    let reasoning = Move::Response(Response { reasoning: true, text: None, calls: vec![] });
+    let reasoning = Move::Response(Response { reasoning: true, ..Response::default() });
     let moves = [said("go"), called(&["a"]), reasoning];
     let mut run = Run::of(Wire::Responses, capabilities(false, false), &moves);
     let before = run.sent.last().unwrap().messages.clone();
@@ -270,7 +273,7 @@ fn w10_what_the_provider_refuses_is_left_out_and_nothing_else() {
     // Reasoning that something follows stays, and the other APIs take it or never send it.
     for (wire, text) in [(Wire::Responses, Some("words")), (Wire::Chat, None), (Wire::Messages, None)] {
         let text = text.map(str::to_owned);
-        let reasoning = Move::Response(Response { reasoning: true, text, calls: vec![] });
+        let reasoning = Move::Response(Response { reasoning: true, text, ..Response::default() });
         let run = Run::of(wire, capabilities(false, false), &[said("go"), reasoning]);
         assert_eq!(run.history.dangling_reasoning(), None, "{wire:?}");
     }
@@ -306,4 +309,41 @@ fn w22_a_paused_turn_is_sent_again_as_it_came() {
     assert_eq!(messages[0], run.sent[0].messages[0]);
     let expected = format!(r#"{{"role":"assistant","content":[{searched}]}}"#);
     assert_eq!(messages[1..], [expected.into_bytes()]);
+}
+
+#[test]
+fn w14_one_leading_system_message_and_later_notes_as_the_users_on_responses() {
+    let moves = [
+        Move::Developer("base".into()),
+        Move::Developer("rules".into()),
+        said("go"),
+        answered("done"),
+        Move::Developer("new rules".into()),
+    ];
+    let sent = |developer_role| {
+        let capabilities = Capabilities { developer_role, ..capabilities(false, false) };
+        last_messages(Wire::Responses, capabilities, &moves)
+    };
+    let item = |role: &str, parts: &[&str]| {
+        let parts: Vec<String> =
+            parts.iter().map(|text| format!(r#"{{"type":"input_text","text":"{text}"}}"#)).collect();
+        format!(r#"{{"type":"message","role":"{role}","content":[{}]}}"#, parts.join(","))
+    };
+    let answer = r#"{"type":"message","role":"assistant","content":[{"type":"output_text","text":"done"}]}"#;
+    let note = r"<developer_note>\nnew rules\n</developer_note>";
+    assert_eq!(
+        sent(false),
+        [item("system", &["base", "rules"]), item("user", &["go"]), answer.to_owned(), item("user", &[note])]
+    );
+    let as_developer = |text| item("developer", &[text]);
+    assert_eq!(
+        sent(true),
+        [
+            as_developer("base"),
+            as_developer("rules"),
+            item("user", &["go"]),
+            answer.to_owned(),
+            as_developer("new rules")
+        ]
+    );
 }

@@ -4,17 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use podwright_sandboxd::protocol::{Digest, FileState};
+use serde_json::Value;
 
-use super::world::{World, command, config, intent, message, patch, words};
+use super::world::{World, broken, command, config, intent, message, patch, prepared_over, words};
 use crate::agent::journal::record::{CallIntent, CallOutcome, Entry, InputKind, ModelEnd, Record};
 use crate::agent::machine::{Config, Effect, Signal};
 use crate::api::attempt::Outcome;
 use crate::api::reasons::Reason;
-use crate::llm::{Fatal, FatalKind, Item, ModelError};
+use crate::llm::{Fatal, FatalKind, Item, ModelError, Wire};
 
 /// A task with two commands beside each other, a patch and a command after it.
-fn journal() -> Vec<Entry> {
-    let mut world = World::asked(config());
+fn journal(wire: Wire) -> Vec<Entry> {
+    let mut world = World::asked_over(wire, config());
     world.item(command("c1", "one"));
     world.tell(Signal::Message(message(1, InputKind::Prompt, "and then this")));
     world.item(command("c1", "two"));
@@ -34,8 +35,8 @@ fn journal() -> Vec<Entry> {
 }
 
 /// A task that is compacted in the middle, after a response that could not be used.
-fn compacted() -> Vec<Entry> {
-    let mut world = World::asked(Config { context_window: Some(10_000), ..config() });
+fn compacted(wire: Wire) -> Vec<Entry> {
+    let mut world = World::asked_over(wire, Config { context_window: Some(10_000), ..config() });
     world.item(command("c1", "one"));
     world.tell(Signal::Message(message(1, InputKind::Prompt, "and then this")));
     world.counted(9_500, None);
@@ -73,7 +74,7 @@ fn files(applied: bool) -> Vec<FileState> {
 }
 
 /// Goes on from a journal in one kind of world, and gives the operations that were run.
-fn go_on(prefix: &[Entry], boot: u8, applied: bool) -> (World, Vec<(u64, u64)>) {
+fn go_on(wire: Wire, prefix: &[Entry], boot: u8, applied: bool) -> (World, Vec<(u64, u64)>) {
     let mut world = World::new(Config { context_window: Some(10_000), ..config() });
     world.journal = prefix.to_vec();
     world.boot = boot;
@@ -81,7 +82,7 @@ fn go_on(prefix: &[Entry], boot: u8, applied: bool) -> (World, Vec<(u64, u64)>) 
     let patches = under_way(prefix).into_values().filter(|intent| intent.patch.is_some());
     let found = patches.map(|intent| (intent.op, files(applied))).collect();
     if world.effects.contains(&Effect::Prepare) {
-        world.tell(super::world::prepared());
+        world.tell(prepared_over(wire));
     } else {
         world.found(found);
     }
@@ -94,7 +95,8 @@ fn go_on(prefix: &[Entry], boot: u8, applied: bool) -> (World, Vec<(u64, u64)>) 
         }
         for effect in effects {
             match effect {
-                Effect::AskModel(_) => {
+                Effect::AskModel(ask) => {
+                    assert_ne!(last_speaker(wire, &ask.prepared.body).as_deref(), Some("assistant"));
                     world.item(words("Done."));
                     world.completed(None);
                 }
@@ -117,16 +119,73 @@ fn go_on(prefix: &[Entry], boot: u8, applied: bool) -> (World, Vec<(u64, u64)>) 
     (world, run)
 }
 
+/// Who speaks in the last message of a request, on the APIs that have messages.
+fn last_speaker(wire: Wire, body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).unwrap();
+    let last = (wire != Wire::Responses).then(|| body["messages"].as_array().unwrap().last().unwrap());
+    last.map(|message| message["role"].as_str().unwrap().to_owned())
+}
+
 #[test]
 fn after_every_record_the_next_process_goes_on_to_the_end() {
-    goes_on_after_every_record(&journal());
+    goes_on_after_every_record(Wire::Responses, &journal(Wire::Responses));
 }
 
 #[test]
 fn after_every_record_of_a_compaction_too() {
-    let journal = compacted();
-    assert!(journal.iter().any(|entry| entry.record.name() == "history.replaced"));
-    goes_on_after_every_record(&journal);
+    for wire in [Wire::Responses, Wire::Chat, Wire::Messages] {
+        let journal = compacted(wire);
+        assert!(journal.iter().any(|entry| entry.record.name() == "history.replaced"));
+        goes_on_after_every_record(wire, &journal);
+    }
+}
+
+/// Servers refuse to go on from the model's own words, which are last when the process dies between them and the end of
+/// their response.
+#[test]
+fn w11_a_request_ends_with_the_users_word_after_a_crash() {
+    for wire in [Wire::Chat, Wire::Messages] {
+        goes_on_after_every_record(wire, &journal(wire));
+        let mut world = World::asked_over(wire, config());
+        world.item(words("Nearly done."));
+        let mut last = String::new();
+        // The second process dies before it asks anything of the model, and the note is there once.
+        for crash in ["crash", "another"] {
+            world.restart(crash);
+            world.effects.clear();
+            world.found(BTreeMap::new());
+            let asked = world.effects.iter().find_map(|effect| match effect {
+                Effect::AskModel(ask) => Some(ask.prepared.body.clone()),
+                _ => None,
+            });
+            last = String::from_utf8(asked.unwrap().to_vec()).unwrap();
+            assert_eq!(last.matches("<response_interrupted>").count(), 1, "{wire:?}: {last}");
+            let noted =
+                |entry: &Entry| matches!(&entry.record, Record::ItemAppended(item) if item.request.is_none());
+            let note = world.journal.iter().rposition(noted).unwrap();
+            world.journal.truncate(note + 1);
+        }
+        assert!(last.contains("Nearly done."), "{last}");
+    }
+}
+
+/// What the provider paused is sent back as it came, also when that has to be repeated.
+#[test]
+fn w22_a_response_that_was_paused_stays_the_last() {
+    let mut world = World::asked_over(Wire::Messages, config());
+    world.item(words("Searching."));
+    world.completed(Some(false));
+    world.fails(broken());
+    world.wait(60);
+    let asked: Vec<_> = world
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::AskModel(ask) => last_speaker(Wire::Messages, &ask.prepared.body),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked, ["user", "assistant", "assistant"]);
 }
 
 /// How an attempt ends is known with the first record that says so, whatever of its end is lost.
@@ -157,7 +216,7 @@ fn after_every_record_of_an_end_the_next_process_ends_in_the_same_way() {
         };
         let known = begins + journal[begins..].iter().position(says).unwrap() + 1;
         for length in known..=journal.len() {
-            let (world, _) = go_on(&journal[..length], 1, false);
+            let (world, _) = go_on(Wire::Responses, &journal[..length], 1, false);
             let outcome = world.machine.state().outcome.clone();
             assert_eq!(outcome.as_ref(), Some(&ended), "after {length} of {} records", journal.len());
         }
@@ -168,12 +227,12 @@ fn refused() -> ModelError {
     ModelError::Fatal(Fatal { kind: FatalKind::Refused, message: "No.".into(), usage: None })
 }
 
-fn goes_on_after_every_record(journal: &[Entry]) {
+fn goes_on_after_every_record(wire: Wire, journal: &[Entry]) {
     for length in 0..=journal.len() {
         let prefix = &journal[..length];
         let open = under_way(prefix);
         for (boot, applied) in [(1, false), (1, true), (2, false), (2, true)] {
-            let (world, run) = go_on(prefix, boot, applied);
+            let (world, run) = go_on(wire, prefix, boot, applied);
             let at = format!("after {length} records, boot {boot}, applied {applied}: {run:?}");
             let outcome = world.machine.state().outcome.clone().expect(&at);
             assert_eq!(outcome.reason, Reason::Completed, "{at}: {}", outcome.message);

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use proptest::sample::select;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::boundary::{offered, opened};
@@ -12,9 +15,10 @@ use super::world::{
     World, boot, broken, call, command, config, intent, message, overloaded, patch, result, too_long, words,
 };
 use crate::agent::budget::{Spent, cost};
-use crate::agent::journal::record::{EffectClass, InputKind, Record};
+use crate::agent::journal::record::{EffectClass, InputKind, ModelEnd, Record};
 use crate::agent::machine::{Config, Effect, Signal};
 use crate::agent::state::State;
+use crate::agent::thread::Thread;
 use crate::agent::tools::CallClass;
 use crate::api::money::{Money, Prices};
 use crate::api::reasons::Reason;
@@ -29,12 +33,33 @@ struct Outside {
     computing: Vec<u64>,
     /// Whether the MCP servers are asked for their tools.
     listing: bool,
-    /// What was asked: the number of the window, the tools, and the items without the one that asks for a compaction.
-    requests: Vec<(usize, String, Vec<Value>)>,
+    requests: Vec<Asked>,
     /// What was spent when each of them was asked.
     spent: Vec<Spent>,
     finishing: bool,
     crashes: u32,
+}
+
+/// A request, byte for byte.
+struct Asked {
+    /// The number of its window.
+    window: usize,
+    tools: String,
+    /// What the window begins with: the instructions beside the messages, or the first message.
+    layers: String,
+    /// The messages, or the items, without the one that asks for a compaction.
+    messages: Vec<String>,
+}
+
+/// The same as it is sent.
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    tools: Option<&'a RawValue>,
+    #[serde(borrow)]
+    system: Option<&'a RawValue>,
+    #[serde(borrow, alias = "messages")]
+    input: Vec<&'a RawValue>,
 }
 
 impl Outside {
@@ -45,17 +70,21 @@ impl Outside {
                     self.asking = true;
                     self.spent.push(world.machine.state().spent);
                     let thread = world.machine.state().thread.as_ref().unwrap();
-                    let window = thread.history.windows().len();
-                    let body: Value = serde_json::from_slice(&ask.prepared.body).unwrap();
-                    let mut input = body["input"].as_array().unwrap().clone();
+                    let body: Body<'_> = serde_json::from_slice(&ask.prepared.body).unwrap();
+                    let text = |raw: &RawValue| raw.get().to_owned();
+                    let mut messages: Vec<String> = body.input.iter().copied().map(text).collect();
+                    self.check_end(thread, &messages);
+                    let layers = body.system.map_or_else(|| messages[0].clone(), text);
                     if let Some(compaction) = &thread.compaction {
-                        input.pop();
+                        messages.pop();
                         // Only one that did not fit leaves something out.
                         if compaction.left_out > 0 {
                             continue;
                         }
                     }
-                    self.requests.push((window, body["tools"].to_string(), input));
+                    let window = thread.history.windows().len();
+                    let tools = body.tools.map(text).unwrap_or_default();
+                    self.requests.push(Asked { window, tools, layers, messages });
                 }
                 Effect::StopModel => self.asking = false,
                 Effect::ListTools => self.listing = true,
@@ -82,6 +111,18 @@ impl Outside {
             }
         }
         self.check_classes(world);
+    }
+
+    /// Where an API has messages, a request ends with the user's word; but for a response that the provider paused, which is
+    /// sent back as it came, and as often as it takes.
+    fn check_end(&self, thread: &Thread, messages: &[String]) {
+        let is_paused = matches!(thread.last_end, Some(ModelEnd::Completed { end_turn: Some(false), .. }));
+        let repeats = self.requests.last().is_some_and(|before| before.messages == messages);
+        if thread.opened.wire == Wire::Responses || is_paused || repeats {
+            return;
+        }
+        let last: Value = serde_json::from_str(messages.last().unwrap()).unwrap();
+        assert_ne!(last["role"], "assistant", "{last}");
     }
 
     /// An exclusive call runs alone.
@@ -181,16 +222,21 @@ fn happen(world: &mut World, outside: &mut Outside, (what, which): (u8, u8)) {
 
 fn check(world: &World, outside: &Outside) {
     for pair in outside.requests.windows(2) {
-        let ((window, tools, before), (next, tools_after, after)) = (&pair[0], &pair[1]);
-        if window == next {
-            assert_eq!(tools_after, tools, "a window has the same tools from its beginning to its end");
+        let (before, after) = (&pair[0], &pair[1]);
+        assert_eq!(after.layers, before.layers, "a window begins with the layers");
+        if before.window == after.window {
             assert_eq!(
-                after[..before.len()],
-                before[..],
-                "a request begins with the one before of its window"
+                after.tools, before.tools,
+                "a window has the same tools from its beginning to its end"
+            );
+            assert!(
+                after.messages.starts_with(&before.messages),
+                "a request begins with the one before of its window: {:?} {:?}",
+                before.messages,
+                after.messages
             );
         } else {
-            assert_eq!((window + 1, &after[0]), (*next, &before[0]), "a window begins with the layers");
+            assert_eq!(before.window + 1, after.window);
         }
     }
     let folded = State::fold(&world.journal).unwrap();
@@ -327,7 +373,10 @@ proptest! {
     }
 
     #[test]
-    fn keep_pairing_order_and_prefix(happenings in prop::collection::vec(any::<(u8, u8)>(), 0..120)) {
+    fn keep_pairing_order_and_prefix(
+        wire in select(vec![Wire::Responses, Wire::Chat, Wire::Messages]),
+        happenings in prop::collection::vec(any::<(u8, u8)>(), 0..120),
+    ) {
         let mut world = World::new(Config {
             keep: Duration::from_secs(30),
             context_window: Some(400),
@@ -335,7 +384,7 @@ proptest! {
             ..config()
         });
         world.start();
-        world.tell(opened(Wire::Responses, &[("a", "as ever"), ("b", "as ever")]));
+        world.tell(opened(wire, &[("a", "as ever"), ("b", "as ever")]));
         let mut outside = Outside::default();
         outside.take(&mut world);
         for happening in happenings {

@@ -69,9 +69,14 @@ impl World {
 
     /// A machine whose thread is open and whose first request is under way.
     pub(super) fn asked(config: Config) -> Self {
+        Self::asked_over(Wire::Responses, config)
+    }
+
+    /// The same over one of the APIs.
+    pub(super) fn asked_over(wire: Wire, config: Config) -> Self {
         let mut world = Self::new(config);
         world.start();
-        world.tell(prepared());
+        world.tell(prepared_over(wire));
         world.told.clear();
         world
     }
@@ -197,7 +202,10 @@ pub(super) fn result(ordinal: u64, output: &str, session: Option<SessionChange>)
 }
 
 pub(super) fn prepared() -> Signal {
-    let wire = Wire::Responses;
+    prepared_over(Wire::Responses)
+}
+
+pub(super) fn prepared_over(wire: Wire) -> Signal {
     let capabilities = Capabilities { custom_tools: true, developer_role: true, ..Capabilities::default() };
     let content = vec![crate::llm::ContentPart::Text { text: "base".into() }];
     let prefix = vec![wire.message(Message { role: Role::Developer, content }, &capabilities)];

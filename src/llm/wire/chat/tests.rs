@@ -95,8 +95,17 @@ fn w17_reasoning_goes_back_in_the_member_that_the_server_takes() {
     let items = [reasoning(), call()];
     let with = |field| Capabilities { reasoning_field: field, ..Capabilities::default() };
     let calls = r#""tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}}]"#;
-    assert_eq!(rendered(&items, &with(None)), [format!(r#"{{"role":"assistant","content":null,{calls}}}"#)]);
     let details = r#""reasoning_details":[{"type":"reasoning.text"}]"#;
+    assert_eq!(
+        rendered(&items, &with(None)),
+        [format!(r#"{{"role":"assistant","content":null,{details},{calls}}}"#)]
+    );
+    let item = Item::Reasoning(Reasoning { text: vec!["hm".into()], encrypted: false });
+    let bare = received(item, json!({"reasoning": "hm"}));
+    assert_eq!(
+        rendered(&[bare, call()], &with(None)),
+        [format!(r#"{{"role":"assistant","content":null,{calls}}}"#)]
+    );
     for (field, name) in
         [(ReasoningField::ReasoningContent, "reasoning_content"), (ReasoningField::Reasoning, "reasoning")]
     {
@@ -161,6 +170,13 @@ fn w1_what_only_the_provider_understands_goes_back_in_its_message() {
     assert_eq!(
         rendered(&[opaque, said("hi")], &Capabilities::default()),
         [r#"{"role":"assistant","content":"hi","extra_content":{"google":{"thought_signature":"x"}}}"#]
+    );
+    let details = json!([{"type": "reasoning.encrypted", "data": "sealed", "index": 0}]);
+    let item = Item::Reasoning(Reasoning { text: vec![], encrypted: false });
+    let sealed = received(item, json!({"reasoning_details": details}));
+    assert_eq!(
+        rendered(&[sealed, said("hi")], &Capabilities::default()),
+        [format!(r#"{{"role":"assistant","content":"hi","reasoning_details":{details}}}"#)]
     );
 }
 

@@ -77,7 +77,7 @@ fn w19_failures_are_marked_and_empty_outputs_say_so() {
 
 #[test]
 fn images_stand_in_messages_and_outputs() {
-    let able = Capabilities { image_input: true, ..Capabilities::default() };
+    let able = Capabilities { image_input: true, image_in_tool_result: true, ..Capabilities::default() };
     let image = ContentPart::Image { url: "data:image/png;base64,AA==".into() };
     let block = r#"{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AA=="}}"#;
     let words = ContentPart::Text { text: "see".into() };
@@ -94,6 +94,33 @@ fn images_stand_in_messages_and_outputs() {
     assert_eq!(
         text(&said(&Capabilities::default())),
         format!(r#"[{{"type":"text","text":"{IMAGE_NOTE}"}}]"#)
+    );
+}
+
+#[test]
+fn w5_images_follow_the_results_where_results_hold_none() {
+    let able = Capabilities { image_input: true, ..Capabilities::default() };
+    let image = ContentPart::Image { url: "data:image/png;base64,AA==".into() };
+    let words = |text: &str| ContentPart::Text { text: text.into() };
+    let shown = CallOutput { content: vec![image.clone()], ..CallOutput::text("a", "") };
+    let told = CallOutput { content: vec![words("see"), image], ..CallOutput::text("b", "") };
+    let outputs = [shown, told].map(|output| call_output(CallKind::Function, output, &able));
+    let said = message(Message { role: Role::User, content: vec![words("on")] }, &able);
+    let fragments: Vec<Fragment> =
+        outputs.iter().chain([&said]).filter_map(|item| fragment(item, Place::default())).collect();
+    let [(Speaker::User, message)] = &messages(&fragments)[..] else { panic!("one message") };
+    let picture =
+        json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}});
+    assert_eq!(
+        serde_json::from_slice::<Value>(message).unwrap(),
+        json!({"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "a", "content": "[image below]"},
+            {"type": "tool_result", "tool_use_id": "b", "content": "see"},
+            {"type": "text", "text": "Images from the tool outputs above:"},
+            picture,
+            picture,
+            {"type": "text", "text": "on"},
+        ]})
     );
 }
 

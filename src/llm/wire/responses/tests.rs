@@ -17,6 +17,7 @@ const CAUTIOUS: Capabilities = Capabilities {
     reasoning_summary: false,
     prompt_cache_key: false,
     image_input: false,
+    image_in_tool_result: false,
     structured_output: false,
     reasoning_field: None,
     stream_usage: false,
@@ -37,6 +38,7 @@ const FULL: Capabilities = Capabilities {
     reasoning_summary: true,
     prompt_cache_key: true,
     image_input: true,
+    image_in_tool_result: true,
     structured_output: true,
     reasoning_field: None,
     stream_usage: false,
@@ -145,6 +147,34 @@ fn outputs_have_the_shape_in_which_their_tool_was_declared() {
     assert_eq!(
         text(&call_output(CallKind::Function, shown, &FULL)),
         r#"{"type":"function_call_output","call_id":"c1","output":[{"type":"input_image","image_url":"data:image/png;base64,AA=="}]}"#
+    );
+}
+
+#[test]
+fn w5_images_follow_the_outputs_where_outputs_hold_none() {
+    let able = Capabilities { image_in_tool_result: false, ..FULL };
+    let shown = CallOutput { content: vec![image()], ..CallOutput::text("a", "") };
+    let told = CallOutput { content: vec![words("see"), image()], ..CallOutput::text("b", "") };
+    let outputs = [shown, told].map(|output| call_output(CallKind::Function, output, &able));
+    let said = message(of(Role::User, vec![words("on")]), &able);
+    let fragments: Vec<Fragment> = outputs
+        .iter()
+        .chain([&said])
+        .filter_map(|item| super::fragment(item, Place::default(), &able))
+        .collect();
+    let items = items(&fragments);
+    let items: Vec<&str> = items.iter().map(|item| std::str::from_utf8(item).unwrap()).collect();
+    let picture = r#"{"type":"input_image","image_url":"data:image/png;base64,AA=="}"#;
+    assert_eq!(
+        items,
+        [
+            r#"{"type":"function_call_output","call_id":"a","output":"[image below]"}"#.to_owned(),
+            r#"{"type":"function_call_output","call_id":"b","output":"see"}"#.to_owned(),
+            format!(
+                r#"{{"type":"message","role":"user","content":[{{"type":"input_text","text":"Images from the tool outputs above:"}},{picture},{picture}]}}"#
+            ),
+            r#"{"type":"message","role":"user","content":[{"type":"input_text","text":"on"}]}"#.to_owned(),
+        ]
     );
 }
 

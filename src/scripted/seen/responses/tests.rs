@@ -92,3 +92,21 @@ fn calls_without_their_reasoning_are_named() {
         "the function_call \"b\" came without its required `reasoning` item"
     );
 }
+
+#[test]
+fn every_system_message_but_the_first_is_named() {
+    let message = |role: &str| json!({"type": "message", "role": role, "content": "x"});
+    let broken_by = |items: Value| {
+        let received = parse(&json!({"model": "m", "stream": true, "input": items})).unwrap();
+        broken(&received, Rule::SystemOnlyFirst).map(str::to_owned)
+    };
+    assert_eq!(broken_by(json!([message("system"), message("user")])), None);
+    for (items, index) in [
+        (json!([message("system"), message("system"), message("user")]), 1),
+        (json!([message("developer"), message("user")]), 0),
+        (json!([message("user"), {"role": "system", "content": "x"}]), 1),
+    ] {
+        let expected = format!("only the first message may be a system message, not `input[{index}]`");
+        assert_eq!(broken_by(items), Some(expected));
+    }
+}

@@ -41,7 +41,7 @@ pub(crate) fn difference(case: &Case, reference: &Applied, ours: &Applied) -> Op
     match (reference, ours) {
         (_, Err(_)) if names_environment() => Some("no-other-environment"),
         // Whatever comes after it finds the file gone there, and a way free that it lies in here.
-        (Ok(_), _) | (_, Ok(_)) if moves_to_itself(case) => Some("a-move-to-the-same-path-keeps-the-file"),
+        (Ok(_), _) | (_, Ok(_)) if moves_to_itself(case) => Some("a-moved-file-stays"),
         (Ok(_) | Err(_), Ok(_) | Err(_)) => None,
     }
 }

@@ -1,7 +1,7 @@
 //! A thread under way, and what was sent of it.
 
 use super::server::{Facts, joined, read_chat, read_messages, read_responses};
-use super::thread::{Move, Response, custom, folded, written};
+use super::thread::{Called, Move, PIXEL, Response, custom, folded, takes_text, written};
 use super::*;
 use crate::api::provider::{ReasoningField, Thinking};
 use crate::llm::{PreparedRequest, RenderedTools, Request};
@@ -13,6 +13,7 @@ pub(super) fn capabilities(strict: bool, markers: bool) -> Capabilities {
         stream_usage: true,
         strict_alternation: strict,
         thinking: Some(Thinking::Adaptive),
+        image_input: true,
         cache_markers: markers,
         ..Capabilities::default()
     }
@@ -51,7 +52,8 @@ impl Run {
         match step {
             Move::Developer(text) => {
                 let leading = self.expected.iter().all(|(who, _)| *who == "developer");
-                if self.wire == Wire::Responses || leading && self.sent.is_empty() {
+                let has_role = self.wire == Wire::Responses && self.capabilities.developer_role;
+                if has_role || leading && self.sent.is_empty() {
                     self.expected.push(("developer", text.clone()));
                 } else {
                     self.expected.push(("user", format!("<developer_note>\n{text}\n</developer_note>")));
@@ -85,15 +87,19 @@ impl Run {
 
     fn respond(&mut self, response: &Response) {
         self.send();
-        for item in folded(self.wire, response) {
+        let as_text = takes_text(self.wire, &self.capabilities);
+        for item in folded(self.wire, response, as_text) {
             self.history.append(item).unwrap();
         }
         if response.reasoning {
             self.expected.push(("reasoning", "sealed".into()));
         }
+        if response.opaque {
+            self.expected.push(("opaque", "sealed".into()));
+        }
         self.expected.extend(response.text.iter().map(|text| ("assistant", text.clone())));
-        for (_, is_custom, argument, _) in &response.calls {
-            let (name, arguments) = written(*is_custom, argument);
+        for call in &response.calls {
+            let (name, arguments) = written(call, as_text);
             // Arguments come back as they were written, or as the JSON they are.
             let arguments = match self.wire {
                 Wire::Responses | Wire::Chat => arguments,
@@ -101,13 +107,34 @@ impl Run {
             };
             self.expected.push(("call", format!("{name} {arguments}")));
         }
-        for (id, is_custom, _, output) in &response.calls {
-            let kind = if *is_custom { CallKind::Custom } else { CallKind::Function };
-            let item = self.wire.call_output(kind, CallOutput::text(id, output), &self.capabilities);
-            self.history.append(item).unwrap();
-            let nothing = self.wire == Wire::Messages && output.is_empty();
-            self.expected.push(("output", if nothing { "(no output)".into() } else { output.clone() }));
+        response.calls.iter().for_each(|call| self.answer(call));
+        let moved = response.calls.iter().filter(|call| call.shows && !self.shows_in_outputs());
+        let moved = moved.map(|_| ("image", PIXEL.to_owned())).collect::<Facts>();
+        if !moved.is_empty() {
+            self.expected.push(("user", "Images from the tool outputs above:".into()));
+            self.expected.extend(moved);
         }
+    }
+
+    fn shows_in_outputs(&self) -> bool {
+        self.capabilities.image_in_tool_result && self.wire != Wire::Chat
+    }
+
+    fn answer(&mut self, call: &Called) {
+        let kind = if call.is_custom { CallKind::Custom } else { CallKind::Function };
+        let mut output = CallOutput::text(&call.id, &call.output);
+        output.content.extend(call.shows.then(|| ContentPart::Image { url: PIXEL.into() }));
+        self.history.append(self.wire.call_output(kind, output, &self.capabilities)).unwrap();
+        let shown = call.shows && self.shows_in_outputs();
+        // Messages takes no text without a visible character; what came as text alone is left as it is.
+        let nothing = match (self.wire, call.shows) {
+            (Wire::Responses | Wire::Chat, _) => None,
+            (Wire::Messages, false) => call.output.is_empty().then_some("(no output)"),
+            (Wire::Messages, true) if !call.output.trim().is_empty() => None,
+            (Wire::Messages, true) => Some(if shown { "" } else { "[image below]" }),
+        };
+        self.expected.push(("output", nothing.map_or_else(|| call.output.clone(), str::to_owned)));
+        self.expected.extend(shown.then(|| ("image", PIXEL.to_owned())));
     }
 
     pub(super) fn send(&mut self) {
@@ -158,4 +185,16 @@ pub(super) fn last_messages(wire: Wire, capabilities: Capabilities, moves: &[Mov
     let run = Run::of(wire, capabilities, moves);
     let messages = &run.sent.last().unwrap().messages;
     messages.iter().map(|message| String::from_utf8(message.to_vec()).unwrap()).collect()
+}
+
+/// What a server may take beyond the rest without making another thread of it.
+pub(super) fn variations() -> impl Strategy<Value = Capabilities> {
+    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(strict, custom_tools, developer_role, image_in_tool_result)| Capabilities {
+            custom_tools,
+            developer_role,
+            image_in_tool_result,
+            ..capabilities(strict, false)
+        },
+    )
 }

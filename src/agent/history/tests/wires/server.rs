@@ -46,27 +46,32 @@ impl Ids {
 }
 
 pub(super) fn read_responses(body: &Value) -> Facts {
+    let mut facts = Facts::new();
     let mut ids = Ids::default();
-    let items = body["input"].as_array().unwrap().iter().map(|item| match item["type"].as_str().unwrap() {
-        "message" => {
-            let who = match item["role"].as_str().unwrap() {
-                "user" => "user",
-                "assistant" => "assistant",
-                _ => "developer",
-            };
-            (who, string(&item["content"][0]["text"]))
+    for item in body["input"].as_array().unwrap() {
+        match item["type"].as_str().unwrap() {
+            "message" => {
+                let who = match item["role"].as_str().unwrap() {
+                    "user" => "user",
+                    "assistant" => "assistant",
+                    _ => "developer",
+                };
+                facts.extend(read_content(who, &item["content"]));
+            }
+            "reasoning" => facts.push(("reasoning", string(&item["encrypted_content"]))),
+            "web_search_call" => facts.push(("opaque", string(&item["id"]))),
+            kind @ ("function_call" | "custom_tool_call") => {
+                ids.call(&item["call_id"]);
+                let arguments = &item[if kind == "function_call" { "arguments" } else { "input" }];
+                facts.push(("call", format!("{} {}", string(&item["name"]), string(arguments))));
+            }
+            _ => {
+                ids.output(&item["call_id"]);
+                facts.extend(read_output(&item["output"]));
+            }
         }
-        "reasoning" => ("reasoning", string(&item["encrypted_content"])),
-        "function_call" => {
-            ids.call(&item["call_id"]);
-            ("call", format!("{} {}", string(&item["name"]), string(&item["arguments"])))
-        }
-        _ => {
-            ids.output(&item["call_id"]);
-            ("output", string(&item["output"]))
-        }
-    });
-    items.collect()
+    }
+    facts
 }
 
 pub(super) fn read_chat(body: &Value) -> Facts {
@@ -74,19 +79,25 @@ pub(super) fn read_chat(body: &Value) -> Facts {
     let mut ids = Ids::default();
     for message in body["messages"].as_array().unwrap() {
         match message["role"].as_str().unwrap() {
-            "system" => {
+            "system" | "developer" => {
                 assert!(facts.is_empty(), "the system message is the first");
                 facts.push(("developer", string(&message["content"])));
             }
-            "user" => facts.push(("user", string(&message["content"]))),
+            "user" => facts.extend(read_content("user", &message["content"])),
             "assistant" => {
                 assert!(ids.open.is_empty(), "outputs come before anything else");
                 facts.extend(message["reasoning"].as_str().map(|text| ("reasoning", text.to_owned())));
+                let opaque = message["extra_content"]["id"].as_str();
+                facts.extend(opaque.map(|id| ("opaque", id.to_owned())));
                 facts.extend(message["content"].as_str().map(|text| ("assistant", text.to_owned())));
                 for call in message["tool_calls"].as_array().into_iter().flatten() {
                     ids.call(&call["id"]);
-                    let call = &call["function"];
-                    facts.push(("call", format!("{} {}", string(&call["name"]), string(&call["arguments"]))));
+                    let (written, arguments) = match call["type"].as_str().unwrap() {
+                        "custom" => (&call["custom"], "input"),
+                        _ => (&call["function"], "arguments"),
+                    };
+                    let (name, arguments) = (string(&written["name"]), string(&written[arguments]));
+                    facts.push(("call", format!("{name} {arguments}")));
                 }
             }
             _ => {
@@ -108,22 +119,53 @@ pub(super) fn read_messages(body: &Value) -> Facts {
         let speaker = if message["role"] == "user" { "user" } else { "assistant" };
         for block in message["content"].as_array().unwrap() {
             match block["type"].as_str().unwrap() {
-                "text" => facts.push((speaker, string(&block["text"]))),
                 "thinking" => {
                     assert_eq!(block["signature"], "s");
                     facts.push(("reasoning", string(&block["thinking"])));
                 }
+                "server_tool_use" => facts.push(("opaque", string(&block["id"]))),
                 "tool_use" => {
                     ids.call(&block["id"]);
                     facts.push(("call", format!("{} {}", string(&block["name"]), block["input"])));
                 }
-                _ => {
+                "tool_result" => {
                     ids.output(&block["tool_use_id"]);
-                    facts.push(("output", string(&block["content"])));
+                    facts.extend(read_output(&block["content"]));
                 }
+                _ => facts.push(read_part(speaker, block)),
             }
         }
         assert!(speaker == "assistant" || ids.open.is_empty(), "all outputs are in the next message");
+    }
+    facts
+}
+
+/// What a part of a content says, whatever the API calls it.
+fn read_part(speaker: &'static str, part: &Value) -> (&'static str, String) {
+    match part["type"].as_str().unwrap() {
+        "input_image" => ("image", string(&part["image_url"])),
+        "image_url" => ("image", string(&part["image_url"]["url"])),
+        "image" => {
+            let source = &part["source"];
+            ("image", format!("data:{};base64,{}", string(&source["media_type"]), string(&source["data"])))
+        }
+        _ => (speaker, string(&part["text"])),
+    }
+}
+
+/// What a content says: a text, or parts.
+fn read_content(speaker: &'static str, content: &Value) -> Facts {
+    match content {
+        Value::String(text) => vec![(speaker, text.clone())],
+        parts => parts.as_array().unwrap().iter().map(|part| read_part(speaker, part)).collect(),
+    }
+}
+
+/// The same of an output, which has its text first, if only an empty one.
+fn read_output(content: &Value) -> Facts {
+    let mut facts = read_content("output", content);
+    if facts.first().is_none_or(|(who, _)| *who != "output") {
+        facts.insert(0, ("output", String::new()));
     }
     facts
 }
