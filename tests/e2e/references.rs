@@ -60,7 +60,7 @@ async fn a_repository_that_cannot_be_fetched() {
                 "nothing",
                 json!({}),
                 Reason::CloneFailed,
-                &["there is no repository at", "check the url"],
+                &["check the url", "check the url"],
             ),
             ("wrong-ref", "app", reference("mian"), Reason::CloneFailed, &["\"mian\"", "\"main\""]),
             ("empty", "empty", json!({}), Reason::CloneFailed, &["push a first commit"]),

@@ -266,7 +266,7 @@ fn a_schema_for_answers_is_waited_for_and_then_judged() {
     for (text, part) in [
         ("type: string", "it is not JSON"),
         (r#"{"type": "sting"}"#, "is no schema for answers"),
-        (r#"{"$ref": "https://example.com/s.json"}"#, "stands by itself"),
+        (r#"{"$ref": "https://example.com/s.json"}"#, "is no place in it"),
     ] {
         assert_invalid(&judge(&task, &with(text)), part);
     }

@@ -209,7 +209,7 @@ pub(super) fn prepared_over(wire: Wire) -> Signal {
     let capabilities = Capabilities { custom_tools: true, developer_role: true, ..Capabilities::default() };
     let content = vec![crate::llm::ContentPart::Text { text: "base".into() }];
     let prefix = vec![wire.message(Message { role: Role::Developer, content }, &capabilities)];
-    let opened = ThreadOpened { capabilities, prefix, ..opened() };
+    let opened = ThreadOpened { wire, capabilities, prefix, ..opened() };
     let prompt = message(0, InputKind::Prompt, "do it");
     Signal::Prepared(Box::new(Prepared { opened, prompt, boot: boot(1) }))
 }
