@@ -38,7 +38,7 @@ crds: ## Write the CustomResourceDefinitions that the types say
 	@hack/crds
 
 .PHONY: build
-build: ## Compile podwright and podwright-sandboxd
+build: ## Compile podwright, podwright-parent and podwright-sandboxd
 	@hack/image compile podwright
 
 .PHONY: image

@@ -31,15 +31,9 @@ pub enum Command {
         apply: bool,
     },
     /// Run the agent of the pod's attempt (what the controller's pods do)
-    Agent,
-    /// The agent's own process, which `agent` starts and starts again
-    #[command(hide = true)]
-    AgentProcess(AgentArgs),
+    Agent(AgentArgs),
     /// Verify the patch of the pod's attempt (what the controller's pods do after the agent's own)
-    Verify,
-    /// The process that verifies, which `verify` starts and starts again
-    #[command(hide = true)]
-    VerifyProcess(AgentArgs),
+    Verify(AgentArgs),
     /// Put the supervisor where the sandbox finds it (what the hook of the controller's pods does)
     #[command(hide = true)]
     Install,

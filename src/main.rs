@@ -12,7 +12,7 @@ use clap::Parser;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, Patch, PatchParams};
 use podwright::agent::driver::{Directories, Stopped, boot};
-use podwright::agent::parent::{PROCESS_SUBCOMMAND, VERIFY_SUBCOMMAND, Verdict};
+use podwright::agent::parent::Verdict;
 use podwright::api::crd;
 use podwright::cli::{AgentArgs, Cli, Command, ControllerArgs};
 use podwright::config::ControllerConfig;
@@ -30,10 +30,8 @@ fn main() -> ExitCode {
         return code;
     }
     let outcome = match Cli::parse().command {
-        Command::Agent => run_parent(PROCESS_SUBCOMMAND),
-        Command::AgentProcess(typed) => run_agent(typed, boot::Work::Agent),
-        Command::Verify => run_parent(VERIFY_SUBCOMMAND),
-        Command::VerifyProcess(typed) => run_agent(typed, boot::Work::Verification),
+        Command::Agent(typed) => run_agent(typed, boot::Work::Agent),
+        Command::Verify(typed) => run_agent(typed, boot::Work::Verification),
         Command::Install => install(),
         Command::Crd { apply: true, .. } => block_on(apply_crds()).map(|()| ExitCode::SUCCESS),
         Command::Crd { out, apply: false } => print_crds(out.as_deref()).map(|()| ExitCode::SUCCESS),
@@ -54,26 +52,20 @@ fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<
     tokio::runtime::Runtime::new().context("cannot start the runtime")?.block_on(work)
 }
 
-/// The first process of the agent container: one thread, since it only waits.
-fn run_parent(subcommand: &str) -> anyhow::Result<ExitCode> {
-    telemetry::tracing::init(LogFormat::Json, "warn")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let code = runtime.context("cannot start the runtime")?.block_on(agent::parent::run(subcommand))?;
-    Ok(ExitCode::from(code))
-}
-
 fn run_agent(typed: AgentArgs, work: boot::Work) -> anyhow::Result<ExitCode> {
     let AgentArgs { state, repo, workspace, log_filter } = typed;
     telemetry::tracing::init(LogFormat::Json, &log_filter)?;
     let directories = Directories { state, repo, workspace };
-    let verdict = block_on(async {
+    // It mostly waits: a thread for each of a large node's processors would only take memory.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let verdict = runtime.context("cannot start the runtime")?.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let stopped = tokio::select! {
             stopped = boot::run(directories, work) => stopped?,
             // The pod is being deleted, or the container restarted: everything is in the journal.
             _ = terminate.recv() => return Ok(Verdict::Again),
         };
-        Ok(match stopped {
+        anyhow::Ok(match stopped {
             Stopped::Published => Verdict::Published,
             Stopped::Gone(why) => {
                 tracing::warn!(why, "the agent stops");

@@ -21,6 +21,8 @@ pub(crate) struct Process {
     pub(crate) id: u32,
     name: String,
     resident_kib: u64,
+    /// Of it what is no page of a file.
+    anonymous_kib: u64,
     /// With what it shares with others counted in parts: several processes here run one program.
     proportional_kib: u64,
 }
@@ -135,6 +137,7 @@ pub(crate) fn processes(container: &str) -> Vec<Process> {
             id,
             name: field("Name").to_owned(),
             resident_kib: kib(field("VmRSS")),
+            anonymous_kib: kib(field("RssAnon")),
             proportional_kib: kib(proportional),
         });
     }
@@ -148,8 +151,14 @@ fn mebibytes(processes: &[Process]) -> f64 {
 
 /// Of what the memory of a container consists.
 fn parts(processes: &[Process]) -> String {
-    let part =
-        |process: &Process| format!("{} {:.1} MiB", process.name, process.resident_kib as f64 / 1024.0);
+    let part = |process: &Process| {
+        let Process { name, resident_kib, anonymous_kib, .. } = process;
+        format!(
+            "{name} {:.1} MiB ({:.1} RssAnon)",
+            *resident_kib as f64 / 1024.0,
+            *anonymous_kib as f64 / 1024.0
+        )
+    };
     let parts = processes.iter().map(part).collect::<Vec<_>>().join(", ");
     let proportional = processes.iter().map(|process| process.proportional_kib).sum::<u64>() as f64 / 1024.0;
     format!(

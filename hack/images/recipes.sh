@@ -17,7 +17,8 @@ reference_of() {
 		;;
 	podwright)
 		repository=podwright
-		tag=$(recipe_on_debian podwright | key_of Dockerfile "$(program podwright)" "$(program podwright-sandboxd)")
+		tag=$(recipe_on_debian podwright | key_of Dockerfile "$(program podwright)" "$(program podwright-parent)" \
+			"$(program podwright-sandboxd)")
 		;;
 	*) fail "hack/image knows no image $1." ;;
 	esac
@@ -53,7 +54,7 @@ program() {
 	local folder=debug
 	[ "$PROFILE" != release ] || folder=release
 	case $1 in
-	podwright) echo "target/$folder/podwright" ;;
+	podwright | podwright-parent) echo "target/$folder/$1" ;;
 	podwright-sandboxd) echo "target/sandboxd/x86_64-unknown-linux-gnu/$folder/podwright-sandboxd" ;;
 	esac
 }
@@ -63,8 +64,8 @@ program() {
 compile() {
 	local cargo=${CARGO:-cargo}
 	need_rust
-	say "compiling podwright and podwright-sandboxd ($PROFILE)"
-	"$cargo" build --quiet --locked --profile "$PROFILE" --package podwright --bin podwright >&2 ||
+	say "compiling podwright, podwright-parent and podwright-sandboxd ($PROFILE)"
+	"$cargo" build --quiet --locked --profile "$PROFILE" --package podwright --bins >&2 ||
 		fail "podwright does not compile."
 	RUSTFLAGS="-C target-feature=+crt-static" "$cargo" build --quiet --locked --profile "$PROFILE" \
 		--package podwright-sandboxd --bin podwright-sandboxd \
@@ -122,7 +123,7 @@ build_podwright() {
 	local binaries name
 	base_image
 	mkdir "$1/out"
-	for name in podwright podwright-sandboxd; do
+	for name in podwright podwright-parent podwright-sandboxd; do
 		# A debug build's line tables are most of its size, and are on this machine anyway.
 		objcopy --strip-debug "$(program "$name")" "$1/out/$name"
 	done

@@ -1,9 +1,10 @@
 //! PID 1 of the agent container: starts the agent's process, and at once again when it dies.
 //!
 //! The kubelet waits 10 s and more before it starts a container for the second time, up to 5 minutes; here
-//! a crash costs milliseconds. It also reaps what the agent's children leave behind.
+//! a crash costs milliseconds. It also reaps what the agent's children leave behind. It is a program of its own
+//! (`podwright-parent`), since as a part of `podwright` it had 7.7 MiB resident for doing nothing.
 
-use std::env;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus};
@@ -12,11 +13,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The hidden subcommand of the agent's process.
-pub const PROCESS_SUBCOMMAND: &str = "agent-process";
-
-/// The hidden subcommand of the process that verifies.
-pub const VERIFY_SUBCOMMAND: &str = "verify-process";
+/// What is freed goes back to the node. By itself the C library has an arena for each thread, and once an allocation of
+/// some megabytes was freed it keeps as much in each (mallopt(3)).
+const ALLOCATOR: [(&str, &str); 3] =
+    [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "131072"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
 
 /// A process that lived for less than this has failed quickly.
 const QUICK: Duration = Duration::from_secs(10);
@@ -54,18 +54,18 @@ impl Verdict {
     }
 }
 
-/// Runs a process, one of the hidden subcommands, until it says that all is done, fails too often, or the container is
-/// ended. Gives the container's exit code: 0 only when the outcome is in the attempt's status.
+/// Runs a program with its arguments until it says that all is done, fails too often, or the container is ended. Gives
+/// the container's exit code: 0 only when the outcome is in the attempt's status.
 ///
 /// # Errors
 /// When no process can be started.
-pub async fn run(subcommand: &str) -> io::Result<u8> {
+pub async fn run(program: &OsStr, arguments: &[OsString]) -> io::Result<u8> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut children = signal(SignalKind::child())?;
     let mut failures = 0;
     loop {
         let begun = Instant::now();
-        let child = start(subcommand)?;
+        let child = Command::new(program).args(arguments).envs(ALLOCATOR).spawn()?;
         let mut stopping = false;
         let status = loop {
             if let Some(status) = reap(&child)? {
@@ -93,10 +93,6 @@ pub async fn run(subcommand: &str) -> io::Result<u8> {
             }
         }
     }
-}
-
-fn start(subcommand: &str) -> io::Result<Child> {
-    Command::new(env::current_exe()?).arg(subcommand).spawn()
 }
 
 fn stop(child: &Child) -> io::Result<()> {

@@ -1,5 +1,5 @@
-//! The parent of the agent's process, as process of its own. It starts its own program again, so this program is all
-//! three: the tests, the parent, and an agent's process that ends as it is told.
+//! The parent of the agent's process, as process of its own, and this program as an agent's process that ends as it is
+//! told.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic")]
 
@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use podwright::agent::parent::{PROCESS_SUBCOMMAND, run};
+/// The argument that makes this program the agent's process.
+const PROCESS: &str = "process";
 
 /// How the agent's processes end, one after the other, divided by commas; the last one holds for all that follow.
 const ENDS: &str = "PARENT_TEST_ENDS";
@@ -19,17 +20,14 @@ const STARTS: &str = "PARENT_TEST_STARTS";
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
-        Some(PROCESS_SUBCOMMAND) => process(),
-        Some("parent") => {
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            ExitCode::from(runtime.block_on(run(PROCESS_SUBCOMMAND)).unwrap())
-        }
+        Some(PROCESS) => process(),
         // Whatever else a test runner asks for.
         _ => {
             an_end_that_is_published_or_moot_is_final();
             a_process_that_dies_is_started_again();
             one_that_dies_again_and_again_is_left_to_the_kubelet();
             the_end_of_the_container_reaches_the_process_and_is_final();
+            a_program_that_is_not_there_is_said();
             ExitCode::SUCCESS
         }
     }
@@ -61,6 +59,15 @@ fn the_end_of_the_container_reaches_the_process_and_is_final() {
     assert_eq!(stage.starts(), 1);
 }
 
+fn a_program_that_is_not_there_is_said() {
+    for (arguments, words) in [(&["/not/there"][..], "/not/there"), (&[], "usage: podwright-parent PROGRAM")]
+    {
+        let output = Command::new(env!("CARGO_BIN_EXE_podwright-parent")).args(arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && said.contains(words), "{said}");
+    }
+}
+
 /// The parent's exit code, and how many processes it started.
 fn outcome(ends: &str) -> (Option<i32>, usize) {
     let stage = Stage::new();
@@ -80,8 +87,9 @@ impl Stage {
     }
 
     fn parent(&self, ends: &str) -> Child {
-        Command::new(std::env::current_exe().unwrap())
-            .arg("parent")
+        Command::new(env!("CARGO_BIN_EXE_podwright-parent"))
+            .arg(std::env::current_exe().unwrap())
+            .arg(PROCESS)
             .env(ENDS, ends)
             .env(STARTS, self.file())
             .stdin(Stdio::null())

@@ -96,7 +96,7 @@ fn agent_container(epoch: Epoch, agent: &AgentImage) -> Container {
         name: names::AGENT_CONTAINER.into(),
         image: Some(agent.reference.clone()),
         image_pull_policy: Some(agent.pull_policy.clone()),
-        command: Some(vec!["podwright".into(), work.into()]),
+        command: Some(["podwright-parent", "podwright", work].map(str::to_owned).to_vec()),
         working_dir: Some("/".into()),
         env: Some(vec![
             from_field("PODWRIGHT_POD_NAME", "metadata.name"),

@@ -89,7 +89,10 @@ fn the_rights_of_a_pod_that_verifies() {
 fn a_pod_that_verifies_differs_in_its_name_and_its_program_alone() {
     let of = |epoch| serde_json::to_value(built_in_full_for(epoch).pod).unwrap();
     let (work, mut verification) = (of(Epoch::Work), of(Epoch::Verification(Try::First)));
-    assert_eq!(verification["spec"]["containers"][0]["command"], json!(["podwright", "verify"]));
+    assert_eq!(
+        verification["spec"]["containers"][0]["command"],
+        json!(["podwright-parent", "podwright", "verify"])
+    );
     assert_eq!(verification["metadata"]["annotations"][names::EPOCH_ANNOTATION], "2");
     assert_ne!(verification["metadata"]["name"], work["metadata"]["name"]);
     assert_eq!(verification["spec"]["serviceAccountName"], verification["metadata"]["name"]);

@@ -64,7 +64,7 @@ async fn a_patch_is_verified_in_the_attempts_next_pod() {
         assert_eq!(world.server.names(resource), [names(FIRST)], "{resource}");
     }
     let pod = world.server.get("pods", &names(FIRST)).unwrap();
-    assert_eq!(pod["spec"]["containers"][0]["command"], json!(["podwright", "verify"]));
+    assert_eq!(pod["spec"]["containers"][0]["command"], json!(["podwright-parent", "podwright", "verify"]));
     assert_eq!(world.task()["status"]["attempts"][0]["epoch"], 2);
     world.agent_reports(verification(&world, "Verifying", "Running"));
     world.settle().await;
@@ -146,7 +146,7 @@ async fn what_the_pod_in_place_of_a_lost_one_says_counts() {
     world.server.remove("pods", &names(FIRST));
     world.settle().await;
     let pod = world.server.get("pods", &names(SECOND)).unwrap();
-    assert_eq!(pod["spec"]["containers"][0]["command"], json!(["podwright", "verify"]));
+    assert_eq!(pod["spec"]["containers"][0]["command"], json!(["podwright-parent", "podwright", "verify"]));
     // The lost one had this under way when its rights went.
     let mut late = verification(&world, "Ended", "Passed");
     late["epoch"] = json!(FIRST.number());
