@@ -146,7 +146,6 @@ async fn what_setup_left_leads_nowhere() {
     let (volumes, fetched) = changed(&server).await;
     fs::remove_file(volumes.worktree().join("a")).unwrap();
     symlink(&key, volumes.worktree().join("a")).unwrap();
-    symlink(&key, volumes.worktree().join(".podwright-new")).unwrap();
     put(&volumes, &fetched).await.unwrap();
     assert_eq!(fs::read(volumes.worktree().join("a")).unwrap(), b"a\nagent\n");
 
@@ -185,6 +184,43 @@ async fn what_setup_left_leads_nowhere() {
     assert!(matches!(put(&volumes, &fetched).await, Err(OverlayError::InTheWay { .. })));
     assert_eq!(fs::read(outside.path().join("moved/a")).unwrap(), b"a\n");
     assert_eq!(fs::read(&key).unwrap(), b"KEY");
+}
+
+/// A patch that adds an empty file at each of these paths.
+fn adding(paths: &[&str]) -> String {
+    let one =
+        |path: &&str| format!("diff --git a/{path} b/{path}\nnew file mode 100644\nindex 0000000..e69de29\n");
+    paths.iter().map(one).collect()
+}
+
+/// A checkout of `a`, `b` and `directory/gone`, with this patch beside it.
+async fn with_patch(patch: &str) -> (Server, Volumes, Fetched) {
+    let server = Server::start();
+    let source = server.repository("app.git");
+    source.write("a", "a\n").write("b", "b\n").write("directory/gone", "gone\n").commit("first");
+    let volumes = Volumes::new();
+    let spec = spec(server.url("open/app.git"), "main");
+    let fetched = volumes.prepare_with(&spec, patch.as_bytes().to_vec()).await;
+    (server, volumes, fetched)
+}
+
+#[tokio::test]
+async fn no_name_is_the_writers_own() {
+    let paths = ["conf.d/.podwright-new", "conf.d/a", ".podwright-new", "z", ".podwright-a", "new"];
+    let (_server, volumes, fetched) = with_patch(&adding(&paths)).await;
+    let others = ["conf.d/.podwright-old", ".podwright-old", "directory/.podwright-new"];
+    for name in others {
+        volumes.write(name, "setup\n");
+    }
+    put(&volumes, &fetched).await.unwrap();
+    for name in paths {
+        assert_eq!(fs::read(volumes.worktree().join(name)).unwrap(), b"", "{name}");
+    }
+    for name in others {
+        assert_eq!(fs::read(volumes.worktree().join(name)).unwrap(), b"setup\n", "{name}");
+    }
+    let beside = fs::read_dir(volumes.layout.workspace()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(beside.collect::<Vec<_>>(), ["app"], "its own directory is gone");
 }
 
 /// An artifact that somebody forged: git refuses it in the bare repository, before there is a work tree.
