@@ -117,7 +117,7 @@ impl Writer {
         let mut flags = AtFlags::empty();
         while let Some((parent, name)) = path.split_last() {
             // Where no directory leads to it, it is not there.
-            let Ok(Some(directory)) = self.descend(&parent) else { return Ok(()) };
+            let Some(directory) = self.descend(&parent)? else { return Ok(()) };
             match unlinkat(&directory, OsStr::from_bytes(&name), flags) {
                 Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
                 // Something else is in that directory.

@@ -223,6 +223,47 @@ async fn no_name_is_the_writers_own() {
     assert_eq!(beside.collect::<Vec<_>>(), ["app"], "its own directory is gone");
 }
 
+const DELETION: &str = "diff --git a/directory/gone b/directory/gone\ndeleted file mode 100644\n\
+    index f5a5be5..0000000\n--- a/directory/gone\n+++ /dev/null\n@@ -1 +0,0 @@\n-gone\n";
+
+#[tokio::test]
+async fn what_the_patch_deletes_is_not_left_behind_a_link() {
+    let (_server, volumes, fetched) = with_patch(DELETION).await;
+    let at = |name: &str| volumes.worktree().join(name);
+    fs::rename(at("directory"), at("elsewhere")).unwrap();
+    symlink("elsewhere", at("directory")).unwrap();
+    let error = put(&volumes, &fetched).await.unwrap_err();
+    assert!(matches!(error, OverlayError::InTheWay { .. }), "{error:?}");
+    assert!(error.to_string().contains("directory is no directory"), "{error}");
+    assert!(at("elsewhere/gone").exists());
+}
+
+#[tokio::test]
+async fn what_the_patch_deletes_may_be_gone_before() {
+    for other in ["nothing", "a file"] {
+        let (_server, volumes, fetched) = with_patch(DELETION).await;
+        fs::remove_dir_all(volumes.worktree().join("directory")).unwrap();
+        if other == "a file" {
+            volumes.write("directory", "setup\n");
+        }
+        put(&volumes, &fetched).await.unwrap();
+        assert_eq!(volumes.worktree().join("directory").exists(), other == "a file");
+    }
+}
+
+/// The patch makes a directory a link, and is put once more after a crash: what it deleted is behind its own link.
+#[tokio::test]
+async fn a_directory_that_the_patch_makes_a_link_is_made_one_again() {
+    let link = "diff --git a/directory b/directory\nnew file mode 120000\n--- /dev/null\n+++ b/directory\n\
+        @@ -0,0 +1 @@\n+a\n\\ No newline at end of file\n";
+    let (_server, volumes, fetched) = with_patch(&format!("{DELETION}{link}")).await;
+    for _ in 0..2 {
+        put(&volumes, &fetched).await.unwrap();
+        assert_eq!(fs::read_link(volumes.worktree().join("directory")).unwrap(), Path::new("a"));
+        volumes.stop_in_the_middle_of_the_patch();
+    }
+}
+
 /// An artifact that somebody forged: git refuses it in the bare repository, before there is a work tree.
 #[tokio::test]
 async fn a_patch_that_reaches_out_of_the_work_tree_is_refused() {
