@@ -77,7 +77,10 @@ impl Writer {
         let directory = mount.directory(Path::new(layout.name()));
         let directory = directory.map_err(|error| unopened(&root, error))?;
         let own = tempfile::Builder::new().prefix(STAGING).tempdir_in(layout.workspace());
-        let own = own?;
+        let own = own.map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => in_the_way(&root, "is where nothing may be written beside it"),
+            _ => error.into(),
+        })?;
         let name = own.path().file_name().unwrap_or_default();
         let staging = mount.directory(Path::new(name)).map_err(|error| unopened(&root, error))?;
         Ok(Self { root: directory, staging: Staging { directory: staging, _removed: own } })
@@ -122,7 +125,7 @@ impl Writer {
                 Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
                 // Something else is in that directory.
                 Err(_) if flags == AtFlags::REMOVEDIR => return Ok(()),
-                Err(error) => return Err(io::Error::from(error).into()),
+                Err(error) => return Err(unwritten(&parent, error)),
             }
             flags = AtFlags::REMOVEDIR;
             path = parent;
@@ -155,7 +158,7 @@ impl Writer {
             let mut opened = reader::open_directory(&directory, as_path(part));
             if matches!(opened, Err(ReadError::Missing)) {
                 let made = mkdirat(&directory, as_path(part), Mode::from_raw_mode(0o777));
-                made.map_err(io::Error::from)?;
+                made.map_err(|error| unwritten(&reached, error))?;
                 opened = reader::open_directory(&directory, as_path(part));
             }
             reached = reached.join(part);
@@ -178,7 +181,7 @@ impl Writer {
         }
         renamed.map_err(|error| match error {
             Errno::ISDIR => in_the_way(&parent.join(name), "is a directory that is not empty"),
-            error => io::Error::from(error).into(),
+            error => unwritten(parent, error),
         })
     }
 
@@ -206,6 +209,14 @@ impl NewFile<'_> {
 fn is_file(directory: &OwnedFd, name: &[u8]) -> bool {
     let stat = reader::stat(directory, as_path(name));
     stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+}
+
+/// Why nothing could be changed in a directory. Whoever ran there may have taken our right to it.
+fn unwritten(directory: &RepoPath, error: Errno) -> WriteError {
+    match error {
+        Errno::ACCESS | Errno::PERM => in_the_way(directory, "may not be written"),
+        other => io::Error::from(other).into(),
+    }
 }
 
 fn unopened(path: &RepoPath, error: ReadError) -> WriteError {

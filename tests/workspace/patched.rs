@@ -264,6 +264,43 @@ async fn a_directory_that_the_patch_makes_a_link_is_made_one_again() {
     }
 }
 
+/// As an ordinary user, as in a pod; root is refused nothing.
+#[test]
+fn what_the_setup_script_made_read_only_is_named() {
+    if rustix::process::getuid().is_root() {
+        let output = std::process::Command::new("setpriv")
+            .args(["--reuid=1234567", "--regid=1234567", "--clear-groups"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "patched::what_the_setup_script_made_read_only_is_named", "--nocapture"])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for (patch, locked, told) in [
+            (adding(&["directory/x"]), "directory", "directory may not be written"),
+            (adding(&["directory/in/x"]), "directory", "directory may not be written"),
+            (adding(&["x"]), "", ". may not be written"),
+            (DELETION.to_owned(), "directory", "directory may not be written"),
+            (adding(&["x"]), "..", ". is where nothing may be written beside it"),
+        ] {
+            let (_server, volumes, fetched) = with_patch(&patch).await;
+            let locked = volumes.worktree().join(locked);
+            let give = |mode| fs::set_permissions(&locked, fs::Permissions::from_mode(mode)).unwrap();
+            give(0o555);
+            let error = put(&volumes, &fetched).await.unwrap_err();
+            give(0o755);
+            assert!(matches!(error, OverlayError::InTheWay { .. }), "{error:?}");
+            assert!(error.to_string().contains(told), "{error}");
+        }
+    });
+}
+
 /// An artifact that somebody forged: git refuses it in the bare repository, before there is a work tree.
 #[tokio::test]
 async fn a_patch_that_reaches_out_of_the_work_tree_is_refused() {
