@@ -130,6 +130,8 @@ pub async fn overlay(
         let ids = ids.filter(|entry| entry.mode != Mode::Gitlink).map(|entry| entry.id);
         stage(origin, ids.collect(), layout, git, &writer).await?;
     }
+    // Were the record there after a loss of power and the files not whole, nobody would write them again.
+    writer.sync()?;
     record.stage = Stage::Patched;
     record::write(&layout.private(), &record)?;
     Ok(())

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, openat, renameat, symlinkat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, mkdirat, openat, renameat, symlinkat, syncfs, unlinkat};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
@@ -131,6 +131,11 @@ impl Writer {
             path = parent;
         }
         Ok(())
+    }
+
+    /// Has everything that was written on disk, and all else of the volume.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        Ok(syncfs(&self.root)?)
     }
 
     /// A directory; nothing where there is none, or a plain file in its way or in that of one above it.
