@@ -3,12 +3,14 @@
 //! Controller and agent judge a schema by the same code, so that a task with a bad one never gets a pod. Nothing is
 //! fetched: a schema that refers to another document is refused.
 
+mod patterns;
 mod work;
 
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 use thiserror::Error;
 
+use self::patterns::Patterns;
 use self::work::{ANSWER_WORK, Excess, PART_WORK, check_parts, check_value};
 use crate::api::conditions::cut;
 
@@ -35,6 +37,7 @@ const FAULT_MAX: usize = 300;
 #[derive(Debug)]
 pub struct AnswerSchema {
     value: Value,
+    patterns: Patterns,
     validator: Validator,
 }
 
@@ -92,24 +95,26 @@ impl AnswerSchema {
         }
         let value: Value =
             serde_json::from_str(text).map_err(|error| InvalidSchema::Json(error.to_string()))?;
-        let patterns = patterns(&value);
-        if patterns > PATTERNS_MAX {
-            return Err(InvalidSchema::Patterns(patterns));
+        let count = patterns::count(&value);
+        if count > PATTERNS_MAX {
+            return Err(InvalidSchema::Patterns(count));
         }
         let names = names(&value);
         if names > 0 {
             return Err(InvalidSchema::Names(names));
         }
-        check_parts(&value).map_err(|excess| match excess {
+        let bytes = PATTERNS_BYTES / count.max(1);
+        let patterns = Patterns::of(&value, bytes);
+        check_parts(&value, &patterns).map_err(|excess| match excess {
             Excess::Work | Excess::Depth => InvalidSchema::Work,
             Excess::Endless(reference) => InvalidSchema::Endless(shortened(&reference)),
             Excess::Foreign(reference) => InvalidSchema::Reference(shortened(&reference)),
         })?;
         // Patterns in linear time: the schema may be anybody's, and the answer is the model's.
-        let patterns = PatternOptions::regex().size_limit(PATTERNS_BYTES / patterns.max(1));
-        let options = jsonschema::options().with_pattern_options(patterns);
+        let linear = PatternOptions::regex().size_limit(bytes);
+        let options = jsonschema::options().with_pattern_options(linear);
         match options.build(&value) {
-            Ok(validator) => Ok(Self { value, validator }),
+            Ok(validator) => Ok(Self { value, patterns, validator }),
             Err(error) => Err(InvalidSchema::Schema(shortened(&error.to_string()))),
         }
     }
@@ -133,10 +138,10 @@ impl AnswerSchema {
             )));
         }
         // Whatever it is: what leads nowhere was refused with the schema.
-        if check_value(&self.value, &value).is_err() {
+        if check_value(&self.value, &self.patterns, &value).is_err() {
             return Err(InvalidAnswer(format!(
-                "it is nested so deeply, or fits so many parts of the schema at once, that it takes more than \
-                 {ANSWER_WORK} comparisons; make it flatter or shorter"
+                "it is nested so deeply, or fits so many parts or such large patterns of the schema at once, that it \
+                 takes more than {ANSWER_WORK} comparisons; make it flatter or shorter"
             )));
         }
         let faults = self.validator.iter_errors(&value).take(TOLD);
@@ -186,15 +191,6 @@ pub fn is_strict(schema: &Value) -> bool {
         Value::Array(schemas) => schemas.iter().all(is_strict),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
     }
-}
-
-/// How many regular expressions a schema has at most: what only looks like one counts too.
-fn patterns(schema: &Value) -> usize {
-    count(schema, |name, member| match (name, member) {
-        ("pattern", Value::String(_)) => 1,
-        ("patternProperties", Value::Object(named)) => named.len(),
-        _ => 0,
-    })
 }
 
 /// How many parts of a schema have a name, at most; the whole may have one. Draft 4 calls it `id`.

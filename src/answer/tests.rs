@@ -206,6 +206,53 @@ fn regular_expressions_are_few_and_small() {
     }
 }
 
+/// Each of them made a search, a comparison or a fault that nothing counted: minutes, or gigabytes, for one answer.
+#[test]
+fn large_patterns_and_lists_are_work_for_each_text() {
+    let many = |part: Value, times: usize| {
+        let parts: Vec<Value> = (0..times).map(|_| json!({"$ref": "#/$defs/part"})).collect();
+        json!({"$defs": {"part": part}, "allOf": parts}).to_string()
+    };
+    let large = r"^(?:a?b?){20000}$";
+    let names: Vec<String> = (0..2000).map(|number| format!("{number}")).collect();
+    let text = json!("a".repeat(8000)).to_string();
+    let member = format!(r#"{{"{}": 1}}"#, "a".repeat(8000));
+    let objects = json!(vec![json!({}); 40]).to_string();
+    let texts = json!(vec!["a"; 2000]).to_string();
+    for (case, part, answer) in [
+        ("a pattern", json!({"pattern": large}), &text),
+        ("a pattern of members", json!({"patternProperties": {large: true}}), &member),
+        ("a pattern of their names", json!({"propertyNames": {"pattern": large}}), &member),
+        ("a choice", json!({"items": {"enum": names}}), &texts),
+        ("names that are missing", json!({"items": {"required": names}}), &objects),
+        ("a long pattern", json!({"items": {"pattern": format!("^{}$", "b".repeat(20_000))}}), &texts),
+    ] {
+        let schema = AnswerSchema::parse(&many(part, 4)).unwrap();
+        let told = schema.check(answer).unwrap_err().to_string();
+        assert!(told.ends_with("make it flatter or shorter"), "{case}: {told}");
+        let _ = schema.check("[]").map_err(|told| assert!(!told.0.ends_with("shorter"), "{case}: {told}"));
+    }
+}
+
+#[test]
+fn usual_patterns_and_lists_take_long_answers() {
+    let address = json!({"pattern": r"^[\w.+-]+@[\w-]+(\.[\w-]+)+$"});
+    let codes: Vec<String> = (0..250).map(|number| format!("c{number}")).collect();
+    for (schema, answer) in [
+        (json!({"items": address}), json!(vec!["somebody@mail.example.com"; 280])),
+        (json!({"items": {"pattern": r"^\d{4}-\d{2}-\d{2}$"}}), json!(vec!["2026-11-23"; 600])),
+        (json!({"items": {"pattern": r"^\p{L}[\p{L}\p{M}' -]{0,63}$"}}), json!(vec!["Ada Lovelace"; 30])),
+        (json!({"items": {"enum": codes}}), json!(vec!["c249"; 1000])),
+        (
+            json!({"items": {"required": ["path", "line", "text"], "properties": {"path": {"pattern": "^[^/]"}}}}),
+            json!(vec![json!({"path": "src/main.rs", "line": 1, "text": "It is."}); 150]),
+        ),
+    ] {
+        let parsed = AnswerSchema::parse(&schema.to_string()).unwrap();
+        assert_eq!(parsed.check(&answer.to_string()).err(), None, "{schema}");
+    }
+}
+
 #[test]
 fn only_the_whole_has_a_name() {
     let own = r##"{"$id": "http://x/answer", "$defs": {"a": {"$anchor": "here"}}, "properties": {"b": {"$ref": "#here"}}}"##;

@@ -10,6 +10,8 @@ use std::ptr;
 
 use serde_json::{Map, Value};
 
+use super::patterns::Patterns;
+
 /// Comparisons for one answer. Each may take a microsecond and leave a fault of some hundred bytes, so all of them take
 /// a tenth of a second and some 30 MiB at the worst; an answer of 8 KiB with a schema that people wrote takes thousands.
 pub(super) const ANSWER_WORK: u64 = 100_000;
@@ -22,8 +24,16 @@ pub(super) const PART_WORK: u64 = 10_000;
 /// of them, and a thread has 2 MiB of stack.
 const DEPTH_MAX: usize = 300;
 
-/// Bytes of a text that count as one comparison: it may be searched for a pattern.
+/// Bytes of a text that count as one comparison.
 const TEXT_UNIT: usize = 64;
+
+/// Bytes of a text, and states of a pattern, that count as one comparison when the one is searched for the other. Each
+/// byte may meet each state, in two nanoseconds, so that one comes to a microsecond here as well.
+const SEARCH_UNIT: usize = 8;
+const STATES_UNIT: u64 = 64;
+
+/// Values of an `enum` that count as one comparison: one after the other is looked at, in some thirty nanoseconds.
+const CHOICES_UNIT: u64 = 32;
 
 /// What names of members and values that have no members are counted as.
 const SINGLE: &Value = &Value::Null;
@@ -42,8 +52,8 @@ pub(super) enum Excess {
 }
 
 /// Whether each part of a schema is little work for a single value, and refers to parts of the same schema alone.
-pub(super) fn check_parts(schema: &Value) -> Result<(), Excess> {
-    let mut counter = Counter::new(schema, PART_WORK);
+pub(super) fn check_parts(schema: &Value, patterns: &Patterns) -> Result<(), Excess> {
+    let mut counter = Counter::new(schema, patterns, PART_WORK);
     let mut parts = vec![schema];
     while let Some(part) = parts.pop() {
         match part {
@@ -60,8 +70,8 @@ pub(super) fn check_parts(schema: &Value) -> Result<(), Excess> {
 }
 
 /// Whether it is little work to hold a value against a schema whose parts were checked.
-pub(super) fn check_value(schema: &Value, value: &Value) -> Result<(), Excess> {
-    Counter::new(schema, ANSWER_WORK).count(schema, value).map(drop)
+pub(super) fn check_value(schema: &Value, patterns: &Patterns, value: &Value) -> Result<(), Excess> {
+    Counter::new(schema, patterns, ANSWER_WORK).count(schema, value).map(drop)
 }
 
 /// Members whose content is compared as it stands.
@@ -89,6 +99,7 @@ impl Amount {
 
 struct Counter<'a> {
     schema: &'a Value,
+    patterns: &'a Patterns,
     /// Parts that have a name to be referred to by.
     named: Vec<(&'a str, &'a Value)>,
     most: u64,
@@ -99,7 +110,7 @@ struct Counter<'a> {
 }
 
 impl<'a> Counter<'a> {
-    fn new(schema: &'a Value, most: u64) -> Self {
+    fn new(schema: &'a Value, patterns: &'a Patterns, most: u64) -> Self {
         let (mut named, mut rest) = (Vec::new(), vec![schema]);
         while let Some(part) = rest.pop() {
             match part {
@@ -113,7 +124,7 @@ impl<'a> Counter<'a> {
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
             }
         }
-        Self { schema, named, most, known: HashMap::new(), open: 0 }
+        Self { schema, patterns, named, most, known: HashMap::new(), open: 0 }
     }
 
     fn count(&mut self, part: &'a Value, value: &'a Value) -> Result<Amount, Excess> {
@@ -137,9 +148,8 @@ impl<'a> Counter<'a> {
         self.open += 1;
         let inner = self.in_place(members, value)?.and(self.inside(members, value)?);
         self.open -= 1;
-        let length = value.as_str().map_or(0, str::len);
-        let own = (1 + members.len() as u64).saturating_mul(1 + (length / TEXT_UNIT) as u64);
-        let amount = Amount { work: inner.work.saturating_add(own), depth: inner.depth + 1 };
+        let work = inner.work.saturating_add(self.own(members, value));
+        let amount = Amount { work, depth: inner.depth + 1 };
         if amount.work > self.most {
             return Err(Excess::Work);
         }
@@ -148,6 +158,36 @@ impl<'a> Counter<'a> {
         }
         self.known.insert(key, Some(amount));
         Ok(amount)
+    }
+
+    /// What a part takes for a value without the parts that it has.
+    fn own(&self, members: &Map<String, Value>, value: &Value) -> u64 {
+        let length = value.as_str().map_or(0, str::len);
+        let mut work = (1 + members.len() as u64).saturating_mul(1 + (length / TEXT_UNIT) as u64);
+        for (name, member) in members {
+            let more = match (name.as_str(), value, member) {
+                ("pattern", _, Value::String(pattern)) => self.search(pattern, length),
+                // To know which are additional, and which are left, they are searched again.
+                ("patternProperties", Value::Object(values), Value::Object(parts)) => {
+                    let pairs = parts.keys().flat_map(|part| values.keys().map(move |name| (part, name)));
+                    let once = pairs
+                        .fold(0_u64, |sum, (part, name)| sum.saturating_add(self.search(part, name.len())));
+                    once.saturating_mul(3)
+                }
+                ("enum" | "const", _, choices) => size(choices) / CHOICES_UNIT,
+                // Each name that is missing is a fault.
+                ("required" | "dependentRequired" | "dependencies", _, names) => size(names),
+                _ => 0,
+            };
+            work = work.saturating_add(more);
+        }
+        work
+    }
+
+    /// What it takes to search a text for a pattern.
+    fn search(&self, pattern: &str, length: usize) -> u64 {
+        let pieces = 1 + (length / SEARCH_UNIT) as u64;
+        1 + self.patterns.states(pattern).saturating_mul(pieces) / STATES_UNIT
     }
 
     /// The parts that a part has for the same value.
@@ -196,7 +236,9 @@ impl<'a> Counter<'a> {
                     self.sum(values.values().map(|value| (part, value)))?
                 }
                 ("propertyNames", Value::Object(values), part) => {
-                    self.count(part, SINGLE)?.times(values.len() as u64)
+                    // The finest measure of a text's length there is.
+                    let pieces = values.keys().map(|name| 1 + (name.len() / SEARCH_UNIT) as u64);
+                    self.count(part, SINGLE)?.times(pieces.sum())
                 }
                 ("items" | "prefixItems", Value::Array(values), Value::Array(parts)) => {
                     self.sum(parts.iter().zip(values))?
@@ -259,6 +301,16 @@ fn inner(value: &Value) -> u64 {
         Value::Object(values) => values.len() as u64,
         Value::Array(values) => values.len() as u64,
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
+}
+
+/// How many values a value is, with all that are in it and a long text as several.
+fn size(value: &Value) -> u64 {
+    match value {
+        Value::Object(values) => values.values().map(size).fold(1, u64::saturating_add),
+        Value::Array(values) => values.iter().map(size).fold(1, u64::saturating_add),
+        Value::String(text) => 1 + (text.len() / TEXT_UNIT) as u64,
+        Value::Null | Value::Bool(_) | Value::Number(_) => 1,
     }
 }
 

@@ -8,6 +8,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use rustix::fs::syncfs;
+
 use super::Layout;
 use super::fetch::{ATTRIBUTES, BIG_FILES, Fetched, Found, quoted, threads};
 use super::git::{Git, GitError};
@@ -76,6 +78,11 @@ pub async fn checkout(fetched: &Fetched, layout: &Layout, git: &Git) -> Result<(
     // What was for these runs only; the sandbox's git makes its own decisions.
     fs::write(git_dir.join("config"), config(fetched, ""))?;
 
+    // Were the record there after a loss of power and the files not whole, nobody would write them again. They lie on two
+    // volumes, and git's own way to have them on disk is one wait for each.
+    for volume in [&worktree, &layout.private()] {
+        syncfs(fs::File::open(volume)?).map_err(io::Error::from)?;
+    }
     record.stage = Stage::CheckedOut;
     record::write(&layout.private(), &record)?;
     Ok(())

@@ -107,8 +107,14 @@ pub async fn overlay(
     differences.iter().try_for_each(|difference| check(difference.path, difference.after.map(|e| e.mode)))?;
     let writer = Writer::open(layout)?;
     // First, since a file may stand where a directory is to be.
+    let kept = differences.iter().filter(|difference| difference.after.is_some());
+    let kept: BTreeSet<&RepoPath> = kept.map(|difference| difference.path).collect();
     for Difference { path, .. } in differences.iter().filter(|difference| difference.after.is_none()) {
-        writer.remove(path)?;
+        match writer.remove(path) {
+            // The patch has that path, and so it gives way, or is the patch's from a process before this one.
+            Err(WriteError::InTheWay { path, .. }) if kept.contains(&path) => {}
+            removed => removed?,
+        }
     }
     let mut incoming = Incoming::new(&writer);
     for Difference { path, after, .. } in &differences {
@@ -124,6 +130,8 @@ pub async fn overlay(
         let ids = ids.filter(|entry| entry.mode != Mode::Gitlink).map(|entry| entry.id);
         stage(origin, ids.collect(), layout, git, &writer).await?;
     }
+    // Were the record there after a loss of power and the files not whole, nobody would write them again.
+    writer.sync()?;
     record.stage = Stage::Patched;
     record::write(&layout.private(), &record)?;
     Ok(())

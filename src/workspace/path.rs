@@ -42,6 +42,19 @@ impl RepoPath {
         Self(bytes)
     }
 
+    /// The directory and the name in it; nothing for the root, which has neither.
+    pub(crate) fn split_last(&self) -> Option<(Self, Vec<u8>)> {
+        let name = self.parts().last()?;
+        let directory = self.0.get(..self.0.len() - name.len())?;
+        Some((Self(directory.strip_suffix(b"/").unwrap_or(directory).to_owned()), name.to_owned()))
+    }
+
+    /// The names on the way to it, from the root on.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let whole = (!self.0.is_empty()).then_some(self.0.as_slice());
+        whole.into_iter().flat_map(|path| path.split(|byte| *byte == b'/'))
+    }
+
     /// Whether this is `directory` or something in it.
     pub(crate) fn is_within(&self, directory: &Self) -> bool {
         match self.0.strip_prefix(directory.as_bytes()) {

@@ -100,16 +100,23 @@ pub(crate) fn open_directory(directory: impl AsFd, path: &Path) -> Result<OwnedF
     open_beneath(directory, path, OFlags::DIRECTORY)
 }
 
-/// The names in a directory, at most `max` of them, in no order.
-pub(crate) fn names(directory: &OwnedFd, max: usize) -> Result<Vec<Vec<u8>>, ReadError> {
-    let mut names = Vec::new();
+/// The names in a directory, at most `max` of them, in no order. Each counts with the `prefix` bytes that its path has
+/// before it, and all of them have at most `max_bytes`.
+pub(crate) fn names(
+    directory: &OwnedFd,
+    max: usize,
+    prefix: usize,
+    max_bytes: usize,
+) -> Result<Vec<Vec<u8>>, ReadError> {
+    let (mut names, mut bytes) = (Vec::new(), 0);
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if matches!(name, b"." | b"..") {
             continue;
         }
-        if names.len() >= max {
+        bytes += prefix + name.len();
+        if names.len() >= max || bytes > max_bytes {
             return Err(ReadError::TooMany);
         }
         names.push(name.to_owned());

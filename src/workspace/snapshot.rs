@@ -1,5 +1,6 @@
 //! The work tree as a git tree.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -32,6 +33,9 @@ pub struct Limits {
     pub total: u64,
     /// Files, links and directories: the largest public repositories have 500,000.
     pub entries: usize,
+    /// Bytes of their paths. A path may have 4 KiB, and the agent, which has 512 MiB for everything, holds it in up to
+    /// four trees at a time. Half a million files have 32 MiB in the largest public repositories.
+    pub paths: usize,
     /// Directories within directories; each one open costs a descriptor.
     pub depth: usize,
     /// One walk.
@@ -44,6 +48,7 @@ impl Default for Limits {
             file: 32 << 20,
             total: 8 << 30,
             entries: 1_000_000,
+            paths: 48 << 20,
             depth: 256,
             time: Duration::from_secs(120),
         }
@@ -109,6 +114,7 @@ impl Walk<'_> {
             report: SkippedPaths::default(),
             kept: HashSet::new(),
             entries: 0,
+            paths: 0,
             read: 0,
             deadline: Instant::now() + self.limits.time,
         };
@@ -149,6 +155,7 @@ struct State<'a> {
     /// Skipped paths for which the former tree has something.
     kept: HashSet<RepoPath>,
     entries: usize,
+    paths: usize,
     read: u64,
     deadline: Instant,
 }
@@ -162,8 +169,11 @@ impl State<'_> {
         depth: usize,
         ignored: Option<bool>,
     ) -> Result<(), Stop> {
-        let left = self.walk.limits.entries.saturating_sub(self.entries);
-        let names = match reader::names(directory, left) {
+        let limits = &self.walk.limits;
+        let (left, bytes_left) =
+            (limits.entries.saturating_sub(self.entries), limits.paths.saturating_sub(self.paths));
+        let prefix = path.as_bytes().len() + 1;
+        let names = match reader::names(directory, left, prefix, bytes_left) {
             Ok(names) => names,
             Err(error) => {
                 self.skip(path, &error.to_string());
@@ -171,23 +181,17 @@ impl State<'_> {
             }
         };
         self.entries += names.len();
-        let mut children: Vec<(Vec<u8>, Vec<u8>, Stat)> = Vec::with_capacity(names.len());
+        self.paths += names.iter().map(|name| prefix + name.len()).sum::<usize>();
+        let mut children: Vec<(Vec<u8>, Stat)> = Vec::with_capacity(names.len());
         for name in names {
             match reader::stat(directory, as_path(&name)) {
-                Ok(stat) => {
-                    // Git's order: a directory sorts as if its name ended in a slash.
-                    let mut key = name.clone();
-                    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                        key.push(b'/');
-                    }
-                    children.push((key, name, stat));
-                }
+                Ok(stat) => children.push((name, stat)),
                 Err(ReadError::Missing) => {}
                 Err(error) => self.skip(&path.join(&name), &error.to_string()),
             }
         }
-        children.sort_by(|a, b| a.0.cmp(&b.0));
-        for (_, name, stat) in children {
+        children.sort_by(|a, b| in_gits_order(a, b));
+        for (name, stat) in children {
             let child = path.join(&name);
             self.check_limits(&child)?;
             self.entry(directory, &name, child, &stat, depth, ignored)?;
@@ -373,6 +377,12 @@ impl From<ReadError> for Unread {
     fn from(error: ReadError) -> Self {
         Self::Skip(error)
     }
+}
+
+/// A directory sorts as if its name ended in a slash.
+fn in_gits_order((a, a_stat): &(Vec<u8>, Stat), (b, b_stat): &(Vec<u8>, Stat)) -> Ordering {
+    let slash = |stat: &Stat| (FileType::from_raw_mode(stat.st_mode) == FileType::Directory).then_some(&b'/');
+    a.iter().chain(slash(a_stat)).cmp(b.iter().chain(slash(b_stat)))
 }
 
 fn file_mode(stat: &Stat) -> Mode {

@@ -131,6 +131,18 @@ async fn the_setup_script_never_runs_again_once_some_of_the_patch_is_there() {
     assert_eq!(stage.file("new.txt"), "new\n", "the rest of the patch came after all");
 }
 
+/// The process dies when the sandbox is quiet and before anybody has heard of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_setup_script_that_failed_never_counts_as_done() {
+    let stage = done("true", "echo no tools; exit 3").await;
+    let told = verified(&stage).await;
+    let outcome = told.outcome.clone().unwrap();
+    assert_eq!(outcome.reason, Reason::SetupFailed, "{}", outcome.message);
+    stage.cluster.statuses.lock().unwrap().retain(|status| status.outcome.is_none());
+    let status = verified(&stage).await;
+    assert_eq!((status.outcome, status.verification), (told.outcome, told.verification));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_setup_script_puts_in_the_patchs_way_is_named() {
     let stage = done("true", "mkdir new.txt && touch new.txt/in").await;

@@ -215,6 +215,31 @@ async fn what_is_after_a_bound_keeps_its_former_state() {
     assert_eq!((changed(&patch), skipped(&patch)), (vec![], vec![".".to_owned()]));
 }
 
+/// They are made by one command within a second, and each of them is held in several trees.
+#[tokio::test]
+async fn very_many_long_paths_are_left_out() {
+    let mut stage = Stage::new().await;
+    fs::write(stage.path("a"), "changed\n").unwrap();
+    let mut directory =
+        rustix::fs::open(stage.volumes.worktree(), rustix::fs::OFlags::DIRECTORY, Mode::empty()).unwrap();
+    let name = "d".repeat(250);
+    for _ in 0..14 {
+        rustix::fs::mkdirat(&directory, &name, Mode::RWXU).unwrap();
+        directory =
+            rustix::fs::openat(&directory, &name, rustix::fs::OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
+    for number in 0..14_500 {
+        rustix::fs::openat(&directory, format!("{number}"), flags, Mode::RWXU).unwrap();
+    }
+    let patch = stage.patch().await;
+    assert_eq!(changed(&patch), ["a"]);
+    assert_eq!(patch.skipped.count, 1);
+    let skipped = &patch.skipped.named[0];
+    assert_eq!(skipped.path.as_bytes(), vec![name; 14].join("/").as_bytes());
+    assert!(skipped.reason.contains("more entries"), "{}", skipped.reason);
+}
+
 #[tokio::test]
 async fn a_path_deeper_than_the_system_names_is_skipped() {
     let mut stage = Stage::new().await;

@@ -146,7 +146,6 @@ async fn what_setup_left_leads_nowhere() {
     let (volumes, fetched) = changed(&server).await;
     fs::remove_file(volumes.worktree().join("a")).unwrap();
     symlink(&key, volumes.worktree().join("a")).unwrap();
-    symlink(&key, volumes.worktree().join(".podwright-new")).unwrap();
     put(&volumes, &fetched).await.unwrap();
     assert_eq!(fs::read(volumes.worktree().join("a")).unwrap(), b"a\nagent\n");
 
@@ -185,6 +184,121 @@ async fn what_setup_left_leads_nowhere() {
     assert!(matches!(put(&volumes, &fetched).await, Err(OverlayError::InTheWay { .. })));
     assert_eq!(fs::read(outside.path().join("moved/a")).unwrap(), b"a\n");
     assert_eq!(fs::read(&key).unwrap(), b"KEY");
+}
+
+/// A patch that adds an empty file at each of these paths.
+fn adding(paths: &[&str]) -> String {
+    let one =
+        |path: &&str| format!("diff --git a/{path} b/{path}\nnew file mode 100644\nindex 0000000..e69de29\n");
+    paths.iter().map(one).collect()
+}
+
+/// A checkout of `a`, `b` and `directory/gone`, with this patch beside it.
+async fn with_patch(patch: &str) -> (Server, Volumes, Fetched) {
+    let server = Server::start();
+    let source = server.repository("app.git");
+    source.write("a", "a\n").write("b", "b\n").write("directory/gone", "gone\n").commit("first");
+    let volumes = Volumes::new();
+    let spec = spec(server.url("open/app.git"), "main");
+    let fetched = volumes.prepare_with(&spec, patch.as_bytes().to_vec()).await;
+    (server, volumes, fetched)
+}
+
+#[tokio::test]
+async fn no_name_is_the_writers_own() {
+    let paths = ["conf.d/.podwright-new", "conf.d/a", ".podwright-new", "z", ".podwright-a", "new"];
+    let (_server, volumes, fetched) = with_patch(&adding(&paths)).await;
+    let others = ["conf.d/.podwright-old", ".podwright-old", "directory/.podwright-new"];
+    for name in others {
+        volumes.write(name, "setup\n");
+    }
+    put(&volumes, &fetched).await.unwrap();
+    for name in paths {
+        assert_eq!(fs::read(volumes.worktree().join(name)).unwrap(), b"", "{name}");
+    }
+    for name in others {
+        assert_eq!(fs::read(volumes.worktree().join(name)).unwrap(), b"setup\n", "{name}");
+    }
+    let beside = fs::read_dir(volumes.layout.workspace()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(beside.collect::<Vec<_>>(), ["app"], "its own directory is gone");
+}
+
+const DELETION: &str = "diff --git a/directory/gone b/directory/gone\ndeleted file mode 100644\n\
+    index f5a5be5..0000000\n--- a/directory/gone\n+++ /dev/null\n@@ -1 +0,0 @@\n-gone\n";
+
+#[tokio::test]
+async fn what_the_patch_deletes_is_not_left_behind_a_link() {
+    let (_server, volumes, fetched) = with_patch(DELETION).await;
+    let at = |name: &str| volumes.worktree().join(name);
+    fs::rename(at("directory"), at("elsewhere")).unwrap();
+    symlink("elsewhere", at("directory")).unwrap();
+    let error = put(&volumes, &fetched).await.unwrap_err();
+    assert!(matches!(error, OverlayError::InTheWay { .. }), "{error:?}");
+    assert!(error.to_string().contains("directory is no directory"), "{error}");
+    assert!(at("elsewhere/gone").exists());
+}
+
+#[tokio::test]
+async fn what_the_patch_deletes_may_be_gone_before() {
+    for other in ["nothing", "a file"] {
+        let (_server, volumes, fetched) = with_patch(DELETION).await;
+        fs::remove_dir_all(volumes.worktree().join("directory")).unwrap();
+        if other == "a file" {
+            volumes.write("directory", "setup\n");
+        }
+        put(&volumes, &fetched).await.unwrap();
+        assert_eq!(volumes.worktree().join("directory").exists(), other == "a file");
+    }
+}
+
+/// The patch makes a directory a link, and is put once more after a crash: what it deleted is behind its own link.
+#[tokio::test]
+async fn a_directory_that_the_patch_makes_a_link_is_made_one_again() {
+    let link = "diff --git a/directory b/directory\nnew file mode 120000\n--- /dev/null\n+++ b/directory\n\
+        @@ -0,0 +1 @@\n+a\n\\ No newline at end of file\n";
+    let (_server, volumes, fetched) = with_patch(&format!("{DELETION}{link}")).await;
+    for _ in 0..2 {
+        put(&volumes, &fetched).await.unwrap();
+        assert_eq!(fs::read_link(volumes.worktree().join("directory")).unwrap(), Path::new("a"));
+        volumes.stop_in_the_middle_of_the_patch();
+    }
+}
+
+/// As an ordinary user, as in a pod; root is refused nothing.
+#[test]
+fn what_the_setup_script_made_read_only_is_named() {
+    if rustix::process::getuid().is_root() {
+        let output = std::process::Command::new("setpriv")
+            .args(["--reuid=1234567", "--regid=1234567", "--clear-groups"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "patched::what_the_setup_script_made_read_only_is_named", "--nocapture"])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for (patch, locked, told) in [
+            (adding(&["directory/x"]), "directory", "directory may not be written"),
+            (adding(&["directory/in/x"]), "directory", "directory may not be written"),
+            (adding(&["x"]), "", ". may not be written"),
+            (DELETION.to_owned(), "directory", "directory may not be written"),
+            (adding(&["x"]), "..", ". is where nothing may be written beside it"),
+        ] {
+            let (_server, volumes, fetched) = with_patch(&patch).await;
+            let locked = volumes.worktree().join(locked);
+            let give = |mode| fs::set_permissions(&locked, fs::Permissions::from_mode(mode)).unwrap();
+            give(0o555);
+            let error = put(&volumes, &fetched).await.unwrap_err();
+            give(0o755);
+            assert!(matches!(error, OverlayError::InTheWay { .. }), "{error:?}");
+            assert!(error.to_string().contains(told), "{error}");
+        }
+    });
 }
 
 /// An artifact that somebody forged: git refuses it in the bare repository, before there is a work tree.

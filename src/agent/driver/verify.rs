@@ -1,8 +1,8 @@
 //! The attempt's next pod: a clean checkout with the agent's patch, and the commands that say whether the work is good.
 //!
 //! No model is asked and no journal kept: what must outlive this process are the results of the commands that have
-//! ended and the boot of the sandbox in which they ran, a single small file. A command has an operation id, so a process
-//! that is started anew finds it where it is.
+//! ended, the boot of the sandbox in which they ran, and how the attempt ends, a single small file. A command has an
+//! operation id, so a process that is started anew finds it where it is.
 
 mod commands;
 mod record;
@@ -11,11 +11,13 @@ mod verdict;
 use std::io::Write;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::commands::Verification;
+use self::record::Record;
 use self::verdict::{cancelled, pending};
 use super::prepare::{Announce, Preparation, internal};
 use super::status::{Facts, Reporter};
@@ -28,6 +30,8 @@ use crate::sandbox::{Dial, Sandbox};
 use crate::workspace::Layout;
 
 /// What the work has come to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Done {
     outcome: Outcome,
     results: Vec<VerificationResult>,
@@ -75,6 +79,7 @@ pub async fn verify<C: Cluster, D: Dial + Clone>(parts: Drive<C, D>) -> Result<S
         reporter,
         log,
     };
+    let record = record::file(&directories.state);
     let (messages, mut received) = mpsc::channel(QUEUE);
     let (news, mut heard) = mpsc::channel(QUEUE);
     let options = connect::options("podwright-verify", &assignment.attempt, &directories.state);
@@ -105,13 +110,19 @@ pub async fn verify<C: Cluster, D: Dial + Clone>(parts: Drive<C, D>) -> Result<S
             // In this order: what was said before the end is heard before it.
             biased;
             Ok(()) = refused.changed() => return Ok(Stopped::refused(refused.borrow().as_ref())),
-            Ok(()) = orders.changed() => match orders.borrow_and_update().clone() {
-                Orders::Gone(why) => return Ok(Stopped::Gone(why)),
-                Orders::Work { inbox, .. } => if let Some(seq) = cancellation(&inbox) {
-                    report.inbox_seq = report.inbox_seq.max(seq);
-                    break Done { outcome: cancelled(), results: report.results.clone() };
-                },
-            },
+            Ok(()) = orders.changed() => {
+                let given = orders.borrow_and_update().clone();
+                match given {
+                    Orders::Gone(why) => return Ok(Stopped::Gone(why)),
+                    Orders::Work { inbox, .. } => if let Some(seq) = cancellation(&inbox) {
+                        report.inbox_seq = report.inbox_seq.max(seq);
+                        work.abort();
+                        // Once it is over, nothing but this replaces the record.
+                        let _ = (&mut work).await;
+                        break Done { outcome: cancelled(), results: report.results.clone() };
+                    },
+                }
+            }
             Some(message) = received.recv() => report.hear(message),
             Some(news) = heard.recv() => match news {
                 News::Results(results) => {
@@ -127,9 +138,14 @@ pub async fn verify<C: Cluster, D: Dial + Clone>(parts: Drive<C, D>) -> Result<S
             ended = &mut work => break ended?,
         }
     };
-    drop(work);
-    if let Some(sandbox) = sandbox.filter(|_| done.outcome.reason != Reason::SandboxLost) {
-        finish::stop_commands(&sandbox, &assignment).await;
+    match record.write(&Record::Done(done.clone()), true) {
+        Ok(()) => {
+            if let Some(sandbox) = sandbox.filter(|_| done.outcome.reason != Reason::SandboxLost) {
+                finish::stop_commands(&sandbox, &assignment).await;
+            }
+        }
+        // A phase that is closed passes for one that went well, should this process die before it has said otherwise.
+        Err(error) => tracing::warn!(%error, "the sandbox is left as it is, to be found again"),
     }
     report.end(done).await
 }

@@ -51,6 +51,11 @@ fn part(number: usize) -> impl Strategy<Value = Value> {
     })
 }
 
+/// Of a schema without any.
+fn none() -> Patterns {
+    Patterns::of(&Value::Null, 0)
+}
+
 fn any_type() -> impl Strategy<Value = Value> {
     prop::sample::select(vec![json!(["object", "array", "null"]), json!("object"), json!("array")])
 }
@@ -73,8 +78,9 @@ proptest! {
     ) {
         let (a, b, c, d) = parts;
         let schema = json!({"$defs": {"0": a, "1": b, "2": c, "3": d, "4": {"tick": 1}}, "$ref": "#/$defs/0"});
-        prop_assert_eq!(check_parts(&schema), Ok(()));
-        let mut counter = Counter::new(&schema, u64::MAX);
+        prop_assert_eq!(check_parts(&schema, &none()), Ok(()));
+        let none = none();
+        let mut counter = Counter::new(&schema, &none, u64::MAX);
         let counted = counter.count(&schema, &value).unwrap().work;
         // What does not fit is compared once more for each way out of a choice, to say why.
         let compared = compared(&schema, &value);
@@ -94,8 +100,9 @@ fn ways_are_counted_and_pairs_are_walked() {
             .collect();
         Value::from(parts)
     };
+    let none = none();
     let of = |schema: &Value| {
-        let mut counter = Counter::new(schema, u64::MAX);
+        let mut counter = Counter::new(schema, &none, u64::MAX);
         let count = counter.count(&schema["0"], SINGLE).unwrap().work;
         (count, counter.known.len())
     };
@@ -114,10 +121,10 @@ fn chains_are_bounded_before_they_fill_a_stack() {
         .map(|level| (level.to_string(), json!({"$ref": format!("#/{}", level + 1)})))
         .chain([("1000".to_owned(), json!({"properties": {"a": {"$ref": "#/0"}}}))])
         .collect();
-    assert_eq!(check_parts(&Value::from(parts)), Err(Excess::Depth));
+    assert_eq!(check_parts(&Value::from(parts), &none()), Err(Excess::Depth));
     let tree = json!({"properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {"allOf": [{"allOf": [{"$ref": "#"}]}]}}});
-    check_parts(&tree).unwrap();
+    check_parts(&tree, &none()).unwrap();
     let nested = |depth: usize| (0..depth).fold(json!({}), |inner, _| json!({"a": inner}));
-    assert_eq!(check_value(&tree, &nested(30)), Ok(()));
-    assert_eq!(check_value(&tree, &nested(120)), Err(Excess::Depth));
+    assert_eq!(check_value(&tree, &none(), &nested(30)), Ok(()));
+    assert_eq!(check_value(&tree, &none(), &nested(120)), Err(Excess::Depth));
 }

@@ -21,19 +21,19 @@ const HEAD_MAX: usize = 100;
 pub(super) struct Incoming<'a> {
     writer: &'a Writer,
     expected: VecDeque<(RepoPath, Entry)>,
-    at: At,
+    at: At<'a>,
 }
 
 /// Where in git's answer we are.
-enum At {
+enum At<'a> {
     /// In the line before a content.
     Head(Vec<u8>),
     /// In a content, of which so many bytes are left, or at the line feed after it.
-    Content(u64, Target),
+    Content(u64, Target<'a>),
 }
 
-enum Target {
-    File(NewFile),
+enum Target<'a> {
+    File(NewFile<'a>),
     Link(RepoPath, Vec<u8>),
 }
 
@@ -106,7 +106,7 @@ impl<'a> Incoming<'a> {
     }
 
     /// The target of the content with this head.
-    fn begin(&mut self, head: &[u8]) -> Result<At, OverlayError> {
+    fn begin(&mut self, head: &[u8]) -> Result<At<'a>, OverlayError> {
         let (Some((path, entry)), Some((id, size))) = (self.expected.pop_front(), parse(head)) else {
             return Err(unexpected("not a line before a content"));
         };
@@ -125,7 +125,7 @@ impl<'a> Incoming<'a> {
         Ok(At::Content(size, target))
     }
 
-    fn done(&self, target: Target) -> Result<(), OverlayError> {
+    fn done(&self, target: Target<'_>) -> Result<(), OverlayError> {
         match target {
             Target::File(file) => file.done()?,
             Target::Link(path, target) => self.writer.link(&path, &target)?,
@@ -134,7 +134,7 @@ impl<'a> Incoming<'a> {
     }
 }
 
-impl Target {
+impl Target<'_> {
     fn write(&mut self, piece: &[u8]) -> io::Result<()> {
         match self {
             Self::File(file) => file.write(piece),

@@ -77,7 +77,7 @@ impl Reading<'_> {
     fn directories(&self, directory: &str) -> Result<Vec<String>, ReadError> {
         let relative = Path::new(directory).strip_prefix(self.mount).map_err(|_| ReadError::Leads)?;
         let directory = self.reader.directory(relative)?;
-        let names = names(&directory, ENTRIES_MAX)?;
+        let names = names(&directory, ENTRIES_MAX, 0, usize::MAX)?;
         // Their names stand in a prompt.
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         let plain = names.into_iter().filter(|name| name.iter().all(|byte| plain(*byte)));

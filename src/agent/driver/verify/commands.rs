@@ -48,10 +48,18 @@ pub(super) struct Verification<C> {
 }
 
 impl<C: Cluster> Verification<C> {
-    /// Does all of it. `connect` is called when the base commit is checked out: from then on the files may be hostile.
+    /// Does all of it, or finds it done. `connect` is called when the base commit is checked out: from then on the files
+    /// may be hostile.
     pub(super) async fn run(mut self, connect: impl FnOnce() -> Sandbox) -> Done {
         let mut results: Vec<VerificationResult> = self.commands.iter().map(pending).collect();
-        let outcome = match self.verify(connect, &mut results).await {
+        let begun = match record::file(&self.state).read() {
+            // Its phases may be closed, and then nothing in the sandbox says any more how it came to that.
+            Ok(Some(Record::Done(done))) => return done,
+            Ok(Some(Record::Running { boot, ended })) => Some((boot, ended)),
+            Ok(None) => None,
+            Err(error) => return Done { outcome: broken_off(internal(&error)), results },
+        };
+        let outcome = match self.verify(connect, begun, &mut results).await {
             Ok(()) => verdict(&self.preparation.assignment.attempt, &self.commands, &results, &self.answer),
             Err(outcome) => broken_off(outcome),
         };
@@ -61,13 +69,12 @@ impl<C: Cluster> Verification<C> {
     async fn verify(
         &mut self,
         connect: impl FnOnce() -> Sandbox,
+        begun: Option<(BootId, Vec<VerificationResult>)>,
         results: &mut [VerificationResult],
     ) -> Result<(), Outcome> {
-        let file = record::file(&self.state);
-        let mut record: Option<Record> = file.read().map_err(|error| internal(&error))?;
-        if let Some(record) = record.as_ref().filter(|record| record.ended.len() == self.commands.len()) {
-            // Only saying so is left, and the phase of the commands may be closed already.
-            results.clone_from_slice(&record.ended);
+        if let Some((_, ended)) = begun.as_ref().filter(|(_, ended)| ended.len() == self.commands.len()) {
+            // Nothing of the sandbox is needed any more.
+            results.clone_from_slice(ended);
             return Ok(());
         }
         let fetched = self.check_out().await?;
@@ -75,24 +82,23 @@ impl<C: Cluster> Verification<C> {
         let sandbox = connect();
         let boot = sandbox.ready().await.map_err(lost)?.id;
         self.tell(News::Sandbox(sandbox.clone())).await;
-        if record.is_none() {
+        if begun.is_none() {
             // No command has run here yet: a setup script that was cut off is found, or run again.
             self.preparation.furnish(&sandbox, &boot, &fetched, Staging::Staged).await?;
         }
         begin_agent_phase(&sandbox, &boot, &self.preparation.assignment.attempt_uid).await?;
-        let mut record = match record.take() {
-            Some(record) => record,
+        let (begun_in, mut ended) = match begun {
+            Some(begun) => begun,
             None => {
-                let record = Record { boot: boot.clone(), ended: Vec::new() };
-                file.write(&record, true).map_err(|error| internal(&error))?;
-                record
+                self.keep(&boot, &[])?;
+                (boot.clone(), Vec::new())
             }
         };
-        if record.boot != boot {
+        if begun_in != boot {
             return Err(self.cut_off().await);
         }
         for (place, command) in self.commands.clone().iter().enumerate() {
-            let known = record.ended.get(place).cloned();
+            let known = ended.get(place).cloned();
             let result = match known {
                 Some(result) => result,
                 None => {
@@ -105,8 +111,8 @@ impl<C: Cluster> Verification<C> {
                     );
                     self.tell(News::Results(results.to_vec())).await;
                     let result = self.run_one(&sandbox, &boot, place, command).await?;
-                    record.ended.push(result.clone());
-                    file.write(&record, true).map_err(|error| internal(&error))?;
+                    ended.push(result.clone());
+                    self.keep(&boot, &ended)?;
                     result
                 }
             };
@@ -118,6 +124,12 @@ impl<C: Cluster> Verification<C> {
             }
         }
         Ok(())
+    }
+
+    /// Leaves to the next process what has ended.
+    fn keep(&self, boot: &BootId, ended: &[VerificationResult]) -> Result<(), Outcome> {
+        let record = Record::Running { boot: boot.clone(), ended: ended.to_vec() };
+        record::file(&self.state).write(&record, true).map_err(|error| internal(&error))
     }
 
     /// The base commit, before anything in the sandbox is spoken to, and beside it the tree that it is with the patch.

@@ -1,11 +1,13 @@
-//! What a process that verifies leaves to the next one: in which boot of the sandbox the commands run, and what the
-//! ended ones came to. It is on disk before the first command leaves, and before an ended one is acknowledged.
+//! What a process that verifies leaves to the next one: in which boot of the sandbox the commands run and what the
+//! ended ones came to, and in the end how the attempt ends. It is on disk before the first command leaves, before an
+//! ended one is acknowledged, and before a phase is closed.
 
 use std::path::Path;
 
 use podwright_sandboxd::protocol::BootId;
 use serde::{Deserialize, Serialize};
 
+use super::Done;
 use crate::api::attempt::VerificationResult;
 use crate::files::RecordFile;
 
@@ -14,11 +16,16 @@ const FILE: &str = "verification.json";
 /// How far a verification is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Record {
-    /// The life of the sandbox in which all commands run.
-    pub(super) boot: BootId,
-    /// The results of the commands that have ended, in their order.
-    pub(super) ended: Vec<VerificationResult>,
+pub(super) enum Record {
+    /// The commands run.
+    Running {
+        /// The life of the sandbox in which all of them run.
+        boot: BootId,
+        /// The results of those that have ended, in their order.
+        ended: Vec<VerificationResult>,
+    },
+    /// Only saying so is left.
+    Done(Done),
 }
 
 /// The record beneath the state's directory.
@@ -31,7 +38,8 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::api::attempt::VerificationState;
+    use crate::api::attempt::{Outcome, VerificationState};
+    use crate::api::reasons::Reason;
 
     #[test]
     fn what_is_written_is_read() {
@@ -46,8 +54,12 @@ mod tests {
             seconds: 7,
             output: "no".into(),
         };
-        for ended in [vec![], vec![result]] {
-            let record = Record { boot: boot.clone(), ended };
+        let outcome = Outcome { reason: Reason::SetupFailed, message: "It failed.".into() };
+        for record in [
+            Record::Running { boot: boot.clone(), ended: Vec::new() },
+            Record::Running { boot, ended: vec![result.clone()] },
+            Record::Done(Done { outcome, results: vec![result] }),
+        ] {
             file.write(&record, true).unwrap();
             assert_eq!(file.read().unwrap(), Some(record));
         }
