@@ -12,8 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-/// Steps of a life that are told when it fails. A life has a few hundred.
-const TOLD: usize = 400;
+/// Steps of a life that are told when it fails: the last ones. All of them are told when it alone is lived.
+const TOLD: usize = 60;
 
 /// Numbers that follow from a seed. The generator is splitmix64: nothing here needs a better one.
 #[derive(Clone, Debug)]
@@ -67,8 +67,8 @@ impl Told {
     }
 
     pub(crate) fn end(&self) -> String {
-        let from = self.steps.len().saturating_sub(TOLD);
-        self.steps[from..].join("\n")
+        let told = if number::<u64>("PODWRIGHT_SEARCH_SEED").is_some() { self.len() } else { TOLD };
+        self.steps[self.len().saturating_sub(told)..].join("\n")
     }
 }
 

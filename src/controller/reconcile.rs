@@ -199,7 +199,10 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
         match situation {
             Situation::Ended(ending) => cleanup::take_pod(client, &observed, seen, ending.by).await?,
             // One that a pass which broke off has left.
-            Situation::Finished => cleanup::take_pod(client, &observed, seen, EndedBy::Agent).await?,
+            Situation::Finished => {
+                cleanup::stop(client, &observed, seen).await?;
+                cleanup::take_pod(client, &observed, seen, EndedBy::Agent).await?;
+            }
             Situation::Deleted | Situation::Waiting { .. } | Situation::Start | Situation::Working { .. } => {
             }
         }
@@ -255,6 +258,9 @@ async fn finished(
     let next = status::next(observed, &Situation::Finished, &[], *selected, now);
     let (written, _) = write_if_due(context, observed, &next, now).await?;
     answers::give(&context.client, &observed.id, answers, now).await?;
+    for seen in &observed.attempts {
+        cleanup::stop(&context.client, observed, seen).await?;
+    }
     let due = cleanup::due(observed, now);
     let collected = cleanup::collect(&context.client, observed, due).await?;
     if due.task {

@@ -155,6 +155,9 @@ pub(super) fn befall(server: &Server, name: &str, agents: &mut Vec<Agent>, dice:
         Some("Running") if trouble < 6 => starved(),
         Some("Running") => {
             let agent = agents.iter().find(|agent| agent.uid == uid);
+            if agent.is_some_and(|agent| !agent.is_done() && !agent.may(server)) && (is_calm || trouble < 30) {
+                return crash(server, name, &pod);
+            }
             let is_over = pod["status"]["containerStatuses"][0]["state"]["terminated"].is_object();
             if is_over || !agent.is_some_and(Agent::is_done) {
                 return None;
@@ -182,6 +185,21 @@ pub(super) fn befall(server: &Server, name: &str, agents: &mut Vec<Agent>, dice:
     let what = format!("pod {name}: {}", status["phase"].as_str().unwrap());
     server.change("pods", name, |pod| pod["status"] = status);
     Some(what)
+}
+
+/// An agent without rights ends, and is started again, and again.
+fn crash(server: &Server, name: &str, pod: &Value) -> Option<String> {
+    let mut status = running();
+    status["startTime"] = pod["status"]["startTime"].clone();
+    let agent = &mut status["containerStatuses"][0];
+    agent["restartCount"] = json!(6);
+    agent["state"] = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}});
+    agent["lastState"] = json!({"terminated": {"exitCode": 1}});
+    if status == pod["status"] {
+        return None;
+    }
+    server.change("pods", name, |pod| pod["status"] = status);
+    Some(format!("the agent of {name} crashes"))
 }
 
 /// Evicted for no fault of its own.

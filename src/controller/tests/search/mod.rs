@@ -36,7 +36,7 @@ const KEPT_SEEDS: &[u64] = &[];
 const LIVES: u64 = 60;
 
 /// Steps of a life before it becomes calm.
-const STEPS: usize = 260;
+const STEPS: usize = 700;
 
 /// Rounds in which a calm world comes to rest, at most. In a round every pod, agent and task gets its turn; a task has
 /// a dozen things before it, and waits of several minutes in between.
@@ -70,6 +70,10 @@ struct Life {
     passes: BTreeMap<String, usize>,
     /// How many tasks may run beside each other, where that is bounded.
     limit: Option<usize>,
+    /// Of a hundred requests so many meet a fault.
+    trouble: usize,
+    /// So many requests are answered before anything else happens: passes mostly end undisturbed.
+    burst: usize,
 }
 
 #[test]
@@ -122,13 +126,16 @@ impl Life {
             calm: false,
             passes: BTreeMap::new(),
             limit,
+            trouble: 0,
+            burst: 0,
         }
     }
 
     async fn live(&mut self) -> Result<(), String> {
+        self.trouble = *self.dice.pick(&[0, 1, 2, 5, 15]);
         self.start_process();
         while self.people.create(&self.server, &mut self.dice).is_none() {}
-        for _ in 0..STEPS {
+        for _ in 0..self.dice.below(STEPS) {
             self.step();
             self.settle().await?;
         }
@@ -147,6 +154,11 @@ impl Life {
     /// One thing happens.
     fn step(&mut self) {
         let now = self.now;
+        if self.burst > 0 && self.gate.len() > 0 {
+            self.burst -= 1;
+            let fate = self.fate();
+            return self.meet(fate);
+        }
         match self.dice.below(100) {
             0..=44 if self.gate.len() > 0 => {
                 let fate = self.fate();
@@ -167,7 +179,7 @@ impl Life {
             },
             92 if self.dice.chance(40) => self.replace(),
             93..=99 => {
-                let step = *self.dice.pick(&[200, 1_000, 1_000, 5_000, 16_000, 130_000, 700_000]);
+                let step = *self.dice.pick(&[200, 1_000, 1_000, 1_000, 5_000, 5_000, 16_000, 16_000, 130_000, 700_000]);
                 self.later(step);
             }
             _ => {}
@@ -176,14 +188,11 @@ impl Life {
 
     /// What becomes of a request now.
     fn fate(&mut self) -> Fate {
-        match self.dice.below(100) {
-            0..=3 => Fate::Lost(Fault::LostRequest),
-            4..=7 => Fate::Lost(Fault::LostAnswer),
-            8 | 9 => Fate::TooMany,
-            10 | 11 => Fate::Conflict,
-            12 => Fate::Quota,
-            _ => Fate::Answered,
+        if !self.dice.chance(self.trouble) {
+            return Fate::Answered;
         }
+        let lost = [Fault::LostRequest, Fault::LostAnswer].map(Fate::Lost);
+        *self.dice.pick(&[lost[0], lost[1], lost[1], Fate::TooMany, Fate::Conflict, Fate::Quota])
     }
 
     fn meet(&mut self, fate: Fate) {
@@ -237,6 +246,9 @@ impl Life {
             return;
         }
         let task = self.dice.pick(&ready).clone();
+        if self.dice.chance(70) {
+            self.burst = self.dice.below(50);
+        }
         if process.begin(&task) {
             *self.passes.entry(task.clone()).or_default() += 1;
             self.told.tell(format!("{} begins a pass over {task}", self.processes[place].number));
