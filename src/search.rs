@@ -93,7 +93,9 @@ pub(crate) fn search(name: &str, kept: &[u64], lives: u64, live: impl Fn(u64)) {
 
 fn attempt(name: &str, seed: u64, live: &impl Fn(u64)) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| live(seed))) {
-        println!("{name}: seed {seed} has failed; again: PODWRIGHT_SEARCH_SEED={seed} cargo test --lib {name}");
+        println!(
+            "{name}: seed {seed} has failed; again: PODWRIGHT_SEARCH_SEED={seed} cargo test --lib {name}"
+        );
         resume_unwind(panic);
     }
 }

@@ -160,13 +160,8 @@ impl Caches {
         let ((pods, of_pods), (messages, of_messages)) = (reflector::store(), reflector::store());
         let caches =
             Self { tasks, attempts, pods, messages, filled: vec![filled.clone()], changed: Arc::default() };
-        let feed = Feed {
-            tasks: of_tasks,
-            attempts: of_attempts,
-            pods: of_pods,
-            messages: of_messages,
-            filled,
-        };
+        let feed =
+            Feed { tasks: of_tasks, attempts: of_attempts, pods: of_pods, messages: of_messages, filled };
         (caches, feed)
     }
 

@@ -213,12 +213,17 @@ impl Server {
     /// Deletes what belongs only to objects that are gone. Says whether there was any.
     pub(crate) fn collect_garbage(&self) -> bool {
         let mut state = self.0.lock().unwrap();
-        let uids: BTreeSet<String> =
-            state.objects.values().filter_map(|object| object["metadata"]["uid"].as_str()).map(str::to_owned).collect();
+        let uids: BTreeSet<String> = state
+            .objects
+            .values()
+            .filter_map(|object| object["metadata"]["uid"].as_str())
+            .map(str::to_owned)
+            .collect();
         let is_garbage = |object: &Value| {
             let owners = object["metadata"]["ownerReferences"].as_array();
             owners.is_some_and(|owners| {
-                !owners.is_empty() && owners.iter().all(|owner| !uids.contains(owner["uid"].as_str().unwrap()))
+                !owners.is_empty()
+                    && owners.iter().all(|owner| !uids.contains(owner["uid"].as_str().unwrap()))
             })
         };
         let garbage: Vec<_> = state
@@ -251,7 +256,10 @@ impl Call {
             asked: Asked { method: head.method, resource: path.resource.clone(), name: path.name.clone() },
             path,
             query: head.uri.query().unwrap_or_default().to_owned(),
-            merges: head.headers.get("content-type").is_some_and(|type_| type_ == "application/merge-patch+json"),
+            merges: head
+                .headers
+                .get("content-type")
+                .is_some_and(|type_| type_ == "application/merge-patch+json"),
             body: serde_json::from_slice(&body).unwrap_or(Value::Null),
         }
     }

@@ -60,7 +60,11 @@ impl Agent {
         let pod = server.get("pods", &self.pod).filter(|pod| pod["metadata"]["uid"] == self.uid.as_str())?;
         let runs = pod["status"]["phase"] == "Running";
         let attempt = server.get(ATTEMPT, &self.attempt)?;
-        if self.is_done || !runs || attempt["metadata"]["uid"] != self.attempt_uid.as_str() || !self.may(server) {
+        if self.is_done
+            || !runs
+            || attempt["metadata"]["uid"] != self.attempt_uid.as_str()
+            || !self.may(server)
+        {
             return None;
         }
         let spec = &attempt["spec"];
@@ -127,9 +131,9 @@ impl Agent {
     /// Rights are looked up at each request: Role and RoleBinding have to be there.
     fn may(&self, server: &Server) -> bool {
         ["roles", "rolebindings"].iter().all(|kind| {
-            server
-                .get(kind, &self.pod)
-                .is_some_and(|right| right["metadata"]["ownerReferences"][0]["uid"] == self.attempt_uid.as_str())
+            server.get(kind, &self.pod).is_some_and(|right| {
+                right["metadata"]["ownerReferences"][0]["uid"] == self.attempt_uid.as_str()
+            })
         })
     }
 
@@ -139,7 +143,13 @@ impl Agent {
 }
 
 /// What befalls a pod next. Gives what happened, in words.
-pub(super) fn befall(server: &Server, name: &str, agents: &mut Vec<Agent>, dice: &mut Dice, is_calm: bool) -> Option<String> {
+pub(super) fn befall(
+    server: &Server,
+    name: &str,
+    agents: &mut Vec<Agent>,
+    dice: &mut Dice,
+    is_calm: bool,
+) -> Option<String> {
     let pod = server.get("pods", name)?;
     let uid = pod["metadata"]["uid"].as_str().unwrap().to_owned();
     let trouble = if is_calm { 100 } else { dice.below(100) };
@@ -155,7 +165,8 @@ pub(super) fn befall(server: &Server, name: &str, agents: &mut Vec<Agent>, dice:
         Some("Running") if trouble < 6 => starved(),
         Some("Running") => {
             let agent = agents.iter().find(|agent| agent.uid == uid);
-            if agent.is_some_and(|agent| !agent.is_done() && !agent.may(server)) && (is_calm || trouble < 30) {
+            if agent.is_some_and(|agent| !agent.is_done() && !agent.may(server)) && (is_calm || trouble < 30)
+            {
                 return crash(server, name, &pod);
             }
             let is_over = pod["status"]["containerStatuses"][0]["state"]["terminated"].is_object();

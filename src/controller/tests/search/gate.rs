@@ -83,7 +83,9 @@ impl Pending {
                 answer
             }
             Fate::Conflict => failure(409, "Conflict", "somebody was faster"),
-            Fate::Quota => failure(403, "Forbidden", "pods \"x\" is forbidden: exceeded quota: small, requested: pods=1"),
+            Fate::Quota => {
+                failure(403, "Forbidden", "pods \"x\" is forbidden: exceeded quota: small, requested: pods=1")
+            }
         };
         self.give(&answer);
     }

@@ -8,6 +8,9 @@ use crate::controller::tests::ATTEMPT;
 use crate::controller::tests::server::{Change, Server};
 use crate::names;
 
+/// The label of objects that are somebody else's.
+pub(super) const FOREIGN: &str = "foreign";
+
 /// An attempt and one of its pods.
 type AttemptEpoch = (String, i64);
 
@@ -28,8 +31,6 @@ pub(super) struct Law {
     said: BTreeMap<String, Value>,
     /// Whether the namespace's quota has ever been full: then a pod may be taken back.
     pub(super) quota: bool,
-    /// Names of objects that are somebody else's.
-    pub(super) foreign: BTreeSet<(String, String)>,
 }
 
 fn text(value: &Value) -> String {
@@ -65,8 +66,8 @@ impl Law {
     /// Judges a change. The error says which promise is broken.
     pub(super) fn judge(&mut self, server: &Server, change: &Change) -> Result<(), String> {
         let Change { resource, name, before, after, asked_for } = change;
-        let key = (resource.clone(), name.clone());
-        if *asked_for && self.foreign.contains(&key) && before.is_some() {
+        let is_foreign = |object: &Value| object["metadata"]["labels"][FOREIGN] == "yes";
+        if *asked_for && before.as_deref().is_some_and(is_foreign) {
             return Err(format!("somebody else's {resource} {name} was touched"));
         }
         match (resource.as_str(), before.as_deref(), after.as_deref()) {
@@ -75,16 +76,17 @@ impl Law {
                 return Err(format!("task {name} was deleted before its end"));
             }
             (ATTEMPT, before, Some(after)) => self.attempt(before, after, *asked_for)?,
-            (ATTEMPT, Some(before), None) if *asked_for => self.attempt_goes(server, before)?,
+            (ATTEMPT, Some(before), None) if *asked_for => self.attempt_goes(before)?,
             ("pods", None, Some(pod)) if *asked_for => self.pod_comes(server, name, pod)?,
             ("pods", Some(pod), after) if *asked_for => {
-                let is_deletion = after.is_some_and(|after| !after["metadata"]["deletionTimestamp"].is_null());
+                let is_deletion =
+                    after.is_some_and(|after| !after["metadata"]["deletionTimestamp"].is_null());
                 if !is_deletion {
                     return Err(format!("pod {name} was changed"));
                 }
                 self.pod_goes(server, name, pod)?;
             }
-            ("rolebindings", None, Some(binding)) if *asked_for => self.right_comes(server, name, binding)?,
+            ("rolebindings", None, Some(binding)) if *asked_for => Self::one_epoch(server, &owner(binding))?,
             ("configmaps", Some(_), _) if *asked_for => return Err(format!("artifact {name} was touched")),
             ("agentmessages", Some(_), Some(after)) => self.message(after)?,
             _ => {}
@@ -139,15 +141,16 @@ impl Law {
     fn is_true_end(&self, uid: &str, task: &Value) -> Result<(), String> {
         let attempts = task["status"]["attempts"].as_array().map(Vec::as_slice).unwrap_or_default();
         for attempt in attempts.iter().filter(|attempt| attempt["reason"] == "Completed") {
-            let said = self.said.values().find(|said| {
-                said["taskUID"] == uid && said["index"] == attempt["index"]
-            });
+            let said =
+                self.said.values().find(|said| said["taskUID"] == uid && said["index"] == attempt["index"]);
             let said = said.map(|said| said["status"].clone()).unwrap_or_default();
             if said["outcome"]["reason"] != "Completed" {
                 return Err(format!("an attempt is Completed, and its agent said {said}"));
             }
             let has_verification = task["spec"]["verification"].is_array();
-            if has_verification && (attempt["verified"] != true || said["verification"][0]["state"] != "Passed") {
+            if has_verification
+                && (attempt["verified"] != true || said["verification"][0]["state"] != "Passed")
+            {
                 return Err(format!("an attempt is Completed and was not verified: {said}"));
             }
         }
@@ -208,13 +211,12 @@ impl Law {
     }
 
     /// An attempt goes with its task's retention, or before anything came of it.
-    fn attempt_goes(&self, server: &Server, attempt: &Value) -> Result<(), String> {
+    fn attempt_goes(&self, attempt: &Value) -> Result<(), String> {
         let uid = uid(attempt);
         let is_over = self.ends.contains_key(&owner(attempt));
         if is_over || !self.spoken.iter().any(|(spoke, _)| *spoke == uid) {
             return Ok(());
         }
-        let _ = server;
         Err("an attempt whose agent has worked was deleted".into())
     }
 
@@ -228,17 +230,13 @@ impl Law {
         Self::one_epoch(server, &attempt)
     }
 
-    fn right_comes(&self, server: &Server, _name: &str, binding: &Value) -> Result<(), String> {
-        Self::one_epoch(server, &owner(binding))
-    }
-
     /// Where a pod of an epoch is, the agents of those before it have no rights any more.
     fn one_epoch(server: &Server, attempt: &str) -> Result<(), String> {
         let own = |kind: &str| -> Vec<i64> {
             let names = server.names(kind);
-            let own = names.into_iter().filter(|name| {
-                server.get(kind, name).is_some_and(|object| owner(&object) == attempt)
-            });
+            let own = names
+                .into_iter()
+                .filter(|name| server.get(kind, name).is_some_and(|object| owner(&object) == attempt));
             own.map(|name| epoch(&name)).collect()
         };
         let newest = own("pods").into_iter().max();
@@ -259,11 +257,10 @@ impl Law {
         let label = |label: &str| text(&pod["metadata"]["labels"][label]);
         let task = server.get("agenttasks", &label(names::TASK_LABEL));
         let task = task.filter(|task| uid(task) == label(names::TASK_UID_LABEL));
-        let attempts = task.iter().flat_map(|task| task["status"]["attempts"].as_array().into_iter().flatten());
+        let attempts =
+            task.iter().flat_map(|task| task["status"]["attempts"].as_array().into_iter().flatten());
         let mut own = attempts.filter(|attempt| {
-            server
-                .get(ATTEMPT, &text(&attempt["name"]))
-                .is_none_or(|stored| uid(&stored) == owner(pod))
+            server.get(ATTEMPT, &text(&attempt["name"])).is_none_or(|stored| uid(&stored) == owner(pod))
         });
         let is_over = own.any(|attempt| !attempt["reason"].is_null()) || task.as_ref().is_none_or(has_ended);
         if is_done || is_lost || is_over || self.quota {

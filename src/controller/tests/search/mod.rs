@@ -29,8 +29,9 @@ use crate::controller::error::Error;
 use crate::names::TASK_UID_LABEL;
 use crate::search::{Dice, Told, search};
 
-/// Seeds that have failed once.
-const KEPT_SEEDS: &[u64] = &[];
+/// Seeds that have failed once. 857: a pod that one controller made while another one recorded the end of its attempt
+/// was deleted, and its rights were left.
+const KEPT_SEEDS: &[u64] = &[857];
 
 /// Lives in a run without a given time.
 const LIVES: u64 = 60;
@@ -171,15 +172,16 @@ impl Life {
             88..=90 => {
                 let what = self.people.act(&self.server, &mut self.dice);
                 self.told.steps_of(what);
-                self.note_foreign();
                 self.processes.iter_mut().for_each(|process| process.wake_waiting(now));
             }
             91 => {
                 self.garbage();
-            },
+            }
             92 if self.dice.chance(40) => self.replace(),
             93..=99 => {
-                let step = *self.dice.pick(&[200, 1_000, 1_000, 1_000, 5_000, 5_000, 16_000, 16_000, 130_000, 700_000]);
+                let step = *self
+                    .dice
+                    .pick(&[200, 1_000, 1_000, 1_000, 5_000, 5_000, 16_000, 16_000, 130_000, 700_000]);
                 self.later(step);
             }
             _ => {}
@@ -207,7 +209,8 @@ impl Life {
             Fate::Conflict if asked.method != http::Method::PATCH => Fate::Answered,
             fate => fate,
         };
-        let words = format!("{} {} {} {}: {fate:?}", pending.process, asked.method, asked.resource, asked.name);
+        let words =
+            format!("{} {} {} {}: {fate:?}", pending.process, asked.method, asked.resource, asked.name);
         self.told.tell(words);
         pending.meet(&self.server, fate);
     }
@@ -281,7 +284,8 @@ impl Life {
             if task["metadata"]["deletionTimestamp"].is_null() {
                 continue;
             }
-            let is_own = |object: &Value| object["metadata"]["ownerReferences"][0]["uid"] == task["metadata"]["uid"];
+            let is_own =
+                |object: &Value| object["metadata"]["ownerReferences"][0]["uid"] == task["metadata"]["uid"];
             let attempts = self.server.names(ATTEMPT);
             let own: Vec<_> = attempts
                 .iter()
@@ -380,8 +384,9 @@ impl Life {
     fn check_queue(&self) -> Result<(), String> {
         let Some(limit) = self.limit.filter(|_| self.born == 1) else { return Ok(()) };
         let pods = self.server.names("pods").into_iter().filter_map(|name| self.server.get("pods", &name));
-        let tasks: BTreeSet<String> =
-            pods.filter_map(|pod| pod["metadata"]["labels"][TASK_UID_LABEL].as_str().map(str::to_owned)).collect();
+        let tasks: BTreeSet<String> = pods
+            .filter_map(|pod| pod["metadata"]["labels"][TASK_UID_LABEL].as_str().map(str::to_owned))
+            .collect();
         let goes_on = |uid: &String| {
             let tasks = self.server.names(TASK).into_iter().filter_map(|name| self.server.get(TASK, &name));
             let mut own = tasks.filter(|task| task["metadata"]["uid"] == uid.as_str());
@@ -394,8 +399,8 @@ impl Life {
     /// Whatever was in the way is gone, and everybody lets the tasks go on.
     fn calm_down(&mut self) {
         self.calm = true;
-        while self.people.bring_back(&self.server).is_some() || self.people.make_way(&self.server).is_some() {}
-        self.note_foreign();
+        while self.people.bring_back(&self.server).is_some() || self.people.make_way(&self.server).is_some() {
+        }
         for task in self.server.names(TASK) {
             let what = set_suspended(&self.server, &task, false);
             self.told.steps_of(what);
@@ -406,10 +411,6 @@ impl Life {
             process.wake_waiting(now);
         }
         self.passes.clear();
-    }
-
-    fn note_foreign(&mut self) {
-        self.law.foreign = self.people.foreign.iter().cloned().collect();
     }
 
     /// Goes on until nothing changes any more.

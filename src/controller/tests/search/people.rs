@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::law::FOREIGN;
 use crate::controller::tests::server::Server;
 use crate::controller::tests::{ATTEMPT, TASK, fixtures};
 use crate::names;
@@ -18,7 +19,7 @@ pub(super) struct People {
     tasks: usize,
     messages: usize,
     /// What was put in the way, to be taken away again.
-    pub(super) foreign: Vec<(String, String)>,
+    foreign: Vec<(String, String)>,
     /// What is away for a while.
     away: Vec<(&'static str, Value)>,
 }
@@ -168,12 +169,20 @@ impl People {
         let pod = names::pod(name, uid, 1, 1 + i32::try_from(dice.below(2)).unwrap());
         let artifact = names::patch_artifact(&names::attempt(name, uid, 1));
         let (resource, name) = dice
-            .pick(&[("pods", pod.clone()), ("roles", pod.clone()), ("serviceaccounts", pod), ("configmaps", artifact)])
+            .pick(&[
+                ("pods", pod.clone()),
+                ("roles", pod.clone()),
+                ("serviceaccounts", pod),
+                ("configmaps", artifact),
+            ])
             .clone();
         if server.get(resource, &name).is_some() {
             return None;
         }
-        server.put(resource, json!({"metadata": {"name": name, "namespace": fixtures::NAMESPACE}}));
+        server.put(
+            resource,
+            json!({"metadata": {"name": name, "namespace": fixtures::NAMESPACE, "labels": {FOREIGN: "yes"}}}),
+        );
         self.foreign.push((resource.to_owned(), name.clone()));
         Some(format!("somebody puts a {resource} {name} there"))
     }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kube::Resource;
 use kube::core::DeserializeGuard;
 use kube::runtime::events::Reporter;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
-use kube::Resource;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -101,9 +101,12 @@ impl Process {
                 "agenttasks" => {
                     let known = self.task(&change.name);
                     write(&mut self.feed.tasks, guarded_of(object), is_there);
-                    let generation = |task: &kube::api::ObjectMeta| (task.uid.clone(), task.generation, task.deletion_timestamp.clone());
+                    let generation = |task: &kube::api::ObjectMeta| {
+                        (task.uid.clone(), task.generation, task.deletion_timestamp.clone())
+                    };
                     let is_news = known.is_none_or(|known| {
-                        generation(known.meta()) != generation(guarded_of::<crate::api::AgentTask>(object).meta())
+                        generation(known.meta())
+                            != generation(guarded_of::<crate::api::AgentTask>(object).meta())
                     });
                     (is_news || !is_there).then(|| change.name.clone())
                 }

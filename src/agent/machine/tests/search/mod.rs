@@ -15,13 +15,13 @@ use serde_json::value::RawValue;
 
 use self::disk::Disk;
 use self::outside::{CONTENT, Outside};
-use super::world::{boot, broken, command, config, exit, message, overloaded, patch, prepared_over, received, words};
+use super::world::{
+    boot, broken, command, config, exit, message, overloaded, patch, prepared_over, received, words,
+};
 use crate::agent::journal::record::{
     CallOutcome, Entry, EpochStarted, InputAccepted, InputKind, PatchIntent, PatchedFile, Record,
 };
-use crate::agent::machine::{
-    CallResult, Config, Effect, Input, Machine, Moment, RunCall, Signal,
-};
+use crate::agent::machine::{CallResult, Config, Effect, Input, Machine, Moment, RunCall, Signal};
 use crate::agent::recover::World as Found;
 use crate::agent::tools::ToolCall;
 use crate::api::attempt::Outcome;
@@ -30,8 +30,8 @@ use crate::api::task::Limits;
 use crate::llm::{Completed, CustomCall, Item, Usage, Wire};
 use crate::search::{Dice, Told, search};
 
-/// Seeds that have failed once.
-const KEPT_SEEDS: &[u64] = &[];
+/// Seeds that have failed once. 6: a command over its limit ended the attempt, and one more request was made.
+const KEPT_SEEDS: &[u64] = &[6];
 
 /// Lives in a run without a given time.
 const LIVES: u64 = 300;
@@ -105,6 +105,8 @@ struct Life {
     published: Option<Outcome>,
     exited: bool,
     calm: bool,
+    /// Whether the response under way has called for something: a response that has not is an answer, and mostly the end.
+    called: bool,
 }
 
 /// A request's messages.
@@ -131,7 +133,9 @@ fn search_agent() {
 impl Life {
     fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let few = |dice: &mut Dice, most: usize| if dice.chance(70) { 1_000_000 } else { 1 + dice.below(most) as i64 };
+        let few = |dice: &mut Dice, most: usize| {
+            if dice.chance(70) { 1_000_000 } else { 1 + dice.below(most) as i64 }
+        };
         let limits = Limits {
             steps: few(&mut dice, 12),
             commands: few(&mut dice, 8),
@@ -162,6 +166,7 @@ impl Life {
             published: None,
             exited: false,
             calm: false,
+            called: false,
             dice,
         }
     }
@@ -169,6 +174,9 @@ impl Life {
     fn live(&mut self) {
         self.start();
         for _ in 0..self.dice.below(STEPS) {
+            if self.exited {
+                break;
+            }
             self.step();
         }
         self.told.tell("-- from here on nothing is lost any more --");
@@ -226,9 +234,6 @@ impl Life {
 
     /// Something happens.
     fn step(&mut self) {
-        if self.exited {
-            return self.restart();
-        }
         if !self.calm {
             match self.dice.below(100) {
                 0..=2 => return self.kill(),
@@ -282,23 +287,26 @@ impl Life {
         self.machine.step(Input { at: Moment { wall, monotonic: self.now }, signal }, &mut effects);
         let entries: Vec<Entry> = effects
             .iter()
-            .filter_map(|effect| if let Effect::Append(entry) = effect { Some(Entry::clone(entry)) } else { None })
+            .filter_map(
+                |effect| if let Effect::Append(entry) = effect { Some(Entry::clone(entry)) } else { None },
+            )
             .collect();
         let syncs = effects.iter().any(|effect| matches!(effect, Effect::Barrier(_)));
         entries.iter().for_each(|entry| self.told.tell(format!("  {} {}", entry.seq, entry.record.name())));
-        let lines = Disk::lines(&entries);
         let is_last = !self.calm && self.dice.chance(3);
         if is_last && self.dice.chance(50) {
-            let torn = self.dice.below(lines.len() + 1);
-            self.disk.write(&lines[..torn]);
+            let written = self.dice.below(101);
+            self.disk.write(entries, written);
             return self.kill();
         }
-        self.disk.write(&lines);
+        self.disk.write(entries, 100);
         if syncs {
             self.disk.sync();
         }
-        let rest: Vec<Effect> =
-            effects.into_iter().filter(|effect| !matches!(effect, Effect::Append(_) | Effect::Barrier(_))).collect();
+        let rest: Vec<Effect> = effects
+            .into_iter()
+            .filter(|effect| !matches!(effect, Effect::Append(_) | Effect::Barrier(_)))
+            .collect();
         let count = if is_last { self.dice.below(rest.len() + 1) } else { rest.len() };
         for effect in rest.into_iter().take(count) {
             self.perform(effect);
@@ -340,9 +348,8 @@ impl Life {
                 }
             }
             Effect::Acknowledge(ops) => {
-                let durable = self.disk.durable();
                 for op in ops {
-                    let is_told = durable.iter().any(
+                    let is_told = self.disk.durable().any(
                         |entry| matches!(&entry.record, Record::CallEnded(ended) if ended.process == Some(op)),
                     );
                     assert!(is_told, "operation {op} is forgotten before its end is on disk");
@@ -350,9 +357,12 @@ impl Life {
                 }
             }
             Effect::Finish(outcome) => {
-                let durable = self.disk.durable();
-                let is_known =
-                    durable.iter().any(|entry| matches!(&entry.record, Record::FinishIntent(_) | Record::TurnEnded(_)));
+                let mut durable = self.disk.durable();
+                let is_known = durable.any(|entry| match &entry.record {
+                    Record::FinishIntent(_) => true,
+                    Record::TurnEnded(ended) => ended.outcome.is_some(),
+                    _ => false,
+                });
                 assert!(is_known, "an end is shown before it is on disk");
                 self.hands.finishing = Some(outcome);
             }
@@ -367,15 +377,17 @@ impl Life {
     /// What leaves for the sandbox is on disk before.
     fn check_left(&self, op: u64) {
         let is_known = |entry: &Entry| matches!(&entry.record, Record::CallIntent(intent) if intent.op == op);
-        assert!(self.disk.durable().iter().any(is_known), "operation {op} leaves before it is on disk");
+        assert!(self.disk.durable().any(is_known), "operation {op} leaves before it is on disk");
     }
 
     /// A request is on disk before, is counted, and begins with the one before it.
     fn asked(&mut self, request: u64, body: &[u8]) {
         self.told.tell(format!("  asks {request}"));
-        let is_it = |entry: &Entry| matches!(&entry.record, Record::ModelIntent(intent) if intent.request == request);
-        assert!(self.disk.durable().iter().any(is_it), "request {request} leaves before it is on disk");
+        let is_it =
+            |entry: &Entry| matches!(&entry.record, Record::ModelIntent(intent) if intent.request == request);
+        assert!(self.disk.durable().any(is_it), "request {request} leaves before it is on disk");
         assert_eq!(self.hands.asking, None, "two requests at a time");
+        self.called = false;
         self.hands.asking = Some(request);
         self.requests += 1;
         let counted = self.machine.state().spent.requests;
@@ -397,7 +409,10 @@ impl Life {
         if let Some((before, sent)) = &self.sent
             && *before == window
         {
-            assert!(messages.starts_with(sent), "a request does not begin with the one before: {sent:?} {messages:?}");
+            assert!(
+                messages.starts_with(sent),
+                "a request does not begin with the one before: {sent:?} {messages:?}"
+            );
         }
         self.sent = Some((window, messages));
     }
@@ -411,32 +426,40 @@ impl Life {
         // Providers repeat ids.
         let id = format!("c{}", name % 3);
         let item = match what {
-            0..=39 => command(&id, &format!("run-{name}-")),
-            40..=54 => patch_of(&id, name),
-            55..=64 => words("Hm."),
-            65..=89 => {
-                let usage = Usage { input_tokens: 100, cached_input_tokens: 40, output_tokens: 10, ..Usage::default() };
+            0..=44 => command(&id, &format!("run-{name}-")),
+            45..=59 => patch_of(&id, name),
+            60 | 61 => words("Hm."),
+            62..=89 if self.called || self.dice.chance(3) => {
+                let usage = Usage {
+                    input_tokens: 100,
+                    cached_input_tokens: 40,
+                    output_tokens: 10,
+                    ..Usage::default()
+                };
                 let end_turn = (self.wire == Wire::Responses && self.dice.chance(10)).then_some(false);
                 let completed = Completed { response_id: None, usage, end_turn, items: 0 };
-                return self.answer(request, Signal::ModelCompleted { request, completed });
+                return self.answer(Signal::ModelCompleted { request, completed });
             }
-            90 => words("Done."),
-            91..=94 => {
+            62..=89 => return,
+            90 if self.calm => words("Done."),
+            90..=94 => {
                 let error = if self.dice.chance(50) { overloaded() } else { broken() };
-                return self.answer(request, Signal::ModelFailed { request, error, jitter: 0.5 });
+                return self.answer(Signal::ModelFailed { request, error, jitter: 0.5 });
             }
+            _ if !self.calm => return,
             _ => {
                 let usage = Usage { input_tokens: 100, output_tokens: 10, ..Usage::default() };
                 let completed = Completed { response_id: None, usage, end_turn: None, items: 0 };
-                return self.answer(request, Signal::ModelCompleted { request, completed });
+                return self.answer(Signal::ModelCompleted { request, completed });
             }
         };
         self.told.tell(format!("the model says {}", brief(&item)));
+        self.called |= !matches!(item, Item::Message(_));
         let item = Box::new(received(item));
         self.tell(Signal::ModelItem { request, item });
     }
 
-    fn answer(&mut self, _request: u64, signal: Signal) {
+    fn answer(&mut self, signal: Signal) {
         self.told.tell(match &signal {
             Signal::ModelCompleted { .. } => "the model is done",
             _ => "the model fails",
@@ -464,7 +487,8 @@ impl Life {
             }
             Stage::Started(life) if life != self.outside.boot => self.lost(place),
             Stage::Started(_) => {
-                let code = if self.dice.chance(60) { 0 } else { 1 + u8::try_from(self.dice.below(200)).unwrap() };
+                let code =
+                    if self.dice.chance(60) { 0 } else { 1 + u8::try_from(self.dice.below(200)).unwrap() };
                 self.outside.end(run.op, code);
                 let process = self.outside.processes[&run.op].clone();
                 let code = process.code.unwrap();
@@ -505,7 +529,11 @@ impl Life {
             return self.tell(Signal::CallEnded(result));
         }
         let paths = ["a", "b"].map(|file| format!("patched-{name}-{file}"));
-        let file = |path: &String| PatchedFile { path: path.clone(), before: None, after: Some(Digest::of(CONTENT)) };
+        let file = |path: &String| PatchedFile {
+            path: path.clone(),
+            before: None,
+            after: Some(Digest::of(CONTENT)),
+        };
         let files = paths.iter().map(file).collect();
         self.hands.computed.insert(ordinal, paths.to_vec());
         let patch = PatchIntent { root: "/workspace/main".into(), files, success: "Success.".into() };
@@ -630,13 +658,19 @@ impl Life {
         }
         let spent = &state.spent;
         assert!(self.requests <= spent.requests && spent.requests <= self.requests + self.kills);
-        assert!(i64::try_from(self.outside.commands()).unwrap() <= self.config.limits.commands, "too many commands");
+        assert!(
+            i64::try_from(self.outside.commands()).unwrap() <= self.config.limits.commands,
+            "too many commands"
+        );
         self.check_history();
-        let said: Vec<i64> =
-            self.disk.durable().iter().filter_map(|entry| match &entry.record {
+        let said: Vec<i64> = self
+            .disk
+            .durable()
+            .filter_map(|entry| match &entry.record {
                 Record::InputAccepted(input) if input.seq > 0 => Some(input.seq),
                 _ => None,
-            }).collect();
+            })
+            .collect();
         assert!(said.is_sorted_by(|a, b| a < b), "what people say is taken in once, in its order: {said:?}");
     }
 

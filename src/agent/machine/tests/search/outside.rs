@@ -47,7 +47,9 @@ impl Outside {
     }
 
     pub(super) fn end(&mut self, op: u64, code: u8) {
-        let Some(process) = self.processes.get_mut(&op).filter(|process| process.code.is_none()) else { return };
+        let Some(process) = self.processes.get_mut(&op).filter(|process| process.code.is_none()) else {
+            return;
+        };
         process.code = Some(code);
         self.codes.insert(process.command.clone(), code);
     }
@@ -82,6 +84,10 @@ impl Outside {
 
     /// What is said of a command agrees with what it did. `claim` is the exit code that it is said to have.
     pub(super) fn check(&self, command: &str, claim: u8) {
-        assert_eq!(self.codes.get(command), Some(&claim), "the model is told that {command} exited with {claim}");
+        assert_eq!(
+            self.codes.get(command),
+            Some(&claim),
+            "the model is told that {command} exited with {claim}"
+        );
     }
 }
