@@ -3,7 +3,7 @@
 CARGO ?= cargo
 # local: the cluster of `make cluster-up`; current: the one that kubectl points to.
 CLUSTER ?= local
-# How long `make properties` takes for each test.
+# How long `make properties` takes for each test, and `make search` in all.
 SECONDS ?= 60
 # A registry to push the images to, for example registry.example.com/team.
 PUSH ?=
@@ -28,6 +28,14 @@ differential: ## Compare our agent with the reference agent, at length (tests/ag
 .PHONY: properties
 properties: ## Give each property test generated inputs for SECONDS (60) seconds
 	@hack/properties $(SECONDS)
+
+.PHONY: search
+search: ## Search lives by chance for broken promises, for SECONDS (60) seconds (docs/reliability.md)
+	@hack/search $(SECONDS)
+
+.PHONY: mutants
+mutants: ## Take safeguards away, one at a time, and show that a test notices each
+	@hack/mutants
 
 .PHONY: lint
 lint: ## Check format, lints, scripts, the chart and the generated definitions

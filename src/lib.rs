@@ -18,6 +18,8 @@ pub mod llm;
 pub mod names;
 pub mod sandbox;
 pub mod scripted;
+#[cfg(test)]
+mod search;
 pub mod server;
 pub mod telemetry;
 pub mod workspace;

@@ -152,6 +152,19 @@ impl Caches {
         }
     }
 
+    /// Stores that show nothing yet, and the hand that fills them.
+    #[cfg(test)]
+    pub(super) fn fed() -> (Self, Feed) {
+        let filled = Filled::default();
+        let ((tasks, of_tasks), (attempts, of_attempts)) = (reflector::store(), reflector::store());
+        let ((pods, of_pods), (messages, of_messages)) = (reflector::store(), reflector::store());
+        let caches =
+            Self { tasks, attempts, pods, messages, filled: vec![filled.clone()], changed: Arc::default() };
+        let feed =
+            Feed { tasks: of_tasks, attempts: of_attempts, pods: of_pods, messages: of_messages, filled };
+        (caches, feed)
+    }
+
     /// Waits until each store has had its first list.
     pub(super) async fn wait_until_filled(&self) {
         for filled in &self.filled {
@@ -200,6 +213,24 @@ impl Caches {
             task.is_some_and(|task| task.metadata.namespace.as_deref() == namespace && names_it(task))
         });
         found.iter().map(|task| ObjectRef::from_obj(task.as_ref())).collect()
+    }
+}
+
+/// What watches would write.
+#[cfg(test)]
+pub(super) struct Feed {
+    pub(super) tasks: reflector::store::Writer<Guarded<AgentTask>>,
+    pub(super) attempts: reflector::store::Writer<Guarded<AgentAttempt>>,
+    pub(super) pods: reflector::store::Writer<Pod>,
+    pub(super) messages: reflector::store::Writer<Guarded<AgentMessage>>,
+    filled: Filled,
+}
+
+#[cfg(test)]
+impl Feed {
+    /// The first lists are whole.
+    pub(super) fn fill(&self) {
+        let _ = self.filled.set(());
     }
 }
 

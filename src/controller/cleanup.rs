@@ -100,6 +100,13 @@ pub(super) async fn end(
     Ok(())
 }
 
+/// Takes the rights of a pod whose agent works although its attempt has ended: a controller that was about to stop has
+/// recorded the end while this one made the pod.
+pub(super) async fn stop(client: &Client, observed: &Observed, seen: &SeenAttempt) -> Result<(), ApplyError> {
+    let works = seen.pod.as_deref().is_some_and(|pod| !pod_state::agent_is_done(pod));
+    if works { end(client, observed, seen, seen.attempt.as_deref()).await } else { Ok(()) }
+}
+
 /// Deletes the pod of an attempt that has ended, unless it stays to have its logs read. Done after the status says how
 /// it ended: until then the pod may be all that tells, and a pass that is made again would find it lost.
 pub(super) async fn take_pod(

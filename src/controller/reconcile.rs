@@ -35,8 +35,17 @@ pub(super) struct Done {
     pub(super) wrote: bool,
 }
 
-/// Runs a pass so that nothing it does can end the controller, and counts it.
+/// Runs a pass, for the loop that says of which task.
 pub(super) async fn reconcile(task: Arc<Guarded<AgentTask>>, context: Arc<Context>) -> Result<Action, Error> {
+    let again = guarded(task, context).await?;
+    Ok(again.map_or_else(Action::await_change, Action::requeue))
+}
+
+/// Runs a pass so that nothing it does can end the controller, and counts it. Says when the next one is due.
+pub(super) async fn guarded(
+    task: Arc<Guarded<AgentTask>>,
+    context: Arc<Context>,
+) -> Result<Option<Duration>, Error> {
     let running = Running::begin(&context.metrics);
     let task = match &task.0 {
         Ok(task) => Arc::new(task.clone()),
@@ -54,7 +63,7 @@ pub(super) async fn reconcile(task: Arc<Guarded<AgentTask>>, context: Arc<Contex
                 invalid.error
             );
             unreadable::show(&context.client, metadata, &sentence, context.now()).await?;
-            return Ok(Action::requeue(unreadable::AGAIN));
+            return Ok(Some(unreadable::AGAIN));
         }
     };
     let Some(id) = TaskId::of(&task) else {
@@ -72,23 +81,23 @@ pub(super) async fn reconcile(task: Arc<Guarded<AgentTask>>, context: Arc<Contex
         Ok(Done { again, wrote }) => {
             lock(&context.backoff).succeeded(&id.uid);
             running.end(if wrote { Outcome::Applied } else { Outcome::Unchanged }, "");
-            Ok(again.map_or_else(Action::await_change, Action::requeue))
+            Ok(again)
         }
         // What is gone, or is going, is not ours to mend.
         Err(error) if is_gone(&error) => {
             running.end(Outcome::Unchanged, "");
-            Ok(Action::await_change())
+            Ok(None)
         }
         Err(error) if error.request().is_some_and(RequestError::is_namespace_ending) => {
             running.end(Outcome::Unchanged, "");
-            Ok(Action::requeue(Duration::from_secs(30)))
+            Ok(Some(Duration::from_secs(30)))
         }
         Err(Error::Observe(error @ ObserveError::Unreadable { .. })) => {
             running.end(Outcome::Failed, "Undecodable");
             tracing::warn!(namespace = id.namespace, task = id.name, %error, "a task is left as it is");
             let sentence = format!("{error}; upgrade Podwright, or delete that object and create it anew");
             unreadable::show(&context.client, &task.metadata, &sentence, context.now()).await?;
-            Ok(Action::requeue(unreadable::AGAIN))
+            Ok(Some(unreadable::AGAIN))
         }
         Err(error) => {
             running.end(Outcome::Failed, error.category());
@@ -106,8 +115,13 @@ fn is_gone(error: &Error) -> bool {
     }
 }
 
-/// When a failed pass is made again.
+/// What the loop does about a failed pass.
 pub(super) fn on_error(task: Arc<Guarded<AgentTask>>, error: &Error, context: Arc<Context>) -> Action {
+    Action::requeue(after_failure(&task, error, &context))
+}
+
+/// When a failed pass is made again.
+pub(super) fn after_failure(task: &Guarded<AgentTask>, error: &Error, context: &Context) -> Duration {
     let metadata = task.meta();
     let uid = metadata.uid.as_deref().unwrap_or_default();
     let wait = lock(&context.backoff).failed(uid, context.now(), spread(uid));
@@ -120,7 +134,7 @@ pub(super) fn on_error(task: Arc<Guarded<AgentTask>>, error: &Error, context: Ar
         again_in = ?wait,
         "a pass failed"
     );
-    Action::requeue(wait)
+    wait
 }
 
 /// Status and inbox are written against the versions they were computed from. When one was old, the pass is made
@@ -185,7 +199,10 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
         match situation {
             Situation::Ended(ending) => cleanup::take_pod(client, &observed, seen, ending.by).await?,
             // One that a pass which broke off has left.
-            Situation::Finished => cleanup::take_pod(client, &observed, seen, EndedBy::Agent).await?,
+            Situation::Finished => {
+                cleanup::stop(client, &observed, seen).await?;
+                cleanup::take_pod(client, &observed, seen, EndedBy::Agent).await?;
+            }
             Situation::Deleted | Situation::Waiting { .. } | Situation::Start | Situation::Working { .. } => {
             }
         }
@@ -241,6 +258,9 @@ async fn finished(
     let next = status::next(observed, &Situation::Finished, &[], *selected, now);
     let (written, _) = write_if_due(context, observed, &next, now).await?;
     answers::give(&context.client, &observed.id, answers, now).await?;
+    for seen in &observed.attempts {
+        cleanup::stop(&context.client, observed, seen).await?;
+    }
     let due = cleanup::due(observed, now);
     let collected = cleanup::collect(&context.client, observed, due).await?;
     if due.task {

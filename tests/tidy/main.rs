@@ -150,16 +150,21 @@ fn the_code_of_a_file_is_all_but_its_tests() {
 }
 
 #[test]
-fn the_properties_that_the_docs_name_are_tested() {
-    let page = read(&root().join("docs/testing.md"));
-    let is_test = |word: &&str| word.matches('_').count() > 2 && !word.contains(char::is_whitespace);
-    let named: Vec<&str> = page.split('`').skip(1).step_by(2).filter(is_test).collect();
-    assert!(named.len() > 20, "{named:?}");
-    let sources: Vec<String> =
-        ["src", "sandboxd/src"].map(|folder| sources_of(&root().join(folder))).concat();
-    for name in named {
-        let begins = format!("fn {name}(");
-        assert!(sources.iter().any(|source| source.contains(&begins)), "docs/testing.md names {name}");
+fn the_tests_that_the_docs_name_are_there() {
+    let folders = ["src", "sandboxd/src", "sandboxd/tests", "tests"];
+    let sources = folders.map(|folder| sources_of(&root().join(folder))).concat();
+    for page in ["docs/testing.md", "docs/reliability.md"] {
+        let text = read(&root().join(page));
+        let is_test = |word: &&str| {
+            let is_name = word.chars().all(|it| it == '_' || it.is_ascii_lowercase() || it.is_ascii_digit());
+            is_name && (word.matches('_').count() > 2 || word.starts_with("search_"))
+        };
+        let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(is_test).collect();
+        assert!(named.len() > 20, "{named:?}");
+        for name in named {
+            let begins = format!("fn {name}(");
+            assert!(sources.iter().any(|source| source.contains(&begins)), "{page} names {name}");
+        }
     }
 }
 
@@ -281,7 +286,8 @@ fn modules(folder: &str) -> Vec<String> {
 fn sources_of(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder can be listed");
     let paths = entries.map(|entry| entry.expect("a folder can be listed").path());
-    paths.flat_map(|path| if path.is_dir() { sources_of(&path) } else { vec![read(&path)] }).collect()
+    let sources = paths.filter(|path| path.is_dir() || path.extension().is_some_and(|it| it == "rs"));
+    sources.flat_map(|path| if path.is_dir() { sources_of(&path) } else { vec![read(&path)] }).collect()
 }
 
 fn root() -> PathBuf {

@@ -300,6 +300,10 @@ impl Machine {
             return Progress::Again;
         }
         let Some(thread) = &self.state.thread else { return Progress::Wait };
+        // A command over its limit ends the attempt: nothing is asked of the model any more.
+        if self.stage != Stage::Working {
+            return Progress::Wait;
+        }
         if thread.request.is_some() || thread.calls.iter().any(|call| call.ended.is_none()) {
             return Progress::Wait;
         }

@@ -165,6 +165,28 @@ async fn objects_of_others_with_our_names_are_left_alone() {
     }
 }
 
+/// Two controllers that overlap may leave this: the one has recorded the end while the other one made the pod.
+#[tokio::test]
+async fn a_pod_that_was_made_beside_the_end_goes_with_its_rights() {
+    const KINDS: [&str; 4] = ["pods", "roles", "rolebindings", "serviceaccounts"];
+    for retention in [0, 60] {
+        let world = World::new().with_spec(&json!({"retention": {"podSeconds": retention}}));
+        world.settle().await;
+        let name = id().pod_name(1, Epoch::Work);
+        let made = KINDS.map(|kind| (kind, world.server.get(kind, &name).unwrap()));
+        world.server.remove("pods", &name);
+        world.settle().await;
+        assert_eq!(world.succeeded().1, "SandboxLost");
+        assert!(world.has_no_rights());
+        made.into_iter().for_each(|(kind, object)| world.server.put(kind, object));
+        world.settle().await;
+        assert!(world.has_no_rights(), "retention {retention}");
+        world.later(61);
+        world.settle().await;
+        assert_eq!(world.server.names("pods"), [] as [String; 0], "retention {retention}");
+    }
+}
+
 #[tokio::test]
 async fn an_attempt_that_was_replaced_by_somebody_is_a_lost_one() {
     let world = World::new();

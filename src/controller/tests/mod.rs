@@ -5,6 +5,7 @@ mod faults;
 pub(super) mod fixtures;
 mod life;
 mod messages;
+mod search;
 mod server;
 mod turns;
 mod verification;

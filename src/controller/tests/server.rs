@@ -1,7 +1,7 @@
 //! An API server in memory, as far as the controller needs one: create, get, list, apply, delete, owners and
 //! preconditions. It can lose a request, or the answer to one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
@@ -12,6 +12,11 @@ use kube::client::Body;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tower::service_fn;
+
+use super::fixtures::at;
+
+/// Seconds that a pod has to end by itself.
+const GRACE: i64 = 30;
 
 /// What happens to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +34,28 @@ pub(crate) struct Asked {
     pub(crate) name: String,
 }
 
+/// What was stored under a name, or that nothing is any more.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    pub(crate) resource: String,
+    pub(crate) name: String,
+    pub(crate) before: Option<Arc<Value>>,
+    pub(crate) after: Option<Arc<Value>>,
+    /// Whether a client did it, and not the test itself.
+    pub(crate) asked_for: bool,
+}
+
+/// How the server deletes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Deletion {
+    /// At once, together with all that the object owned.
+    #[default]
+    AtOnce,
+    /// As a cluster does: a pod stays until its kubelet is done with it, and what an object owned until the garbage
+    /// collector comes.
+    Lingering,
+}
+
 #[derive(Default)]
 struct State {
     objects: BTreeMap<(String, String), Value>,
@@ -36,6 +63,12 @@ struct State {
     versions: u64,
     fault: Option<(usize, Fault)>,
     refusal: Option<(String, Value)>,
+    deletion: Deletion,
+    /// The present second, for what is created.
+    now: i64,
+    /// Everything that was ever stored. Kept only where deletions linger.
+    changes: Vec<Change>,
+    is_asked: bool,
 }
 
 /// The server.
@@ -57,7 +90,7 @@ impl Server {
         let mut state = self.0.lock().unwrap();
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
         state.stamp(&mut object);
-        state.objects.insert((resource.into(), name), object);
+        state.store((resource.into(), name), object);
     }
 
     /// Changes a stored object as if somebody had.
@@ -66,7 +99,7 @@ impl Server {
         let mut object = state.objects[&(resource.into(), name.into())].clone();
         change(&mut object);
         state.stamp(&mut object);
-        state.objects.insert((resource.into(), name.into()), object);
+        state.store((resource.into(), name.into()), object);
     }
 
     /// Deletes an object as if somebody had.
@@ -127,40 +160,112 @@ impl Server {
     }
 
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        let (head, body) = request.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        let mut state = self.0.lock().unwrap();
-        let path = Path::read(head.uri.path());
-        state.asked.push(Asked {
-            method: head.method.clone(),
-            resource: path.resource.clone(),
-            name: path.name.clone(),
-        });
-        let place = state.asked.len() - 1;
-        let fault = state.fault.filter(|(at, _)| *at == place).map(|(_, fault)| fault);
-        if fault == Some(Fault::LostRequest) {
-            return respond(&failure(500, "InternalError", "lost"));
-        }
-        let query = head.uri.query().unwrap_or_default();
-        let answer = match head.method {
-            Method::GET if path.name.is_empty() => state.list(&path, query),
-            Method::GET => state.read(&path),
-            Method::POST => state.create(&path, body),
-            Method::PATCH if head.headers["content-type"] == "application/merge-patch+json" => {
-                state.merge(&path, &body)
-            }
-            Method::PATCH => state.apply(&path, &body),
-            Method::DELETE => state.delete(&path, &body),
-            other => panic!("nobody sends {other}"),
+        let call = Call::read(request).await;
+        let fault = {
+            let state = self.0.lock().unwrap();
+            let place = state.asked.len();
+            state.fault.filter(|(at, _)| *at == place).map(|(_, fault)| fault)
         };
-        if fault == Some(Fault::LostAnswer) {
-            return respond(&failure(500, "InternalError", "lost"));
+        respond(&self.meet(&call, fault))
+    }
+
+    /// Answers a request, unless that or the answer gets lost.
+    pub(crate) fn meet(&self, call: &Call, fault: Option<Fault>) -> Value {
+        let mut state = self.0.lock().unwrap();
+        state.asked.push(call.asked.clone());
+        let lost = failure(500, "InternalError", "lost");
+        if fault == Some(Fault::LostRequest) {
+            return lost;
         }
-        respond(&answer)
+        state.is_asked = true;
+        let answer = state.perform(call);
+        state.is_asked = false;
+        if fault == Some(Fault::LostAnswer) { lost } else { answer }
+    }
+
+    /// Deletes from now on as a cluster does.
+    pub(crate) fn linger(&self) {
+        self.0.lock().unwrap().deletion = Deletion::Lingering;
+    }
+
+    pub(crate) fn now(&self) -> i64 {
+        self.0.lock().unwrap().now
+    }
+
+    pub(crate) fn set_now(&self, second: i64) {
+        self.0.lock().unwrap().now = second;
+    }
+
+    /// What was stored, from the `from`th change on.
+    pub(crate) fn changes(&self, from: usize) -> Vec<Change> {
+        self.0.lock().unwrap().changes[from..].to_vec()
+    }
+
+    pub(crate) fn changes_count(&self) -> usize {
+        self.0.lock().unwrap().changes.len()
+    }
+
+    /// Deletes for good, as the kubelet does with a pod of which nothing runs any more.
+    pub(crate) fn finish(&self, resource: &str, name: &str) {
+        self.0.lock().unwrap().discard(&(resource.into(), name.into()));
+    }
+
+    /// Deletes what belongs only to objects that are gone. Says whether there was any.
+    pub(crate) fn collect_garbage(&self) -> bool {
+        let mut state = self.0.lock().unwrap();
+        let uids: BTreeSet<String> = state
+            .objects
+            .values()
+            .filter_map(|object| object["metadata"]["uid"].as_str())
+            .map(str::to_owned)
+            .collect();
+        let is_garbage = |object: &Value| {
+            let owners = object["metadata"]["ownerReferences"].as_array();
+            owners.is_some_and(|owners| {
+                !owners.is_empty()
+                    && owners.iter().all(|owner| !uids.contains(owner["uid"].as_str().unwrap()))
+            })
+        };
+        let garbage: Vec<_> = state
+            .objects
+            .iter()
+            .filter(|(_, object)| is_garbage(object) && object["metadata"]["deletionTimestamp"].is_null())
+            .map(|(key, _)| key.clone())
+            .collect();
+        garbage.iter().for_each(|(resource, name)| state.remove(resource, name));
+        !garbage.is_empty()
     }
 }
 
+/// A request.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) asked: Asked,
+    path: Path,
+    query: String,
+    merges: bool,
+    pub(crate) body: Value,
+}
+
+impl Call {
+    pub(crate) async fn read(request: Request<Body>) -> Self {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let path = Path::read(head.uri.path());
+        Self {
+            asked: Asked { method: head.method, resource: path.resource.clone(), name: path.name.clone() },
+            path,
+            query: head.uri.query().unwrap_or_default().to_owned(),
+            merges: head
+                .headers
+                .get("content-type")
+                .is_some_and(|type_| type_ == "application/merge-patch+json"),
+            body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
 struct Path {
     resource: String,
     name: String,
@@ -180,6 +285,45 @@ impl Path {
 }
 
 impl State {
+    fn perform(&mut self, call: &Call) -> Value {
+        let Call { path, query, body, .. } = call;
+        match call.asked.method {
+            Method::GET if path.name.is_empty() => self.list(path, query),
+            Method::GET => self.read(path),
+            Method::POST => self.create(path, body.clone()),
+            Method::PATCH if call.merges => self.merge(path, body),
+            Method::PATCH => self.apply(path, body),
+            Method::DELETE => self.delete(path, body),
+            ref other => panic!("nobody sends {other}"),
+        }
+    }
+
+    fn store(&mut self, key: (String, String), object: Value) {
+        let before = self.objects.insert(key.clone(), object);
+        self.note(key, before);
+    }
+
+    fn discard(&mut self, key: &(String, String)) -> Option<Value> {
+        let before = self.objects.remove(key);
+        if before.is_some() {
+            self.note(key.clone(), before.clone());
+        }
+        before
+    }
+
+    fn note(&mut self, key: (String, String), before: Option<Value>) {
+        if self.deletion == Deletion::AtOnce {
+            return;
+        }
+        let after = self.objects.get(&key).cloned().map(Arc::new);
+        if before.as_ref() == after.as_deref() {
+            return;
+        }
+        let (resource, name) = key;
+        let asked_for = self.is_asked;
+        self.changes.push(Change { resource, name, before: before.map(Arc::new), after, asked_for });
+    }
+
     fn stamp(&mut self, object: &mut Value) {
         self.versions += 1;
         let version = self.versions;
@@ -189,7 +333,7 @@ impl State {
             metadata["uid"] = json!(format!("uid-{version}"));
         }
         if metadata["creationTimestamp"].is_null() {
-            metadata["creationTimestamp"] = json!("1970-01-01T00:00:00Z");
+            metadata["creationTimestamp"] = json!(at(self.now).to_string());
         }
     }
 
@@ -229,7 +373,7 @@ impl State {
             return failure(409, "AlreadyExists", "there already");
         }
         self.stamp(&mut object);
-        self.objects.insert((path.resource.clone(), name), object.clone());
+        self.store((path.resource.clone(), name), object.clone());
         object
     }
 
@@ -257,7 +401,7 @@ impl State {
             }
             let mut object = patch.clone();
             self.stamp(&mut object);
-            self.objects.insert(path.key(), object.clone());
+            self.store(path.key(), object.clone());
             return object;
         };
         let before = object.clone();
@@ -275,7 +419,7 @@ impl State {
         if object != before {
             self.stamp(&mut object);
         }
-        self.objects.insert(path.key(), object.clone());
+        self.store(path.key(), object.clone());
         object
     }
 
@@ -288,7 +432,7 @@ impl State {
         }
         merge(&mut object, patch);
         self.stamp(&mut object);
-        self.objects.insert(path.key(), object.clone());
+        self.store(path.key(), object.clone());
         object
     }
 
@@ -305,9 +449,23 @@ impl State {
         json!({"apiVersion": "v1", "kind": "Status", "status": "Success"})
     }
 
-    /// Removes an object, and what it owns.
+    /// Removes an object, and what it owns; or marks it, where deletions linger.
     fn remove(&mut self, resource: &str, name: &str) {
-        let Some(removed) = self.objects.remove(&(resource.to_owned(), name.to_owned())) else { return };
+        let key = (resource.to_owned(), name.to_owned());
+        if self.deletion == Deletion::Lingering {
+            match self.objects.get(&key).cloned() {
+                Some(mut pod) if resource == "pods" => {
+                    if pod["metadata"]["deletionTimestamp"].is_null() {
+                        pod["metadata"]["deletionTimestamp"] = json!(at(self.now + GRACE).to_string());
+                        self.stamp(&mut pod);
+                        self.store(key, pod);
+                    }
+                }
+                _ => drop(self.discard(&key)),
+            }
+            return;
+        }
+        let Some(removed) = self.discard(&key) else { return };
         let uid = removed["metadata"]["uid"].clone();
         let owned: Vec<_> = self
             .objects
@@ -324,7 +482,7 @@ impl State {
     }
 }
 
-fn respond(answer: &Value) -> Response<Body> {
+pub(crate) fn respond(answer: &Value) -> Response<Body> {
     let failed = answer["kind"] == "Status" && answer["status"] == "Failure";
     let code = if failed { answer["code"].as_u64().unwrap() } else { 200 };
     Response::builder()

@@ -29,6 +29,7 @@ fn limits_are_checked_before_the_spending() {
     world.item(command("c2", "ls"));
     assert_eq!(world.machine.state().spent.commands, 1);
     assert_eq!(reason(&world), Some(Reason::BudgetExceeded));
+    assert_eq!(world.machine.state().spent.requests, 1, "nothing is asked once the end is decided");
 
     let limits = Limits { uncached_input_tokens: 60, ..Limits::default() };
     let mut world = World::asked(Config { limits, ..config() });

@@ -12,5 +12,6 @@ mod mends;
 mod outages;
 mod replays;
 mod scripts;
+mod search;
 mod turns;
 mod world;

@@ -274,7 +274,7 @@ pub(super) fn overloaded() -> ModelError {
 }
 
 /// An item as it came over the wire.
-fn received(item: Item) -> ThreadItem {
+pub(super) fn received(item: Item) -> ThreadItem {
     let json = match &item {
         Item::Message(message) => json!({"type": "message", "role": "assistant", "content": message.text()}),
         Item::FunctionCall(call) => {
