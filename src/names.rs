@@ -38,6 +38,12 @@ pub const CONTROLLER_STATUS_MANAGER: &str = "podwright-controller-status";
 /// Field manager of the status and the artifacts that an agent writes.
 pub const AGENT_MANAGER: &str = "podwright-agent";
 
+/// Field manager of the finalizer on an AgentAttempt.
+pub const ARTIFACTS_MANAGER: &str = "podwright-controller-artifacts";
+
+/// Finalizer on an AgentAttempt that has something in the object store.
+pub const ARTIFACTS_FINALIZER: &str = "podwright.dev/artifacts";
+
 /// Container of the agent.
 pub const AGENT_CONTAINER: &str = "agent";
 
@@ -90,6 +96,18 @@ pub fn patch_artifact(attempt: &str) -> String {
 #[must_use]
 pub fn transcript_artifact(attempt: &str) -> String {
     format!("{attempt}-transcript")
+}
+
+/// Name of the ConfigMap in which an attempt finds the patch that it goes on with, if the object store has it.
+#[must_use]
+pub fn former_patch(attempt: &str) -> String {
+    format!("{attempt}-former-patch")
+}
+
+/// The same for the transcript.
+#[must_use]
+pub fn former_transcript(attempt: &str) -> String {
+    format!("{attempt}-former-transcript")
 }
 
 /// Name of the event with a reason about a task: one for each task and reason.

@@ -289,6 +289,9 @@ impl State {
         merge(&mut object, patch);
         self.stamp(&mut object);
         self.objects.insert(path.key(), object.clone());
+        if !object["metadata"]["deletionTimestamp"].is_null() {
+            self.remove(&path.resource, &path.name);
+        }
         object
     }
 
@@ -305,8 +308,16 @@ impl State {
         json!({"apiVersion": "v1", "kind": "Status", "status": "Success"})
     }
 
-    /// Removes an object, and what it owns.
+    /// Removes an object, and what it owns; one with finalizers only when it has none any more.
     fn remove(&mut self, resource: &str, name: &str) {
+        if let Some(mut held) = self.objects.get(&(resource.to_owned(), name.to_owned())).cloned()
+            && held["metadata"]["finalizers"].as_array().is_some_and(|held| !held.is_empty())
+        {
+            held["metadata"]["deletionTimestamp"] = json!("1970-01-01T00:00:00Z");
+            self.stamp(&mut held);
+            self.objects.insert((resource.to_owned(), name.to_owned()), held);
+            return;
+        }
         let Some(removed) = self.objects.remove(&(resource.to_owned(), name.to_owned())) else { return };
         let uid = removed["metadata"]["uid"].clone();
         let owned: Vec<_> = self
