@@ -151,7 +151,7 @@ impl ArtifactStore {
     /// When the store does not take it.
     pub async fn put(&self, key: &ObjectKey, content: Vec<u8>) -> Result<(), StoreError> {
         let path = self.path(key.as_str());
-        bounded(async { self.inner.put(&path, content.into()).await.map_err(failed(&path)) }).await.map(drop)
+        bounded(async { self.inner.put(&path, content.into()).await.map_err(refused) }).await.map(drop)
     }
 
     /// Reads an object of at most [`ENCODED_MAX`] bytes. What it is, its reader checks.
@@ -179,7 +179,7 @@ impl ArtifactStore {
         bounded(async {
             let mut listed = self.inner.list(Some(&folder));
             let mut deleted = 0;
-            while let Some(object) = listed.try_next().await.map_err(failed(&folder))? {
+            while let Some(object) = listed.try_next().await.map_err(refused)? {
                 if deleted == OBJECTS_MAX {
                     return Err(StoreError::TooLarge(folder.to_string()));
                 }
@@ -202,11 +202,16 @@ async fn bounded<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result
     tokio::time::timeout(TIMEOUT, work).await.unwrap_or(Err(StoreError::Timeout(TIMEOUT)))
 }
 
+/// Of an object that is put, and of a list, "not found" says that the bucket is not there.
+fn refused(error: object_store::Error) -> StoreError {
+    StoreError::Failed(Box::new(error))
+}
+
 fn failed(path: &Path) -> impl FnOnce(object_store::Error) -> StoreError {
     let path = path.to_string();
     move |error| match error {
         object_store::Error::NotFound { .. } => StoreError::Missing(path),
-        error => StoreError::Failed(Box::new(error)),
+        error => refused(error),
     }
 }
 

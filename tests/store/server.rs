@@ -57,11 +57,11 @@ impl Server {
         ArtifactStore::open(url, settings.map(|(name, value)| (name.to_owned(), value))).unwrap()
     }
 
-    /// Bucket and name of each object that it has.
+    /// Bucket and name of each object.
     pub(crate) fn objects(&self) -> Vec<String> {
         let root = self.directory.path().join("objects");
         let mut found = Vec::new();
-        let mut open = vec![root.clone()];
+        let mut open = vec![root.join("artifacts")];
         while let Some(folder) = open.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
