@@ -74,6 +74,33 @@ pub const TRANSCRIPT_KEY: &str = "transcript.jsonl.zst";
 /// The API server refuses more than 2,147,483,647.
 const FIRST_USER_ID: i64 = 1_000_000;
 
+/// What an artifact is. In an object store it is named by its digest too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArtifactKind {
+    /// The patch.
+    Patch,
+    /// The transcript.
+    Transcript,
+}
+
+impl ArtifactKind {
+    /// Which of these URLs is that of an attempt's artifact with this digest.
+    #[must_use]
+    pub fn find<'a>(self, urls: &'a [String], sha256: &str) -> Option<&'a str> {
+        let file = self.file(sha256);
+        urls.iter().map(String::as_str).find(|url| url.rsplit('/').next() == Some(file.as_str()))
+    }
+
+    /// The name of its object within its attempt.
+    #[must_use]
+    pub fn file(self, sha256: &str) -> String {
+        match self {
+            Self::Patch => format!("patch-{sha256}.zst"),
+            Self::Transcript => format!("transcript-{sha256}.jsonl.zst"),
+        }
+    }
+}
+
 /// Name of a task's AgentAttempt. `task` is at most 40 bytes (a rule of the CRD), so the name is at most 50.
 #[must_use]
 pub fn attempt(task: &str, task_uid: &str, index: i32) -> String {

@@ -13,6 +13,6 @@ pub mod transcript;
 pub use encoding::{
     DecodeError, ENCODED_MAX, Encoded, INLINE_MAX, TooLarge, WINDOW_LOG_MAX, decode, encode, inline,
 };
-pub use object::{Kind, ObjectKey};
+pub use object::ObjectKey;
 pub use store::{ArtifactStore, StoreError};
 pub use transcript::{Transcript, transcript};

@@ -3,40 +3,16 @@
 //! A name holds the digest of the content, so the same content again is the same object, and whoever reads one knows
 //! what it has to be.
 
-/// What an artifact is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The patch.
-    Patch,
-    /// The transcript.
-    Transcript,
-}
+use crate::names::ArtifactKind;
 
 /// The name of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectKey(String);
 
-impl Kind {
-    /// Which of these URLs is that of an attempt's artifact with this digest.
-    #[must_use]
-    pub fn find<'a>(self, urls: &'a [String], sha256: &str) -> Option<&'a str> {
-        let file = self.file(sha256);
-        urls.iter().map(String::as_str).find(|url| url.rsplit('/').next() == Some(file.as_str()))
-    }
-
-    /// The object's name within its attempt.
-    fn file(self, sha256: &str) -> String {
-        match self {
-            Self::Patch => format!("patch-{sha256}.zst"),
-            Self::Transcript => format!("transcript-{sha256}.jsonl.zst"),
-        }
-    }
-}
-
 impl ObjectKey {
     /// The name of an attempt's artifact with this digest.
     #[must_use]
-    pub fn new(namespace: &str, attempt_uid: &str, kind: Kind, sha256: &str) -> Self {
+    pub fn new(namespace: &str, attempt_uid: &str, kind: ArtifactKind, sha256: &str) -> Self {
         Self(format!("{namespace}/{attempt_uid}/{}", kind.file(sha256)))
     }
 

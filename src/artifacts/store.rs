@@ -209,9 +209,9 @@ fn refused(error: object_store::Error) -> StoreError {
 
 fn failed(path: &Path) -> impl FnOnce(object_store::Error) -> StoreError {
     let path = path.to_string();
-    move |error| match error {
-        object_store::Error::NotFound { .. } => StoreError::Missing(path),
-        error => refused(error),
+    move |error| {
+        let is_missing = matches!(error, object_store::Error::NotFound { .. });
+        if is_missing { StoreError::Missing(path) } else { refused(error) }
     }
 }
 

@@ -22,8 +22,8 @@ use crate::api::attempt::{ArtifactRef, Job};
 use crate::api::conditions::cut;
 use crate::api::reasons::Reason;
 use crate::api::{AgentAttempt, AgentAttemptStatus};
-use crate::artifacts::{ArtifactStore, Kind, ObjectKey, StoreError};
-use crate::names::{self, PATCH_KEY, TRANSCRIPT_KEY};
+use crate::artifacts::{ArtifactStore, ObjectKey, StoreError};
+use crate::names::{self, ArtifactKind, PATCH_KEY, TRANSCRIPT_KEY};
 
 /// How long an attempt whose work is done waits for a store that is away. Then it ends with its artifacts in their
 /// ConfigMaps, where nothing is lost, and whoever waits for the task can go on.
@@ -56,7 +56,7 @@ enum CarryError {
 
 /// An artifact that an attempt reports.
 struct Reported<'a> {
-    kind: Kind,
+    kind: ArtifactKind,
     name: &'a str,
     key: &'static str,
     artifact: &'a ArtifactRef,
@@ -117,7 +117,7 @@ pub(super) async fn look(context: &Context, mut observed: Observed) -> Result<Ob
             continue;
         }
         let uid = attempt.metadata.uid.as_deref().unwrap_or_default();
-        let key = ObjectKey::new(&id.namespace, uid, Kind::Patch, &patch.sha256);
+        let key = ObjectKey::new(&id.namespace, uid, ArtifactKind::Patch, &patch.sha256);
         let content = match store.get(&key).await {
             Ok(content) => content,
             Err(StoreError::Missing(_) | StoreError::TooLarge(_)) => continue,
@@ -248,7 +248,7 @@ async fn carry(
 fn artifacts<'a>(seen: &SeenAttempt, job: &'a Job, report: &'a AgentAttemptStatus) -> Vec<Reported<'a>> {
     let patch = report.patch.as_ref().filter(|_| seen.patch == Some(ArtifactCheck::Good));
     let patch = patch.and_then(|patch| patch.artifact.as_ref()).map(|artifact| Reported {
-        kind: Kind::Patch,
+        kind: ArtifactKind::Patch,
         name: &job.patch_artifact_name,
         key: PATCH_KEY,
         artifact,
@@ -256,7 +256,7 @@ fn artifacts<'a>(seen: &SeenAttempt, job: &'a Job, report: &'a AgentAttemptStatu
     });
     let transcript = report.transcript.as_ref().zip(job.transcript_artifact_name.as_ref());
     let transcript = transcript.map(|(artifact, name)| Reported {
-        kind: Kind::Transcript,
+        kind: ArtifactKind::Transcript,
         name,
         key: TRANSCRIPT_KEY,
         artifact,

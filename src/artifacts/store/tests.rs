@@ -1,5 +1,5 @@
 use super::*;
-use crate::artifacts::Kind;
+use crate::names::ArtifactKind;
 
 const UID: &str = "5d1f7a52-5e8b-4f0a-8a35-3f1f0f6d9c11";
 
@@ -11,7 +11,7 @@ fn directory() -> (tempfile::TempDir, ArtifactStore) {
 }
 
 fn key(namespace: &str, sha256: &str) -> ObjectKey {
-    ObjectKey::new(namespace, UID, Kind::Patch, sha256)
+    ObjectKey::new(namespace, UID, ArtifactKind::Patch, sha256)
 }
 
 #[tokio::test]

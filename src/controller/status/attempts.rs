@@ -8,10 +8,10 @@ use crate::api::conditions::{MAX_MESSAGE, plain};
 use crate::api::money::Money;
 use crate::api::reasons::{Reason, Verdict};
 use crate::api::task::{AttemptSummary, TaskResult};
-use crate::artifacts::Kind;
 use crate::controller::observed::{ArtifactCheck, Observed, SeenAttempt};
 use crate::controller::plan::{Ending, Situation};
 use crate::controller::selection;
+use crate::names::ArtifactKind;
 
 /// The longest text of the agent's newest words in the task's status; the AgentAttempt has more of it.
 const MAX_LAST_MESSAGE: usize = 80;
@@ -147,7 +147,7 @@ pub(super) fn result(seen: &SeenAttempt, reason: Reason, summary: &AttemptSummar
 
 /// A patch that says where the object store has it, if it was carried there.
 fn in_store(patch: PatchSummary, urls: &[String]) -> PatchSummary {
-    let Some(url) = Kind::Patch.find(urls, &patch.sha256) else { return patch };
+    let Some(url) = ArtifactKind::Patch.find(urls, &patch.sha256) else { return patch };
     let artifact = patch.artifact.map(|artifact| ArtifactRef {
         config_map_name: String::new(),
         key: String::new(),

@@ -4,9 +4,8 @@ use super::Problem;
 use crate::api::AgentTask;
 use crate::api::attempt::{ArtifactRef, Continuation, Job};
 use crate::api::task::Repository;
-use crate::artifacts::Kind;
 use crate::controller::observed::{Former, References, TaskId};
-use crate::names::{PATCH_KEY, TRANSCRIPT_KEY};
+use crate::names::{ArtifactKind, PATCH_KEY, TRANSCRIPT_KEY};
 
 /// What is needed to go on, and the repository as the former attempt had it; nothing for a task that begins anew, or
 /// with a problem on the list.
@@ -89,7 +88,7 @@ fn gone_on_with(
     if !is_commit {
         return Err("it does not say which commit it began with".to_owned());
     }
-    let transcript = match in_store(&transcript, TRANSCRIPT_KEY, Kind::Transcript, former) {
+    let transcript = match in_store(&transcript, TRANSCRIPT_KEY, ArtifactKind::Transcript, former) {
         Some(stored) => stored,
         None => there(transcript, kept, TRANSCRIPT_KEY, "transcript", references)?,
     };
@@ -102,7 +101,7 @@ fn gone_on_with(
         (None, Some(patch)) if patch.bytes == 0 => None,
         (None, Some(patch)) => {
             let artifact = patch.artifact.ok_or("its patch was too large to be kept")?;
-            match in_store(&artifact, PATCH_KEY, Kind::Patch, former) {
+            match in_store(&artifact, PATCH_KEY, ArtifactKind::Patch, former) {
                 Some(stored) => Some(stored),
                 None => Some(there(artifact, &job.patch_artifact_name, PATCH_KEY, "patch", references)?),
             }
@@ -115,7 +114,7 @@ fn gone_on_with(
 }
 
 /// The artifact in the object store, when the controller has carried it there. It gets its ConfigMap with the attempt.
-fn in_store(artifact: &ArtifactRef, key: &str, kind: Kind, former: &Former) -> Option<ArtifactRef> {
+fn in_store(artifact: &ArtifactRef, key: &str, kind: ArtifactKind, former: &Former) -> Option<ArtifactRef> {
     let url = kind.find(&former.stored, &artifact.sha256)?;
     let (config_map_name, key, url) = (String::new(), key.to_owned(), url.to_owned());
     Some(ArtifactRef { config_map_name, key, url, ..artifact.clone() })
