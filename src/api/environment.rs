@@ -200,20 +200,26 @@ pub enum TranscriptPolicy {
     None,
 }
 
+/// Characters of a label's value, which Kubernetes allows (a qualified name without its prefix).
+pub const LABEL_VALUE_MAX: usize = 63;
+
+/// Characters of an annotation's value. Kubernetes allows 256 KiB for all; here 32 of them have to fit into an AgentAttempt.
+pub const ANNOTATION_VALUE_MAX: usize = 4096;
+
 /// Settings of the pod.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodSettings {
     /// Labels of the pod. Those under podwright.dev/ and app.kubernetes.io/ are Podwright's own.
-    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63}))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": LABEL_VALUE_MAX}))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Annotations of the pod, at most 4 KiB each. Those under podwright.dev/ are Podwright's own.
-    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 4096}))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": ANNOTATION_VALUE_MAX}))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
     /// Labels that a node must have.
-    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63}))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": LABEL_VALUE_MAX}))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the pod tolerates.

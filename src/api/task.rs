@@ -51,7 +51,7 @@ pub use super::mcp::Tools;
     printcolumn(name = "Attempt", type_ = "integer", json_path = ".status.selectedAttempt", priority = 1),
     printcolumn(name = "Commit", type_ = "string", json_path = ".status.resolved.baseCommit", priority = 1),
     validation = Rule::new("self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be at most 40 characters of a-z, 0-9 and '-', because the names of the task's pods are made from it"),
-    validation = Rule::new("!has(self.spec.continueFrom) || self.spec.continueFrom.taskName != self.metadata.name").message("continueFrom names the task itself, which would wait for its own end; name another task, whose work is to go on").field_path(".spec.continueFrom.taskName"),
+    validation = Rule::new("has(self.status) && has(self.status.conditions) || !has(self.spec.continueFrom) || self.spec.continueFrom.taskName != self.metadata.name").message("continueFrom names the task itself, which would wait for its own end; name another task, whose work is to go on").field_path(".spec.continueFrom.taskName"),
 )]
 #[x_kube(
     validation = Rule::new("has(self.prompt) != has(self.promptFrom)").message("exactly one of prompt and promptFrom must be set"),

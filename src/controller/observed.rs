@@ -243,7 +243,9 @@ impl SeenAttempt {
         let status = self.attempt.as_ref().and_then(|attempt| attempt.status.as_ref());
         let asks =
             self.has_verification() && status.is_some_and(|status| status.phase == Some(Phase::Verifying));
-        let asked = asks.then_some(Epoch::Verification(Try::First));
+        // The agent of a later one may have spoken before its making was recorded.
+        let spoken = status.and_then(|status| Epoch::numbered(status.epoch)).filter(|it| it.is_verification());
+        let asked = asks.then(|| spoken.unwrap_or(Epoch::Verification(Try::First)));
         [recorded, asked, self.pod_epoch].into_iter().flatten().max().unwrap_or(Epoch::Work)
     }
 

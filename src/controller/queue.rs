@@ -61,7 +61,7 @@ pub enum Standing {
 enum Told {
     /// That it may have its pod.
     Free,
-    /// The same, and it failed to get one. Until its next pass it is in nobody's way: as the oldest it would keep all
+    /// Something, and no pod came of it. Until its next pass it is in nobody's way: as the oldest it would keep all
     /// others waiting for as long as it fails.
     Failed,
     /// That it has to wait, although the watches show it as aside.
@@ -148,16 +148,11 @@ impl Queue {
         self.told.get(uid) == Some(&Told::Free)
     }
 
-    /// A task has no pod; says whether it had been let through.
-    pub fn leave(&mut self, uid: &str) -> bool {
-        self.holds(uid) && self.told.remove(uid).is_some()
-    }
-
-    /// A task that was let through has failed to get its pod.
-    pub fn step_aside(&mut self, uid: &str) {
-        if let Some(told) = self.told.get_mut(uid).filter(|told| **told == Told::Free) {
-            *told = Told::Failed;
-        }
+    /// A task was told something and no pod came of it; says whether that is new. One that was told nothing is not
+    /// remembered: those without a bound would fill the memory.
+    pub fn step_aside(&mut self, uid: &str) -> bool {
+        let told = self.told.get_mut(uid).filter(|told| **told != Told::Failed);
+        told.map(|told| *told = Told::Failed).is_some()
     }
 
     /// A task waits for no turn, whatever it was told before.

@@ -28,9 +28,11 @@ pub(super) fn take(context: &Context, observed: Observed) -> Observed {
     Observed { turn, ..observed }
 }
 
-/// Gives a place back that a pass took and made no pod for.
+/// Gives a place back that a pass took and made no pod for. The task steps aside: by its reason it may still look as if
+/// it waited for its turn (a quota on AgentAttempts), and would be sent again and again.
 pub(super) fn give_back(context: &Context, observed: &Observed) {
-    if lock(&context.queue).leave(&observed.id.uid) {
+    let mut queue = lock(&context.queue);
+    if queue.holds(&observed.id.uid) && queue.step_aside(&observed.id.uid) {
         context.caches.changed.notify_one();
     }
 }
@@ -39,6 +41,10 @@ pub(super) fn give_back(context: &Context, observed: &Observed) {
 /// long as somebody's webhook is away, and others could run.
 pub(super) async fn give_back_after_failure(context: &Context, id: &TaskId, task: &AgentTask) {
     if !lock(&context.queue).holds(&id.uid) {
+        // It has no pod to ask for, and as one that waits it would be sent again before its backoff is over.
+        if lock(&context.queue).step_aside(&id.uid) {
+            context.caches.changed.notify_one();
+        }
         return;
     }
     // Looked at afresh: what the pass made before it failed, the watches may not show yet.

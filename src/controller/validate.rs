@@ -16,7 +16,7 @@ use self::job::resolve;
 use self::repository::{check_repository, check_review};
 use super::observed::{Former, References, TaskId};
 use crate::api::attempt::{Job, JobPod};
-use crate::api::environment::TranscriptPolicy;
+use crate::api::environment::{ANNOTATION_VALUE_MAX, LABEL_VALUE_MAX, TranscriptPolicy};
 use crate::api::mcp::McpServer;
 use crate::api::provider::{Capabilities, Model, Surface};
 use crate::api::task::ConfigMapKeyRef;
@@ -250,6 +250,19 @@ fn check_environment(
         problems.push(Problem::Wrong(format!(
             "the AgentEnvironment sets {key} on the pod; labels and annotations under podwright.dev/ and app.kubernetes.io/ are Podwright's own, take it out"
         )));
+    }
+    // The schema has these bounds too; an AgentEnvironment may have been stored before it had.
+    let maps = [
+        (&spec.pod.labels, LABEL_VALUE_MAX),
+        (&spec.pod.annotations, ANNOTATION_VALUE_MAX),
+        (&spec.pod.node_selector, LABEL_VALUE_MAX),
+    ];
+    for (map, max) in maps {
+        for (key, _) in map.iter().filter(|(_, value)| value.chars().count() > max) {
+            problems.push(Problem::Wrong(format!(
+                "the AgentEnvironment sets {key} on the pod to more than {max} characters; shorten it and create the task again"
+            )));
+        }
     }
 }
 

@@ -75,7 +75,8 @@ fn who_was_let_through_is_remembered_until_the_watches_show_it() {
     assert_eq!(queue.enter(&key(), "a", at(1), waiting()), Turn::Free, "a pass that is made again");
     assert!(matches!(queue.enter(&key(), "b", at(2), waiting()), Turn::Waits { .. }));
     // No pod came of it.
-    assert!(queue.leave("a") && !queue.leave("a"));
+    assert!(queue.step_aside("a") && !queue.step_aside("a"));
+    assert_eq!(due(1, &queue.with_told(waiting())), ["b"], "it is not sent again and again");
     assert_eq!(queue.enter(&key(), "a", at(1), waiting()), Turn::Free);
     // Its task was deleted.
     queue.forget(|uid| uid != "a");
@@ -93,7 +94,7 @@ fn who_fails_to_get_a_pod_lets_others_go_first_and_comes_in_its_turn_again() {
     for of_a in [Standing::Waits, Standing::Aside] {
         let places = |of_b| vec![place("a", 1, of_a), place("b", 2, of_b)];
         assert_eq!(queue.enter(&key(), "a", at(1), places(Standing::Waits)), Turn::Free);
-        queue.step_aside("a");
+        assert!(queue.step_aside("a"));
         assert_eq!(due(1, &queue.with_told(places(Standing::Waits))), ["b"]);
         assert_eq!(queue.enter(&key(), "b", at(2), places(Standing::Waits)), Turn::Free);
         assert!(matches!(queue.enter(&key(), "a", at(1), places(Standing::Runs)), Turn::Waits { .. }));

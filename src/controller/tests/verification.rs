@@ -193,6 +193,20 @@ async fn a_pod_that_is_lost_but_not_gone_is_replaced_too_and_one_that_broke_is_n
 }
 
 #[tokio::test]
+async fn a_pod_that_spoke_before_its_making_was_recorded_counts_when_it_is_lost() {
+    let world = world();
+    until_it_is_verified(&world).await;
+    world.server.remove("pods", &names(FIRST));
+    world.settle().await;
+    world.agent_reports(verification(&world, "Verifying", "Running"));
+    // The status write after the making was lost.
+    world.server.change("agenttasks", &id().name, |task| task["status"]["attempts"][0]["epoch"] = json!(2));
+    world.server.remove("pods", &names(SECOND));
+    world.settle().await;
+    assert_eq!(world.server.names("pods"), [names(THIRD)]);
+}
+
+#[tokio::test]
 async fn a_lost_verification_can_be_cancelled_held_back_and_refused() {
     let world = world();
     until_it_is_verified(&world).await;

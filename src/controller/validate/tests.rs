@@ -221,6 +221,20 @@ fn an_environment_does_not_take_our_labels() {
 }
 
 #[test]
+fn an_environment_that_was_stored_before_a_bound_is_told_of_it() {
+    for (map, max) in [("labels", 63), ("annotations", 4096), ("nodeSelector", 63)] {
+        let verdict = |length: usize| {
+            let environment = environment(|environment| {
+                environment["spec"]["pod"] = json!({map: {"team": "x".repeat(length)}});
+            });
+            judge(&task(|_| {}), &References { environment: Some(environment), ..references() })
+        };
+        assert_invalid(&verdict(max + 1), &format!("sets team on the pod to more than {max} characters"));
+        assert!(matches!(verdict(max), Validity::Ready(_)), "{map}");
+    }
+}
+
+#[test]
 fn what_is_wrong_for_good_is_not_hidden_by_what_is_missing() {
     let references = References {
         environment: None,
