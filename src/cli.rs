@@ -80,6 +80,10 @@ pub struct ControllerArgs {
     /// When a kubelet pulls that image: Always, IfNotPresent or Never
     #[arg(long, default_value = "IfNotPresent")]
     pub agent_image_pull_policy: String,
+    /// Object store for artifacts: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or file:///directory,
+    /// with endpoint, region and credentials in the variables AWS_…, GOOGLE_… or AZURE_…; ConfigMaps when left out
+    #[arg(long)]
+    pub artifact_store: Option<String>,
     /// Name of this process in events; the host name when left out
     #[arg(long, env = "HOSTNAME", hide_env_values = true)]
     pub instance: Option<String>,

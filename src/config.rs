@@ -18,6 +18,8 @@ pub struct ControllerConfig {
     pub listen: SocketAddr,
     /// The image of the agents.
     pub agent: AgentImage,
+    /// URL of the object store to which artifacts are carried.
+    pub artifact_store: Option<String>,
     /// Name of this process in events.
     pub instance: Option<String>,
     /// Form of the log lines.
@@ -53,6 +55,7 @@ impl ControllerConfig {
             listen,
             agent_image,
             agent_image_pull_policy,
+            artifact_store,
             instance,
             log_format,
             log_filter,
@@ -68,6 +71,8 @@ impl ControllerConfig {
             concurrency,
             listen,
             agent: AgentImage { reference: agent_image, pull_policy: agent_image_pull_policy },
+            // Empty is how a chart says that there is none.
+            artifact_store: artifact_store.filter(|url| !url.is_empty()),
             instance,
             log_format,
             log_filter,

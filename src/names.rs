@@ -38,6 +38,12 @@ pub const CONTROLLER_STATUS_MANAGER: &str = "podwright-controller-status";
 /// Field manager of the status and the artifacts that an agent writes.
 pub const AGENT_MANAGER: &str = "podwright-agent";
 
+/// Field manager of the finalizer on an AgentAttempt.
+pub const ARTIFACTS_MANAGER: &str = "podwright-controller-artifacts";
+
+/// Finalizer on an AgentAttempt that has something in the object store.
+pub const ARTIFACTS_FINALIZER: &str = "podwright.dev/artifacts";
+
 /// Container of the agent.
 pub const AGENT_CONTAINER: &str = "agent";
 
@@ -68,6 +74,33 @@ pub const TRANSCRIPT_KEY: &str = "transcript.jsonl.zst";
 /// The API server refuses more than 2,147,483,647.
 const FIRST_USER_ID: i64 = 1_000_000;
 
+/// What an artifact is. In an object store it is named by its digest too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArtifactKind {
+    /// The patch.
+    Patch,
+    /// The transcript.
+    Transcript,
+}
+
+impl ArtifactKind {
+    /// Which of these URLs is that of an attempt's artifact with this digest.
+    #[must_use]
+    pub fn find<'a>(self, urls: &'a [String], sha256: &str) -> Option<&'a str> {
+        let file = self.file(sha256);
+        urls.iter().map(String::as_str).find(|url| url.rsplit('/').next() == Some(file.as_str()))
+    }
+
+    /// The name of its object within its attempt.
+    #[must_use]
+    pub fn file(self, sha256: &str) -> String {
+        match self {
+            Self::Patch => format!("patch-{sha256}.zst"),
+            Self::Transcript => format!("transcript-{sha256}.jsonl.zst"),
+        }
+    }
+}
+
 /// Name of a task's AgentAttempt. `task` is at most 40 bytes (a rule of the CRD), so the name is at most 50.
 #[must_use]
 pub fn attempt(task: &str, task_uid: &str, index: i32) -> String {
@@ -90,6 +123,18 @@ pub fn patch_artifact(attempt: &str) -> String {
 #[must_use]
 pub fn transcript_artifact(attempt: &str) -> String {
     format!("{attempt}-transcript")
+}
+
+/// Name of the ConfigMap in which an attempt finds the patch that it goes on with, if the object store has it.
+#[must_use]
+pub fn former_patch(attempt: &str) -> String {
+    format!("{attempt}-former-patch")
+}
+
+/// The same for the transcript.
+#[must_use]
+pub fn former_transcript(attempt: &str) -> String {
+    format!("{attempt}-former-transcript")
 }
 
 /// Name of the event with a reason about a task: one for each task and reason.

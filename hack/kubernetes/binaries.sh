@@ -12,7 +12,7 @@ binary() {
 	case $name in
 	kube-apiserver | kube-controller-manager | kube-scheduler | kubelet | kube-proxy | kubectl) group=kubernetes ;;
 	coredns | helm) group=coredns ;; # most of both is the same Kubernetes client
-	etcd | kubeconform) group=$name ;;
+	etcd | kubeconform | versitygw) group=$name ;;
 	*) fail "hack/tool knows no program $name." ;;
 	esac
 	folder=$(binaries_folder "$group")
@@ -59,6 +59,7 @@ build_group() {
 	etcd) packages=(.) ;;
 	coredns) packages=(. helm.sh/helm/v3/cmd/helm) ;;
 	kubeconform) packages=(github.com/yannh/kubeconform/cmd/kubeconform) ;;
+	versitygw) packages=(github.com/versity/versitygw/cmd/versitygw) ;;
 	*) fail "no build is known for $group." ;;
 	esac
 	flags=$(linker_flags "$group")

@@ -4,14 +4,17 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::build::{AgentImage, Children, Rights, StoredAttempt, children, rights};
+use super::archive;
+use super::build::{Children, Rights, StoredAttempt, artifacts, children, rights};
 use super::cleanup;
+use super::context::Context;
 use super::error::{ApplyError, Foreign, RequestError};
 use super::observed::{Epoch, Observed, SeenAttempt, TaskId};
 use super::plan::{AttemptPlan, Plan, PodOutcome, Situation};
@@ -53,25 +56,23 @@ enum Created {
 /// Applies what is planned for the attempts, of all of them at the same time and each to its end: where one fails,
 /// the next pass goes on with it.
 pub(super) async fn apply(
-    client: &Client,
-    agent: &AgentImage,
+    context: &Context,
     observed: &Observed,
     plan: &Plan,
 ) -> Result<Vec<Applied>, ApplyError> {
     // At most four, by the schema.
     let attempts = observed.attempts.iter().zip(&plan.attempts);
-    let applied = attempts.map(|(seen, plan)| apply_one(client, agent, &observed.id, seen, plan));
+    let applied = attempts.map(|(seen, plan)| apply_one(context, &observed.id, seen, plan));
     futures::future::join_all(applied).await.into_iter().collect()
 }
 
 async fn apply_one(
-    client: &Client,
-    agent: &AgentImage,
+    context: &Context,
     id: &TaskId,
     seen: &SeenAttempt,
     plan: &AttemptPlan,
 ) -> Result<Applied, ApplyError> {
-    let (attempt, pod, wrote) = make(client, agent, id, seen, plan).await?;
+    let (attempt, pod, wrote) = make(context, id, seen, plan).await?;
     let situation = plan.situation.clone().after(&pod, seen.epoch());
     Ok(Applied { attempt, pod, situation, wrote })
 }
@@ -80,12 +81,12 @@ type Made = (Option<Arc<AgentAttempt>>, PodOutcome, bool);
 
 /// Applies the AgentAttempt, and makes what hangs on it.
 async fn make(
-    client: &Client,
-    agent: &AgentImage,
+    context: &Context,
     id: &TaskId,
     seen: &SeenAttempt,
     plan: &AttemptPlan,
 ) -> Result<Made, ApplyError> {
+    let client = &context.client;
     let namespace = id.namespace.as_str();
     if let Some((name, uid)) = &plan.obsolete {
         delete::<AgentAttempt>(client, namespace, name, uid).await?;
@@ -119,9 +120,14 @@ async fn make(
             if epoch > Epoch::Work && has_spoken_since(client, namespace, &stored, seen).await? {
                 return Ok((attempt, PodOutcome::Unasked, true));
             }
+            let brought = match brought(context, &stored).await {
+                Ok(brought) => brought,
+                Err(why) => return Ok((attempt, PodOutcome::Unfetched(why), true)),
+            };
+            let children = Children { brought, ..children(&stored, parts, &context.agent) };
             // Only its first pass is in a hurry.
             let order = if plan.attempt.is_some() { Order::Meanwhile } else { Order::First };
-            create_children(client, namespace, &stored, children(&stored, parts, agent), order).await
+            create_children(client, namespace, &stored, children, order).await
         }
         None => match create_rights(client, namespace, stored.uid, &rights(&stored)).await {
             Ok(()) => Ok(PodOutcome::Unasked),
@@ -151,6 +157,22 @@ async fn has_spoken_since(
     Ok(seen.attempt.as_ref().is_none_or(|attempt| attempt.status != now.status))
 }
 
+/// What an attempt goes on with and the object store has, in ConfigMaps of its own: no agent reads from the store.
+async fn brought(context: &Context, attempt: &StoredAttempt<'_>) -> Result<Vec<ConfigMap>, String> {
+    let mut brought = Vec::new();
+    let Some(former) = attempt.job.continue_from.as_ref().filter(|_| attempt.epoch == Epoch::Work) else {
+        return Ok(brought);
+    };
+    for artifact in [Some(&former.transcript), former.patch.as_ref()].into_iter().flatten() {
+        if artifact.url.is_empty() {
+            continue;
+        }
+        let content = archive::fetch(context, attempt.namespace, artifact).await?;
+        brought.push(artifacts::brought(attempt, artifact, content));
+    }
+    Ok(brought)
+}
+
 /// Makes what the pod needs, then the pod.
 async fn create_children(
     client: &Client,
@@ -161,17 +183,24 @@ async fn create_children(
 ) -> Result<PodOutcome, ApplyError> {
     let owner = attempt.uid;
     // Taken apart by name: a new child does not compile until it has its place in the order.
-    let Children { patch, transcript, service_account, rights, pod } = children;
+    let Children { patch, transcript, brought, service_account, rights, pod } = children;
     let optional = async {
         match &transcript {
             Some(transcript) => create(client, namespace, owner, transcript).await.map(|_| ()),
             None => Ok(()),
         }
     };
+    let former = async {
+        for former in &brought {
+            create(client, namespace, owner, former).await?;
+        }
+        Ok(())
+    };
     let pod = async {
         let needed = tokio::try_join!(
             create(client, namespace, owner, &patch),
             optional,
+            former,
             create(client, namespace, owner, &service_account),
         );
         if let Err(error) = needed {

@@ -3,7 +3,6 @@
 
 use std::io::Read;
 
-use k8s_openapi::api::core::v1::ConfigMap;
 use sha2::{Digest, Sha256};
 
 use super::observed::ArtifactCheck;
@@ -15,15 +14,15 @@ use crate::names::PATCH_KEY;
 const CHUNK: usize = 64 * 1024;
 
 /// Compares a patch's summary with the patch itself: with the inline text and with the artifact, whichever
-/// are there. `limit` is the task's limits.patchBytes, or 0 where its mode leaves the repository alone.
-pub(super) fn check(patch: &PatchSummary, config_map: Option<&ConfigMap>, limit: i64) -> ArtifactCheck {
-    match fault(patch, config_map, limit) {
+/// are there. `content` is the artifact as it is kept, packed. `limit` is the task's limits.patchBytes, or 0 where its mode leaves the repository alone.
+pub(super) fn check(patch: &PatchSummary, content: Option<&[u8]>, limit: i64) -> ArtifactCheck {
+    match fault(patch, content, limit) {
         Some(sentence) => ArtifactCheck::Wrong(sentence.to_owned()),
         None => ArtifactCheck::Good,
     }
 }
 
-fn fault(patch: &PatchSummary, config_map: Option<&ConfigMap>, limit: i64) -> Option<&'static str> {
+fn fault(patch: &PatchSummary, content: Option<&[u8]>, limit: i64) -> Option<&'static str> {
     if patch.bytes > limit && (patch.inline.is_some() || patch.artifact.is_some()) {
         return Some("the patch it reported is longer than its task allows");
     }
@@ -34,22 +33,20 @@ fn fault(patch: &PatchSummary, config_map: Option<&ConfigMap>, limit: i64) -> Op
         }
     }
     let artifact = patch.artifact.as_ref()?;
-    let content =
-        config_map.and_then(|found| found.binary_data.as_ref()).and_then(|data| data.get(PATCH_KEY));
     let Some(content) = content.filter(|_| artifact.key == PATCH_KEY) else {
         return Some("the patch artifact it reported does not exist");
     };
     if artifact.bytes != patch.bytes || artifact.sha256 != patch.sha256 {
         return Some("the patch and its artifact are reported with different lengths or digests");
     }
-    match unpack(&content.0, patch.bytes.min(limit)) {
+    match unpack(content, patch.bytes.min(limit)) {
         Some((bytes, digest)) if bytes == patch.bytes && digest == patch.sha256 => None,
         Some(_) | None => Some("the patch artifact does not have the length and digest it reported"),
     }
 }
 
 /// Length and digest of what is packed; none when it is damaged or longer than `limit`.
-fn unpack(packed: &[u8], limit: i64) -> Option<(i64, String)> {
+pub(super) fn unpack(packed: &[u8], limit: i64) -> Option<(i64, String)> {
     let mut decoder = zstd::stream::read::Decoder::new(packed).ok()?;
     decoder.window_log_max(WINDOW_LOG_MAX).ok()?;
     let mut digest = Sha256::new();
@@ -74,10 +71,6 @@ fn hex(bytes: impl AsRef<[u8]>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use k8s_openapi::ByteString;
-
     use super::*;
     use crate::api::attempt::ArtifactRef;
 
@@ -95,19 +88,18 @@ mod tests {
                 key: PATCH_KEY.into(),
                 sha256,
                 bytes,
+                url: String::new(),
             }),
             ..PatchSummary::default()
         }
     }
 
-    fn stored(content: &[u8]) -> ConfigMap {
-        let packed = zstd::encode_all(content, 3).unwrap();
-        let data = BTreeMap::from([(PATCH_KEY.to_owned(), ByteString(packed))]);
-        ConfigMap { binary_data: Some(data), ..ConfigMap::default() }
+    fn stored(content: &[u8]) -> Vec<u8> {
+        zstd::encode_all(content, 3).unwrap()
     }
 
-    fn is_good(patch: &PatchSummary, config_map: Option<&ConfigMap>, limit: i64) -> bool {
-        check(patch, config_map, limit) == ArtifactCheck::Good
+    fn is_good(patch: &PatchSummary, content: Option<&[u8]>, limit: i64) -> bool {
+        check(patch, content, limit) == ArtifactCheck::Good
     }
 
     #[test]
@@ -120,7 +112,7 @@ mod tests {
         let there = stored(PATCH.as_bytes());
         assert!(!is_good(&summary(), None, 1000), "the artifact is missing");
         assert!(!is_good(&summary(), Some(&stored(b"something else\n")), 1000));
-        assert!(!is_good(&summary(), Some(&ConfigMap::default()), 1000));
+        assert!(!is_good(&summary(), Some(&[]), 1000));
         let mut inline = summary();
         inline.inline = Some("another patch\n".into());
         assert!(!is_good(&inline, Some(&there), 1000));
@@ -129,7 +121,7 @@ mod tests {
         digest.inline = None;
         assert!(!is_good(&digest, Some(&there), 1000));
         let mut damaged = stored(PATCH.as_bytes());
-        damaged.binary_data.as_mut().unwrap().get_mut(PATCH_KEY).unwrap().0.truncate(8);
+        damaged.truncate(8);
         assert!(!is_good(&summary(), Some(&damaged), 1000));
     }
 

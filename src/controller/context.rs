@@ -11,6 +11,7 @@ use super::build::AgentImage;
 use super::caches::Caches;
 use super::pace::Pace;
 use super::queue::Queue;
+use crate::artifacts::ArtifactStore;
 use crate::clock::Clock;
 use crate::telemetry::metrics::Metrics;
 
@@ -21,6 +22,8 @@ pub(super) struct Context {
     pub(super) reporter: Reporter,
     pub(super) metrics: Arc<Metrics>,
     pub(super) agent: AgentImage,
+    /// Where artifacts go at an attempt's end; without one they stay in their ConfigMaps.
+    pub(super) store: Option<ArtifactStore>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) backoff: Mutex<Backoff>,
     pub(super) pace: Mutex<Pace>,

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use kube::core::Status;
 
+use crate::artifacts::StoreError;
+
 /// A request to the API server that brought no answer, or a refusal.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
@@ -99,6 +101,9 @@ pub enum ObserveError {
         /// Where it does not fit.
         fault: String,
     },
+    /// The object store did not answer as it should.
+    #[error(transparent)]
+    Store(StoreError),
     /// The object in the API server is another one than the one the pass was for.
     #[error("the AgentTask was deleted")]
     Gone,
@@ -179,6 +184,7 @@ impl Error {
             Self::Observe(ObserveError::Read { .. }) => "ReadFailed",
             Self::Observe(ObserveError::Unreadable { .. }) | Self::Incomplete => "Undecodable",
             Self::Observe(ObserveError::Gone) => "Gone",
+            Self::Observe(ObserveError::Store(_)) => "StoreFailed",
             Self::Apply(ApplyError::Foreign(_)) => "ForeignObject",
             Self::Apply(ApplyError::Write { .. } | ApplyError::Incomplete { .. }) => "WriteFailed",
             Self::Status(_) => "StatusWriteFailed",
@@ -193,7 +199,7 @@ impl Error {
             Self::Observe(ObserveError::Read { source, .. })
             | Self::Apply(ApplyError::Write { source, .. }) => Some(source),
             Self::Status(StatusError(source)) => Some(source),
-            Self::Observe(ObserveError::Gone | ObserveError::Unreadable { .. })
+            Self::Observe(ObserveError::Gone | ObserveError::Store(_) | ObserveError::Unreadable { .. })
             | Self::Apply(ApplyError::Foreign(_) | ApplyError::Incomplete { .. })
             | Self::Panicked(_)
             | Self::Incomplete => None,

@@ -22,6 +22,7 @@ pub mod validate;
 
 mod answers;
 mod apply;
+mod archive;
 mod artifact;
 mod caches;
 mod context;
@@ -53,6 +54,7 @@ use self::caches::{Caches, Guarded, Triggers, watch};
 use self::context::Context;
 use self::start::{RunError, check_definitions};
 use crate::api::{AgentEnvironment, AgentMessage, AgentTask, ModelProvider};
+use crate::artifacts::ArtifactStore;
 use crate::clock::SystemClock;
 use crate::config::ControllerConfig;
 use crate::names;
@@ -67,6 +69,8 @@ use crate::telemetry::metrics::Metrics;
 /// itself.
 pub async fn run(config: ControllerConfig, client: Client, stop: CancellationToken) -> Result<(), RunError> {
     check_definitions(&client).await?;
+    let store =
+        config.artifact_store.as_deref().map(|url| ArtifactStore::open(url, environment())).transpose()?;
     let metrics = Arc::new(Metrics::new()?);
     let health = Arc::new(Health::default());
     let reporter =
@@ -82,6 +86,7 @@ pub async fn run(config: ControllerConfig, client: Client, stop: CancellationTok
             reporter: reporter.clone(),
             metrics: metrics.clone(),
             agent: config.agent.clone(),
+            store: store.clone(),
             clock: Arc::new(SystemClock),
             backoff: Mutex::default(),
             pace: Mutex::default(),
@@ -114,11 +119,13 @@ async fn run_scope(
     stop: CancellationToken,
 ) -> Result<(), RunError> {
     let orphans = orphans::answer_forever(context.clone());
+    let released = archive::release_forever(context.clone());
     let (woken, due) = mpsc::channel(turns::WOKEN);
     let turns = turns::wake_forever(context.clone(), woken);
     let tasks = run_tasks(context, triggers, due, concurrency, stop.clone());
     tokio::select! {
         () = orphans => {}
+        () = released => {}
         () = turns => {}
         () = tasks => {}
     }
@@ -181,6 +188,12 @@ fn of_pod(pod: Pod) -> Option<ObjectRef<Guarded<AgentTask>>> {
 fn of_message(message: Guarded<AgentMessage>) -> Option<ObjectRef<Guarded<AgentTask>>> {
     let message = message.0.ok()?;
     Some(ObjectRef::new(&message.spec.task_name).within(message.metadata.namespace.as_deref()?))
+}
+
+/// The variables of the process that are text.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// The reason of each task.

@@ -22,7 +22,7 @@ use super::selection;
 use super::validate::{Named, named};
 use crate::api::task::ConfigMapKeyRef;
 use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, HOSTS_ANNOTATION, ModelProvider};
-use crate::names;
+use crate::names::{self, PATCH_KEY};
 
 /// Messages to one task that are read at a time: 8 MiB if each is as long as it may be.
 const PAGE: u32 = 500;
@@ -206,7 +206,14 @@ async fn former(
         None => None,
     };
     let attempt = attempt.filter(|attempt| is_controlled_by(&attempt.metadata, &uid));
-    Ok(Some(Former { ended: ended(&found).is_some(), index, attempt: attempt.map(Arc::new) }))
+    let summaries = found.status.iter().flat_map(|status| &status.attempts);
+    let stored = summaries.filter(|summary| Some(summary.index) == index).flat_map(|it| it.artifacts.clone());
+    Ok(Some(Former {
+        ended: ended(&found).is_some(),
+        index,
+        attempt: attempt.map(Arc::new),
+        stored: stored.collect(),
+    }))
 }
 
 /// What is known of ConfigMaps: their keys, and the text of one.
@@ -267,10 +274,13 @@ async fn patch(
     let owner = attempt.metadata.uid.as_deref().unwrap_or_default();
     let config_map = config_map.filter(|found| is_controlled_by(&found.metadata, owner));
     let limit = if job.mode.changes() { job.limits.patch_bytes } else { 0 };
+    let content = config_map.and_then(|found| found.binary_data?.remove(PATCH_KEY));
     let patch = patch.clone();
     // Up to 100 MiB are unpacked and hashed: no work for a thread that others wait for.
-    let check =
-        tokio::task::spawn_blocking(move || artifact::check(&patch, config_map.as_ref(), limit)).await;
+    let check = tokio::task::spawn_blocking(move || {
+        artifact::check(&patch, content.as_ref().map(|content| content.0.as_slice()), limit)
+    })
+    .await;
     Ok(Some(check.unwrap_or_else(|_| ArtifactCheck::Wrong("its patch could not be checked".into()))))
 }
 

@@ -156,6 +156,8 @@ pub struct SeenAttempt {
     pub pod_epoch: Option<Epoch>,
     /// Whether the patch is what the attempt's status says of it. Read only together with everything else, live.
     pub patch: Option<ArtifactCheck>,
+    /// URLs of its artifacts in the object store, once they were carried there in this pass.
+    pub stored: Vec<String>,
 }
 
 /// What a task's spec names.
@@ -186,6 +188,8 @@ pub struct Former {
     pub index: Option<i32>,
     /// That attempt.
     pub attempt: Option<Arc<AgentAttempt>>,
+    /// URLs of its artifacts that the object store has, by the controller's own record.
+    pub stored: Vec<String>,
 }
 
 /// What is known of a Secret. Its values are not kept.

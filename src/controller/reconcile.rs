@@ -13,6 +13,7 @@ use kube::{Client, Resource};
 use serde_json::json;
 
 use super::apply::apply;
+use super::archive::{self, Archived};
 use super::backoff::spread;
 use super::caches::Guarded;
 use super::cleanup;
@@ -166,7 +167,18 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
     let attempts = observed.attempts.iter().cloned().zip(&plan.attempts);
     let attempts = attempts.map(|(seen, plan)| seen.at(plan.epoch)).collect();
     let observed = Observed { attempts, ..observed };
-    let applied = apply(client, &context.agent, &observed, &plan).await?;
+    let mut applied = apply(context, &observed, &plan).await?;
+    let mut stored = Vec::new();
+    for (seen, one) in observed.attempts.iter().zip(&mut applied) {
+        let Situation::Ended(ending) = &one.situation else {
+            stored.push(Vec::new());
+            continue;
+        };
+        cleanup::end(client, &observed, seen, one.attempt.as_deref()).await?;
+        let Archived { situation, urls } = archive::at_end(context, &observed.id, seen, ending, now).await?;
+        one.situation = situation;
+        stored.push(urls);
+    }
     let situations: Vec<Situation> = applied.iter().map(|applied| applied.situation.clone()).collect();
     let situation = if plan.situation == Situation::Deleted {
         Situation::Deleted
@@ -175,9 +187,6 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
     };
     answers::give(client, &observed.id, &plan.answers, now).await?;
     for (seen, applied) in observed.attempts.iter().zip(&applied) {
-        if let Situation::Ended(_) = &applied.situation {
-            cleanup::end(client, &observed, seen, applied.attempt.as_deref()).await?;
-        }
         if applied.pod == PodOutcome::Made && seen.epoch() == Epoch::Work {
             context.metrics.pod_made(&observed.task, now);
         }
@@ -187,8 +196,10 @@ pub(super) async fn pass(context: &Context, observed: Observed) -> Result<Done, 
     }
     // From here on the attempts are as they are after the pass.
     let wrote = applied.iter().any(|applied| applied.wrote) || !plan.answers.is_empty();
-    let attempts = observed.attempts.iter().cloned().zip(applied);
-    let attempts = attempts.map(|(seen, applied)| SeenAttempt { attempt: applied.attempt, ..seen }).collect();
+    let attempts = observed.attempts.iter().cloned().zip(applied).zip(stored);
+    let attempts = attempts
+        .map(|((seen, applied), stored)| SeenAttempt { attempt: applied.attempt, stored, ..seen })
+        .collect();
     let observed = Observed { attempts, ..observed };
     let next = status::next(&observed, &situation, &situations, None, now);
     if let Some(event) = events::called_for(&situation, observed.task.status.as_ref(), &next) {
@@ -225,7 +236,7 @@ fn has_pod(seen: &SeenAttempt, made: &PodOutcome) -> bool {
     match made {
         PodOutcome::Made | PodOutcome::There => true,
         PodOutcome::Unasked => seen.pod.is_some() || seen.pod_was_made(),
-        PodOutcome::Refused(_) | PodOutcome::InTheWay(_) => false,
+        PodOutcome::Refused(_) | PodOutcome::InTheWay(_) | PodOutcome::Unfetched(_) => false,
     }
 }
 
@@ -235,13 +246,13 @@ async fn certain(
     observed: Observed,
     now: Timestamp,
 ) -> Result<(Observed, Plan), ObserveError> {
-    let observed = turns::take(context, observed);
+    let observed = turns::take(context, archive::look(context, observed).await?);
     let first = plan(&observed, now);
     if observed.live || !first.is_irrevocable() {
         return Ok((observed, first));
     }
     let observed = Box::pin(observe_live(&context.client, &observed.id, &observed.task)).await?;
-    let observed = turns::take(context, observed);
+    let observed = turns::take(context, archive::look(context, observed).await?);
     let second = plan(&observed, now);
     Ok((observed, second))
 }

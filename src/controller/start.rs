@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use kube::{Client, Resource};
 
 use crate::api::{AgentAttempt, AgentEnvironment, AgentMessage, AgentTask, GROUP, ModelProvider, VERSION};
+use crate::artifacts::StoreError;
 
 /// Why the controller can't run.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,9 @@ pub enum RunError {
     /// The cluster can't be asked.
     #[error("cannot reach the cluster: {0}")]
     Unreachable(#[source] Box<kube::Error>),
+    /// The artifact store can't be used as it is configured.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The address for probes and metrics can't be had.
     #[error("cannot listen on {address}: {source}")]
     Listen {

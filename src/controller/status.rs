@@ -76,9 +76,8 @@ pub fn next(
 /// The status with the result of a selected attempt, if it left one.
 fn select(status: AgentTaskStatus, observed: &Observed, selected: Option<i32>) -> AgentTaskStatus {
     let result = selected.and_then(|index| {
-        let summary = status.attempts.iter().find(|summary| summary.index == index);
-        let reason = summary.and_then(|summary| summary.reason)?;
-        attempts::result(observed.attempt(index)?, reason, summary.and_then(|summary| summary.verified))
+        let summary = status.attempts.iter().find(|summary| summary.index == index)?;
+        attempts::result(observed.attempt(index)?, summary.reason?, summary)
     });
     // Without a result there is nothing that could be left out.
     let Some(result) = result else { return status };

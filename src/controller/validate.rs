@@ -42,7 +42,18 @@ impl ValidTask {
     pub fn job(&self, id: &TaskId, index: i32) -> Job {
         let attempt = id.attempt_name(index);
         let keeps_transcript = self.job.environment.transcript == TranscriptPolicy::Keep;
+        let continue_from = self.job.continue_from.clone().map(|mut former| {
+            // What the object store has is brought into ConfigMaps of the attempt's own.
+            if !former.transcript.url.is_empty() {
+                former.transcript.config_map_name = names::former_transcript(&attempt);
+            }
+            if let Some(patch) = former.patch.as_mut().filter(|patch| !patch.url.is_empty()) {
+                patch.config_map_name = names::former_patch(&attempt);
+            }
+            former
+        });
         Job {
+            continue_from,
             patch_artifact_name: names::patch_artifact(&attempt),
             transcript_artifact_name: keeps_transcript.then(|| names::transcript_artifact(&attempt)),
             ..self.job.clone()

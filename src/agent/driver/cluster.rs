@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::api::attempt::{AgentAttempt, AgentAttemptStatus, ArtifactRef};
-use crate::artifacts::{ConfigMapSink, Encoded, SinkError};
+use crate::artifacts::{Encoded, config_map};
 use crate::names;
 
 /// Several API servers learn of a new Role at different times, so for this long a 403 may be a mistake.
@@ -89,7 +89,7 @@ pub trait Cluster: Clone + Send + Sync + 'static {
         name: &str,
         key: &str,
         artifact: &Encoded,
-    ) -> impl Future<Output = Result<ArtifactRef, SinkError>> + Send;
+    ) -> impl Future<Output = Result<ArtifactRef, ClusterError>> + Send;
 
     /// Whether the sandbox's container ended last because it used too much memory.
     fn sandbox_ran_out_of_memory(&self) -> impl Future<Output = bool> + Send;
@@ -196,9 +196,13 @@ impl Cluster for KubeCluster {
         name: &str,
         key: &str,
         artifact: &Encoded,
-    ) -> Result<ArtifactRef, SinkError> {
-        let api = Api::namespaced(self.client.clone(), &self.namespace);
-        ConfigMapSink::new(api).put(name, key, artifact).await
+    ) -> Result<ArtifactRef, ClusterError> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.namespace);
+        let patch = Patch::Apply(config_map::filled(name, key, artifact));
+        let params = PatchParams::apply(names::AGENT_MANAGER).force();
+        let what = format!("cannot fill the ConfigMap {name}");
+        self.insist(&what, || api.patch(name, &params, &patch)).await?;
+        Ok(config_map::reference(name, key, artifact))
     }
 
     async fn sandbox_ran_out_of_memory(&self) -> bool {
@@ -220,3 +224,6 @@ fn refusal(error: &kube::Error) -> Option<(u16, String)> {
     let stays = (400..500).contains(&status.code) && !matches!(status.code, 409 | 429);
     stays.then(|| (status.code, status.message.clone()))
 }
+
+#[cfg(test)]
+mod tests;

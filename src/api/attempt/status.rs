@@ -316,16 +316,23 @@ pub struct SkippedPath {
     pub reason: String,
 }
 
-/// An artifact: a key of a ConfigMap, compressed with zstd.
+/// An artifact, compressed with zstd: a key of a ConfigMap, or an object in the object store.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ArtifactRef {
-    /// Name of the ConfigMap.
+    /// Name of the ConfigMap. Missing when the artifact is in the object store.
     #[schemars(length(max = 253))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub config_map_name: String,
     /// Key in its binaryData.
     #[schemars(length(max = 253))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub key: String,
+    /// Where it is in the object store, for example s3://bucket/team/…/patch-….zst. Only the controller puts artifacts
+    /// there: what an agent says here counts for nothing.
+    #[schemars(length(max = 512))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub url: String,
     /// SHA-256 of the content before compression, in hex.
     #[schemars(length(max = 64))]
     pub sha256: String,

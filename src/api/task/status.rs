@@ -122,6 +122,12 @@ pub struct AttemptSummary {
     /// Whether the commands of spec.verification passed. Missing when they did not run to their end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<bool>,
+    /// Where its patch and its transcript are in the object store. Empty without one: the AgentAttempt's status then
+    /// says in which ConfigMaps they are.
+    #[schemars(length(max = 2), inner(length(max = 512)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<String>,
 }
 
 /// What came out of a task.

@@ -2,6 +2,7 @@
 
 pub mod artifacts;
 pub mod attempt;
+pub mod finalizer;
 pub mod pod;
 pub mod role;
 pub mod role_binding;
@@ -58,6 +59,8 @@ pub struct Children {
     pub patch: ConfigMap,
     /// Takes the transcript, when one is kept.
     pub transcript: Option<ConfigMap>,
+    /// Hold what it goes on with, as far as the object store has it. Reading that is not building.
+    pub brought: Vec<ConfigMap>,
     /// Who the agent is.
     pub service_account: ServiceAccount,
     /// What it may do.
@@ -104,6 +107,7 @@ pub fn children(attempt: &StoredAttempt<'_>, parts: &JobPod, agent: &AgentImage)
     Children {
         patch: artifacts::patch(attempt),
         transcript: artifacts::transcript(attempt),
+        brought: Vec::new(),
         service_account: service_account::service_account(attempt),
         rights: rights(attempt),
         pod: pod::pod(attempt, parts, agent),

@@ -126,7 +126,9 @@ fn what_an_environment_says_never_takes_the_place_of_ours() {
 
 #[test]
 fn all_children_belong_to_the_attempt() {
-    let Children { patch, transcript, service_account, rights: Rights { role, role_binding }, pod } = built();
+    let Children { patch, transcript, brought, service_account, rights: Rights { role, role_binding }, pod } =
+        built();
+    assert_eq!(brought, [], "what the store has is not built but read");
     let all = [
         patch.metadata,
         transcript.unwrap().metadata,

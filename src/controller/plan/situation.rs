@@ -84,6 +84,8 @@ pub enum PodOutcome {
     Refused(Refusal),
     /// An object that belongs to it is there already, and is somebody else's.
     InTheWay(Foreign),
+    /// What it goes on with can't be fetched from the object store; the sentence says why.
+    Unfetched(String),
 }
 
 impl Situation {
@@ -97,6 +99,11 @@ impl Situation {
                 Self::Working { reason, message: message.into(), until: None }
             }
             PodOutcome::InTheWay(foreign) => in_the_way(foreign),
+            PodOutcome::Unfetched(message) => Self::Waiting {
+                reason: Reason::WaitingForReference,
+                message: message.clone(),
+                again: Some(LOOK_AGAIN),
+            },
             PodOutcome::Refused(Refusal::Quota(text)) => Self::Waiting {
                 reason: Reason::Queued,
                 message: format!(

@@ -3,7 +3,7 @@
 
 use super::bound;
 use crate::api::AgentAttemptStatus;
-use crate::api::attempt::{Phase, Usage};
+use crate::api::attempt::{ArtifactRef, PatchSummary, Phase, Usage};
 use crate::api::conditions::{MAX_MESSAGE, plain};
 use crate::api::money::Money;
 use crate::api::reasons::{Reason, Verdict};
@@ -11,6 +11,7 @@ use crate::api::task::{AttemptSummary, TaskResult};
 use crate::controller::observed::{ArtifactCheck, Observed, SeenAttempt};
 use crate::controller::plan::{Ending, Situation};
 use crate::controller::selection;
+use crate::names::ArtifactKind;
 
 /// The longest text of the agent's newest words in the task's status; the AgentAttempt has more of it.
 const MAX_LAST_MESSAGE: usize = 80;
@@ -60,6 +61,7 @@ fn summary(observed: &Observed, seen: &SeenAttempt, situation: &Situation) -> Op
         reason: ending.map(|ending| ending.reason),
         message: ending.map(|ending| plain(&ending.message, MAX_ENDING)).unwrap_or_default(),
         verified: selection::verified(seen, situation),
+        artifacts: seen.stored.clone(),
     })
 }
 
@@ -126,18 +128,31 @@ fn together(a: &Usage, b: &Usage) -> Usage {
 }
 
 /// The result of an attempt that ended with this reason.
-pub(super) fn result(seen: &SeenAttempt, reason: Reason, verified: Option<bool>) -> Option<TaskResult> {
+pub(super) fn result(seen: &SeenAttempt, reason: Reason, summary: &AttemptSummary) -> Option<TaskResult> {
     let report = seen.report()?;
     // A patch that is not what it says is not passed on, and neither is one that nobody has checked.
     let is_good = seen.patch == Some(ArtifactCheck::Good);
     let patch = report.patch.as_ref().filter(|_| is_good).map(bound::patch);
+    let patch = patch.map(|patch| in_store(patch, &summary.artifacts));
     // Without an answer and without a patch, the newest words are only about what was going on.
     let has_result = reason.verdict() == Verdict::Succeeded || patch.is_some();
     has_result.then(|| TaskResult {
         attempt: seen.index,
         message: plain(&report.last_message, MAX_MESSAGE),
-        verified,
+        verified: summary.verified,
         output: report.output.clone().filter(bound::fits),
         patch,
     })
+}
+
+/// A patch that says where the object store has it, if it was carried there.
+fn in_store(patch: PatchSummary, urls: &[String]) -> PatchSummary {
+    let Some(url) = ArtifactKind::Patch.find(urls, &patch.sha256) else { return patch };
+    let artifact = patch.artifact.map(|artifact| ArtifactRef {
+        config_map_name: String::new(),
+        key: String::new(),
+        url: url.to_owned(),
+        ..artifact
+    });
+    PatchSummary { artifact, ..patch }
 }

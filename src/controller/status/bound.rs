@@ -45,6 +45,8 @@ pub(super) fn patch(reported: &PatchSummary) -> PatchSummary {
             key: plain(&artifact.key, MAX_NAME),
             sha256: hex(&artifact.sha256),
             bytes: artifact.bytes,
+            // Where the controller has put it, only the controller knows.
+            url: String::new(),
         }),
         flags: reported
             .flags

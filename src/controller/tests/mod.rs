@@ -1,5 +1,6 @@
 //! Whole passes against an API server in memory.
 
+mod archive;
 mod attempts;
 mod faults;
 pub(super) mod fixtures;
@@ -68,6 +69,7 @@ impl World {
             reporter,
             metrics: Arc::new(Metrics::new().unwrap()),
             agent: fixtures::image(),
+            store: None,
             clock: clock.clone(),
             backoff: Mutex::default(),
             pace: Mutex::default(),

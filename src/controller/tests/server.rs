@@ -433,6 +433,9 @@ impl State {
         merge(&mut object, patch);
         self.stamp(&mut object);
         self.store(path.key(), object.clone());
+        if !object["metadata"]["deletionTimestamp"].is_null() {
+            self.remove(&path.resource, &path.name);
+        }
         object
     }
 
@@ -449,9 +452,17 @@ impl State {
         json!({"apiVersion": "v1", "kind": "Status", "status": "Success"})
     }
 
-    /// Removes an object, and what it owns; or marks it, where deletions linger.
+    /// Removes an object, and what it owns; or marks it, where deletions linger, or as long as it has finalizers.
     fn remove(&mut self, resource: &str, name: &str) {
         let key = (resource.to_owned(), name.to_owned());
+        if let Some(mut held) = self.objects.get(&key).cloned()
+            && held["metadata"]["finalizers"].as_array().is_some_and(|held| !held.is_empty())
+        {
+            held["metadata"]["deletionTimestamp"] = json!("1970-01-01T00:00:00Z");
+            self.stamp(&mut held);
+            self.store(key, held);
+            return;
+        }
         if self.deletion == Deletion::Lingering {
             match self.objects.get(&key).cloned() {
                 Some(mut pod) if resource == "pods" => {

@@ -5,7 +5,7 @@ use crate::api::AgentTask;
 use crate::api::attempt::{ArtifactRef, Continuation, Job};
 use crate::api::task::Repository;
 use crate::controller::observed::{Former, References, TaskId};
-use crate::names::{PATCH_KEY, TRANSCRIPT_KEY};
+use crate::names::{ArtifactKind, PATCH_KEY, TRANSCRIPT_KEY};
 
 /// What is needed to go on, and the repository as the former attempt had it; nothing for a task that begins anew, or
 /// with a problem on the list.
@@ -88,7 +88,10 @@ fn gone_on_with(
     if !is_commit {
         return Err("it does not say which commit it began with".to_owned());
     }
-    let transcript = there(transcript, kept, TRANSCRIPT_KEY, "transcript", references)?;
+    let transcript = match in_store(&transcript, TRANSCRIPT_KEY, ArtifactKind::Transcript, former) {
+        Some(stored) => stored,
+        None => there(transcript, kept, TRANSCRIPT_KEY, "transcript", references)?,
+    };
     let patch = match (brought(job), status.patch) {
         (Some(artifact), _) => {
             let name = artifact.config_map_name.clone();
@@ -98,13 +101,23 @@ fn gone_on_with(
         (None, Some(patch)) if patch.bytes == 0 => None,
         (None, Some(patch)) => {
             let artifact = patch.artifact.ok_or("its patch was too large to be kept")?;
-            Some(there(artifact, &job.patch_artifact_name, PATCH_KEY, "patch", references)?)
+            match in_store(&artifact, PATCH_KEY, ArtifactKind::Patch, former) {
+                Some(stored) => Some(stored),
+                None => Some(there(artifact, &job.patch_artifact_name, PATCH_KEY, "patch", references)?),
+            }
         }
     };
     let task_name = stored.spec.task_name.clone();
     // The ref may have moved on; the patch is one to this commit.
     let repository = Repository { reference: base_commit, ..repository.clone() };
     Ok((Continuation { task_name, transcript, patch }, repository))
+}
+
+/// The artifact in the object store, when the controller has carried it there. It gets its ConfigMap with the attempt.
+fn in_store(artifact: &ArtifactRef, key: &str, kind: ArtifactKind, former: &Former) -> Option<ArtifactRef> {
+    let url = kind.find(&former.stored, &artifact.sha256)?;
+    let (config_map_name, key, url) = (String::new(), key.to_owned(), url.to_owned());
+    Some(ArtifactRef { config_map_name, key, url, ..artifact.clone() })
 }
 
 fn there(
@@ -119,7 +132,8 @@ fn there(
             "its {what} is gone (retention.artifactSeconds are over, or ConfigMap {name} was deleted)"
         ));
     }
-    Ok(ArtifactRef { config_map_name: name.to_owned(), key: key.to_owned(), ..artifact })
+    let (config_map_name, key, url) = (name.to_owned(), key.to_owned(), String::new());
+    Ok(ArtifactRef { config_map_name, key, url, ..artifact })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use podwright::agent::driver::Cluster;
 use podwright::agent::driver::cluster::ClusterError;
 use podwright::api::AgentAttemptStatus;
 use podwright::api::attempt::ArtifactRef;
-use podwright::artifacts::{Encoded, SinkError};
+use podwright::artifacts::Encoded;
 
 /// It keeps what the agent writes.
 #[derive(Clone, Default)]
@@ -68,7 +68,7 @@ impl Cluster for FakeCluster {
         name: &str,
         key: &str,
         artifact: &Encoded,
-    ) -> Result<ArtifactRef, SinkError> {
+    ) -> Result<ArtifactRef, ClusterError> {
         while self.holds_artifacts.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -79,6 +79,7 @@ impl Cluster for FakeCluster {
             key: key.to_owned(),
             sha256: artifact.sha256.clone(),
             bytes: i64::try_from(artifact.bytes).unwrap(),
+            ..ArtifactRef::default()
         })
     }
 

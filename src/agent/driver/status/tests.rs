@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::*;
 use crate::api::attempt::{PatchFlag, PatchFlagKind, SkippedPath};
 use crate::api::reasons::Reason;
-use crate::artifacts::{Encoded, SinkError};
+use crate::artifacts::Encoded;
 
 type Answer = Arc<dyn Fn(&AgentAttemptStatus) -> Option<u16> + Send + Sync>;
 
@@ -64,7 +64,7 @@ impl Cluster for Api {
         Ok(())
     }
 
-    async fn put_artifact(&self, _: &str, _: &str, _: &Encoded) -> Result<ArtifactRef, SinkError> {
+    async fn put_artifact(&self, _: &str, _: &str, _: &Encoded) -> Result<ArtifactRef, ClusterError> {
         Ok(ArtifactRef::default())
     }
 

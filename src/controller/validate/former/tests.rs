@@ -29,7 +29,8 @@ fn continuing(change: impl FnOnce(&mut Value)) -> (AgentTask, References) {
     let binary_data = [(patch.clone(), PATCH_KEY), (transcript, TRANSCRIPT_KEY)];
     let binary_data = binary_data.map(|(name, key)| (name, [key.to_owned()].into())).into();
     let attempt = reporting(status);
-    let former = Some(Former { ended: true, index: Some(1), attempt: Some(Arc::new(attempt)) });
+    let former =
+        Some(Former { ended: true, index: Some(1), attempt: Some(Arc::new(attempt)), stored: Vec::new() });
     (task, References { former, binary_data, ..references() })
 }
 
@@ -101,7 +102,7 @@ fn a_task_waits_for_the_one_that_it_goes_on_with_and_needs_what_is_left_of_it() 
     nothing.former.as_mut().unwrap().attempt = None;
     assert_invalid(&judge(&task, &nothing), "it has no attempt 1");
     let mut open = there.clone();
-    open.former = Some(Former { ended: true, index: None, attempt: None });
+    open.former = Some(Former { ended: true, index: None, attempt: None, stored: Vec::new() });
     assert_waiting(&judge(&task, &open), "none is selected; select one with an AgentMessage");
     let gone = References { binary_data: BTreeMap::new(), ..there.clone() };
     assert_invalid(&judge(&task, &gone), "its transcript is gone (retention.artifactSeconds are over");
