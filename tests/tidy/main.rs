@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects")]
 
+mod doors;
 mod imports;
 
 use std::fs;
@@ -52,6 +53,7 @@ const PURE: &[&str] = &[
     "llm/tool",
     "llm/wire",
     "names",
+    "patch",
     "scripted/capture",
     "scripted/condition",
     "scripted/render",

@@ -4,7 +4,7 @@
 use super::bound;
 use crate::api::AgentAttemptStatus;
 use crate::api::attempt::{Phase, Usage};
-use crate::api::conditions::{MAX_MESSAGE, plain};
+use crate::api::conditions::{MAX_MESSAGE, plain, plain_json};
 use crate::api::money::Money;
 use crate::api::reasons::{Reason, Verdict};
 use crate::api::task::{AttemptSummary, TaskResult};
@@ -129,15 +129,17 @@ fn together(a: &Usage, b: &Usage) -> Usage {
 pub(super) fn result(seen: &SeenAttempt, reason: Reason, verified: Option<bool>) -> Option<TaskResult> {
     let report = seen.report()?;
     // A patch that is not what it says is not passed on, and neither is one that nobody has checked.
-    let is_good = seen.patch == Some(ArtifactCheck::Good);
-    let patch = report.patch.as_ref().filter(|_| is_good).map(bound::patch);
+    let patch = match (&report.patch, &seen.patch) {
+        (Some(patch), Some(ArtifactCheck::Good(found))) => Some(bound::patch(patch, found.as_ref())),
+        (Some(_) | None, _) => None,
+    };
     // Without an answer and without a patch, the newest words are only about what was going on.
     let has_result = reason.verdict() == Verdict::Succeeded || patch.is_some();
     has_result.then(|| TaskResult {
         attempt: seen.index,
         message: plain(&report.last_message, MAX_MESSAGE),
         verified,
-        output: report.output.clone().filter(bound::fits),
+        output: report.output.clone().filter(bound::fits).map(plain_json),
         patch,
     })
 }
