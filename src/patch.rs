@@ -242,14 +242,15 @@ impl PatchReader {
         {
             return Err(PatchFault::Order(path));
         }
-        let bytes = path.as_bytes();
-        let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-        if ends.into_iter().any(|end| self.links.contains(&bytes[..end])) {
-            return Err(PatchFault::Beyond(path));
-        }
         self.section = Some(Section::new(path));
         self.place = Place::Head;
         Ok(())
+    }
+
+    fn is_beyond_a_link(&self, path: &RepoPath) -> bool {
+        let bytes = path.as_bytes();
+        let mut ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        ends.any(|end| self.links.contains(&bytes[..end]))
     }
 
     fn end_of_section(&mut self) -> Result<(), PatchFault> {
@@ -267,6 +268,10 @@ impl PatchReader {
             return Err(PatchFault::Order(path));
         }
         self.contents.files += u64::from(!type_changed);
+        // What is taken away there was in a directory that gives way to the link.
+        if after.is_some() && self.is_beyond_a_link(&path) {
+            return Err(PatchFault::Beyond(path));
+        }
         if after == Some(Mode::Symlink) {
             self.links.insert(path.clone());
         }

@@ -153,6 +153,9 @@ fn nothing_is_written_through_a_link_of_the_same_patch() {
     assert!(matches!(read(patch("a/passwd").as_bytes()), Err(PatchFault::Beyond(_))));
     assert!(matches!(read(patch("a/b/c").as_bytes()), Err(PatchFault::Beyond(_))));
     assert!(read(patch("ab").as_bytes()).is_ok());
+    // A directory may become a link.
+    let instead = format!("{}{}", created("a", "120000", "elsewhere"), deleted("a/b", "100644"));
+    assert_eq!(read(instead.as_bytes()).map(|contents| contents.files), Ok(2));
 }
 
 #[test]
