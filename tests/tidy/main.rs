@@ -166,6 +166,22 @@ fn the_properties_that_the_docs_name_are_tested() {
 }
 
 #[test]
+fn the_tests_that_the_security_page_names_are_there() {
+    let page = read(&root().join("docs/security.md"));
+    let is_test = |word: &&str| {
+        word.matches('_').count() > 1 && word.chars().all(|c| c == '_' || c.is_ascii_alphanumeric())
+    };
+    let named: Vec<&str> = page.split('`').skip(1).step_by(2).filter(is_test).collect();
+    assert!(named.len() > 40, "{named:?}");
+    let folders = ["src", "sandboxd/src", "sandboxd/tests", "tests"];
+    let sources: Vec<String> = folders.map(|folder| sources_of(&root().join(folder))).concat();
+    for name in named {
+        let begins = format!("fn {name}(");
+        assert!(sources.iter().any(|source| source.contains(&begins)), "docs/security.md names {name}");
+    }
+}
+
+#[test]
 fn the_code_map_is_true() {
     let page = read(&root().join("docs/architecture.md"));
     let (_, map) = page.split_once("## Code map").expect("the page has a code map");
