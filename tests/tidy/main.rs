@@ -299,7 +299,12 @@ fn modules(folder: &str) -> Vec<String> {
 fn sources_of(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder can be listed");
     let paths = entries.map(|entry| entry.expect("a folder can be listed").path());
-    paths.flat_map(|path| if path.is_dir() { sources_of(&path) } else { vec![read(&path)] }).collect()
+    let is_source = |path: &Path| path.extension().is_some_and(|extension| extension == "rs");
+    let of = |path: PathBuf| match path.is_dir() {
+        true => sources_of(&path),
+        false => Some(&path).filter(|path| is_source(path)).map(|path| read(path)).into_iter().collect(),
+    };
+    paths.flat_map(of).collect()
 }
 
 fn root() -> PathBuf {
