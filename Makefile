@@ -41,6 +41,18 @@ mutants: ## Take safeguards away, one at a time, and show that a test notices ea
 lint: ## Check format, lints, scripts, the chart and the generated definitions
 	@hack/lint
 
+.PHONY: security
+security: ## Make every attempt of docs/security.md, and print them by class
+	@hack/security
+
+.PHONY: deny
+deny: ## Hold the dependencies to deny.toml: advisories, licenses, bans, sources
+	@hack/deny
+
+.PHONY: sbom
+sbom: ## Write what the two programs are made of, as CycloneDX, to target/podwright.cdx.json
+	@hack/sbom
+
 .PHONY: crds
 crds: ## Write the CustomResourceDefinitions that the types say
 	@hack/crds

@@ -16,6 +16,7 @@ pub mod doctor;
 mod files;
 pub mod llm;
 pub mod names;
+pub mod patch;
 pub mod sandbox;
 pub mod scripted;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
 
 /// The one-look summary of an AgentTask: Unknown while there is work, then True or False for good.
 pub const SUCCEEDED: &str = "Succeeded";
@@ -86,8 +87,8 @@ pub fn cut(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }
 
-/// A text of a model or a command as it may be shown: without the characters that steer a terminal or turn the
-/// direction of writing, and cut like [`cut`]. As JSON such a character takes six bytes, so this also keeps a
+/// A text of a model or a command as it may be shown: without the characters that steer a terminal, turn the
+/// direction of writing or are not seen, and cut like [`cut`]. As JSON such a character takes six bytes, so this also keeps a
 /// status within its size.
 #[must_use]
 pub fn plain(text: &str, max: usize) -> String {
@@ -95,16 +96,43 @@ pub fn plain(text: &str, max: usize) -> String {
     cut(&shown, max).to_owned()
 }
 
-/// Whether a character steers a terminal or turns the direction of writing; line feed and tab do too.
+/// Whether a text may be shown as it is, because [`plain`] would leave nothing out. Line ends may be those of Windows.
+#[must_use]
+pub fn is_plain(text: &str) -> bool {
+    text.split_inclusive('\n').all(|line| {
+        let line = line.strip_suffix("\r\n").unwrap_or(line);
+        line.chars().all(|c| matches!(c, '\n' | '\t') || !steers(c))
+    })
+}
+
+/// A JSON value as it may be shown: its texts and the names of its members are [`plain`].
+#[must_use]
+pub fn plain_json(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(plain(&text, text.len())),
+        Value::Array(items) => Value::Array(items.into_iter().map(plain_json).collect()),
+        Value::Object(members) => {
+            let members =
+                members.into_iter().map(|(name, value)| (plain(&name, name.len()), plain_json(value)));
+            Value::Object(members.collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value,
+    }
+}
+
+/// Whether a character steers a terminal, turns the direction of writing or is there without being seen; line feed and
+/// tab do too. The joiners are not among them: Persian, Indian scripts and emoji are written with them.
 #[must_use]
 pub fn steers(c: char) -> bool {
-    let turns =
-        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() || turns
+    let turns_or_hides = matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+    c.is_control() || turns_or_hides
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -132,6 +160,19 @@ mod tests {
         assert_eq!(plain("a\u{1b}[31mb\r\n\tc\u{202e}d\u{9b}e\0", 100), "a[31mb\n\tcde");
         assert_eq!(plain(&"\u{1}".repeat(5000), 4096), "");
         assert_eq!(plain("aé", 2), "a");
+        let hidden = "a\u{200b}\u{2028}\u{2066}\u{feff}\u{e0041}b";
+        assert_eq!(plain(hidden, 100), "ab");
+        let family = "\u{1f468}\u{200d}\u{1f469}";
+        assert_eq!(plain(family, 100), family);
+        assert!(
+            is_plain("a\r\n\tb\n") && !is_plain("a\rb\n") && !is_plain("a\u{1b}[2K") && !is_plain(hidden)
+        );
+    }
+
+    #[test]
+    fn json_is_shown_without_them_too() {
+        let value = json!({"a\u{1b}]0;x": ["\u{202e}b", {"c": "d\u{7}\n"}, 1, null]});
+        assert_eq!(plain_json(value), json!({"a]0;x": ["b", {"c": "d\n"}, 1, null]}));
     }
 
     #[test]

@@ -34,6 +34,7 @@ use serde::{Deserialize, Serialize};
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Accepted")].reason"#
     ),
+    printcolumn(name = "Sender", type_ = "string", json_path = ".spec.sender"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(
@@ -55,6 +56,11 @@ pub struct AgentMessageSpec {
     /// and keeps the patch so far; SelectAttempt makes an attempt's result that of the task, once all attempts have
     /// ended and unless one is selected already.
     pub kind: MessageKind,
+    /// Who says it, as the API server knows them (`kubectl auth whoami`). The chart's admission policy takes a name only
+    /// from whom it belongs to; without that policy it is what the writer claims.
+    #[schemars(length(min = 1, max = 256))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<String>,
     /// The prompt. At most 16 KiB.
     #[schemars(length(max = 16384))]
     #[serde(default, skip_serializing_if = "String::is_empty")]

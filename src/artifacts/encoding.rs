@@ -4,6 +4,8 @@ use std::io::Read;
 
 use podwright_sandboxd::protocol::Digest;
 
+use crate::api::conditions::is_plain;
+
 /// Bytes of an encoded artifact. A ConfigMap takes 1 MiB, etcd 1.5 MiB with everything around it.
 pub const ENCODED_MAX: usize = 900 * 1024;
 
@@ -95,10 +97,13 @@ pub fn decode(data: &[u8], expected: &str) -> Result<Vec<u8>, DecodeError> {
     }
 }
 
-/// Whether `text` is small enough, as JSON, to be repeated in a status.
+/// Whether `text` may be repeated in a status: it is small enough, as JSON, and steers no terminal. It can't be cleaned
+/// there, since it has to fit its digest.
 pub fn inline(text: &str) -> bool {
     // Escapes only make it longer, so what is over the bound by itself need not be encoded.
-    text.len() <= INLINE_MAX && serde_json::to_string(text).is_ok_and(|json| json.len() <= INLINE_MAX)
+    text.len() <= INLINE_MAX
+        && is_plain(text)
+        && serde_json::to_string(text).is_ok_and(|json| json.len() <= INLINE_MAX)
 }
 
 #[cfg(test)]

@@ -246,7 +246,7 @@ async fn carry(
 
 /// What an attempt has reported under its own names: a patch only if it was found good.
 fn artifacts<'a>(seen: &SeenAttempt, job: &'a Job, report: &'a AgentAttemptStatus) -> Vec<Reported<'a>> {
-    let patch = report.patch.as_ref().filter(|_| seen.patch == Some(ArtifactCheck::Good));
+    let patch = report.patch.as_ref().filter(|_| matches!(seen.patch, Some(ArtifactCheck::Good(_))));
     let patch = patch.and_then(|patch| patch.artifact.as_ref()).map(|artifact| Reported {
         kind: ArtifactKind::Patch,
         name: &job.patch_artifact_name,
@@ -272,7 +272,9 @@ async fn sound(content: Vec<u8>, reported: &Reported<'_>) -> Option<Vec<u8>> {
     let limit = reported.limit.min(bytes);
     // Unpacking and hashing are no work for a thread that others wait for.
     let checked = tokio::task::spawn_blocking(move || {
-        (artifact::unpack(&content, limit) == Some((bytes, sha256))).then_some(content)
+        artifact::unpack(&content, limit)
+            .is_some_and(|(length, digest, _)| (length, digest) == (bytes, sha256))
+            .then_some(content)
     });
     checked.await.ok().flatten()
 }

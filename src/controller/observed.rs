@@ -14,6 +14,7 @@ use crate::api::{
     AgentAttempt, AgentAttemptStatus, AgentEnvironment, AgentMessage, AgentTask, ModelProvider, conditions,
 };
 use crate::names;
+use crate::patch::Flags;
 
 /// The pods of an attempt, in their order. There is at most one of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -204,8 +205,8 @@ pub struct SecretFacts {
 /// Whether an artifact is what the attempt's status says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArtifactCheck {
-    /// Length and digest agree, or there is nothing to check.
-    Good,
+    /// Length and digest agree, and it is a patch: what was found in it. Nothing when there is no text to check.
+    Good(Option<Flags>),
     /// They do not; the sentence says how.
     Wrong(String),
 }

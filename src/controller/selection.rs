@@ -145,7 +145,7 @@ fn has_result(seen: &SeenAttempt) -> bool {
     let succeeded = seen.ended().is_some_and(|reason| reason.verdict() == Verdict::Succeeded);
     seen.report().is_some()
         && match &seen.patch {
-            Some(ArtifactCheck::Good) => true,
+            Some(ArtifactCheck::Good(_)) => true,
             Some(ArtifactCheck::Wrong(_)) => false,
             None => succeeded,
         }

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use serde::{Serialize, Serializer};
 
+use crate::api::conditions::steers;
+
 /// A path relative to the repository's root: components joined by `/`, bytes and not text.
 ///
 /// It is ordered as git orders an index. Shown, it is quoted as git quotes it, so that a name with line
@@ -177,8 +179,7 @@ fn without_ignorable(name: &[u8]) -> Vec<u8> {
 
 /// Shown as it is: no control character, nothing that changes the direction or the width of text.
 fn is_plain(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '"' | '\\' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    !steers(c) && !matches!(c, '"' | '\\' | '\u{200c}' | '\u{200d}' | '\n' | '\t')
 }
 
 #[cfg(test)]

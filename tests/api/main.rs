@@ -6,6 +6,7 @@
 #[path = "../support/cluster.rs"]
 mod cluster;
 
+mod admission;
 mod attempt;
 mod definitions;
 mod message;

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it expects")]
 
+mod doors;
 mod imports;
 
 use std::fs;
@@ -52,6 +53,7 @@ const PURE: &[&str] = &[
     "llm/tool",
     "llm/wire",
     "names",
+    "patch",
     "scripted/capture",
     "scripted/condition",
     "scripted/render",
@@ -165,6 +167,22 @@ fn the_tests_that_the_docs_name_are_there() {
             let begins = format!("fn {name}(");
             assert!(sources.iter().any(|source| source.contains(&begins)), "{page} names {name}");
         }
+    }
+}
+
+#[test]
+fn the_tests_that_the_security_page_names_are_there() {
+    let page = read(&root().join("docs/security.md"));
+    let is_test = |word: &&str| {
+        word.matches('_').count() > 1 && word.chars().all(|c| c == '_' || c.is_ascii_alphanumeric())
+    };
+    let named: Vec<&str> = page.split('`').skip(1).step_by(2).filter(is_test).collect();
+    assert!(named.len() > 40, "{named:?}");
+    let folders = ["src", "sandboxd/src", "sandboxd/tests", "tests"];
+    let sources: Vec<String> = folders.map(|folder| sources_of(&root().join(folder))).concat();
+    for name in named {
+        let begins = format!("fn {name}(");
+        assert!(sources.iter().any(|source| source.contains(&begins)), "docs/security.md names {name}");
     }
 }
 

@@ -11,5 +11,6 @@ mod hostile;
 mod memory;
 mod patch;
 mod patched;
+mod repositories;
 mod round_trip;
 mod support;

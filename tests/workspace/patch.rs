@@ -38,6 +38,8 @@ fn applied(server: &Server, patch: &Patch) -> String {
     git(clone.path(), &["clone", "-q", server.url("open/app.git").as_str(), "."]);
     git(clone.path(), &["checkout", "-q", &patch.base_commit.to_string()]);
     let PatchBody::Whole(bytes) = &patch.body else { panic!("too large") };
+    let contents = podwright::patch::read(bytes).expect("what git writes is what is read");
+    assert_eq!(contents.files, patch.stats.files);
     if !bytes.is_empty() {
         let file = clone.path().join(".git/the.patch");
         std::fs::write(&file, bytes).unwrap();

@@ -184,6 +184,7 @@ fn applied(source: &Path, patch: &PatchBody) -> String {
     let clone = tempfile::TempDir::new().unwrap();
     git(clone.path(), &["clone", "-q", source.to_str().unwrap(), "."]);
     let PatchBody::Whole(bytes) = patch else { panic!("too large") };
+    podwright::patch::read(bytes).expect("what git writes is what is read");
     if !bytes.is_empty() {
         let file = clone.path().join(".git/the.patch");
         fs::write(&file, bytes).unwrap();

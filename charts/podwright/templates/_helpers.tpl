@@ -39,3 +39,25 @@ readOnlyRootFilesystem: true
 capabilities:
   drop: [ALL]
 {{- end -}}
+
+{{/* policyBinding (list ROOT NAME): the policy holds where the release serves. */}}
+{{- define "podwright.policyBinding" -}}
+{{- $root := index . 0 -}}
+{{- $name := printf "%s-%s-%s" $root.Release.Namespace $root.Release.Name (index . 1) -}}
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata:
+  name: {{ $name }}
+  labels: {{- include "podwright.labels" $root | nindent 4 }}
+spec:
+  policyName: {{ $name }}
+  validationActions: [Deny]
+  {{- if not $root.Values.allNamespaces }}
+  matchResources:
+    namespaceSelector:
+      matchExpressions:
+        - key: kubernetes.io/metadata.name
+          operator: In
+          values: {{ include "podwright.taskNamespaces" $root }}
+  {{- end }}
+{{- end -}}

@@ -44,8 +44,13 @@ impl Sandbox {
 
     /// As on a node with an older kernel.
     pub(crate) fn reduced(&self, landlock_abi: i32) -> Self {
+        self.in_mode(Network::Loopback, landlock_abi)
+    }
+
+    /// With another network, as on a node whose Landlock is no newer than this.
+    pub(crate) fn in_mode(&self, network: Network, landlock_abi: i32) -> Self {
         let support = Support::probe().unwrap().at_most(landlock_abi).unwrap();
-        Self::with(&self.dir, Nursery::start_with(&policy(&self.dir, Network::Loopback), support).unwrap())
+        Self::with(&self.dir, Nursery::start_with(&policy(&self.dir, network), support).unwrap())
     }
 
     fn with(dir: &Path, nursery: Nursery) -> Self {

@@ -21,7 +21,7 @@ use crate::answer::AnswerSchema;
 use crate::api::attempt::{
     ArtifactRef, Job, Outcome, PatchFlag, PatchFlagKind, PatchSummary, Phase, SkippedPath,
 };
-use crate::api::conditions::plain;
+use crate::api::conditions::{plain, plain_json};
 use crate::api::environment::TranscriptPolicy;
 use crate::api::reasons::Reason;
 use crate::api::task::Mode;
@@ -183,6 +183,11 @@ async fn keep_patch<C: Cluster>(
     })?;
     let patch = if assignment.job.mode.changes() { patch } else { emptied(patch) };
     let mut summary = summary(&patch, assignment.job.mode);
+    if let PatchBody::Whole(body) = &patch.body {
+        let contents = crate::patch::read(body).map_err(|error| failed(&error))?;
+        summary.flags.extend(contents.flags.shown());
+        summary.flag_count += signed(contents.flags.count());
+    }
     let too_large = |summary: PatchSummary, bound: String| {
         let bytes = patch.stats.bytes;
         let message = format!(
@@ -227,7 +232,7 @@ fn answer(thread: &Thread, reads_as_review: bool) -> (Option<Value>, Option<Stri
     let schema = thread.opened.answer.as_ref().and_then(|format| AnswerSchema::parse(&format.schema).ok());
     let output = schema.and_then(|schema| schema.check(&thread.last_message).ok());
     let words = output.as_ref().filter(|_| reads_as_review).and_then(review::words);
-    (output, words)
+    (output.map(plain_json), words)
 }
 
 /// How an attempt ends whose work is done and whose workspace can't be read any more.
@@ -284,7 +289,7 @@ fn summary(patch: &Patch, mode: Mode) -> PatchSummary {
         true => file.touched_by_setup,
         false => !file.inherited,
     };
-    let flagged = patch.files.iter().filter(is_flagged);
+    let flagged = || patch.files.iter().filter(is_flagged);
     let skipped = patch.skipped.named.iter();
     PatchSummary {
         inline: None,
@@ -295,7 +300,8 @@ fn summary(patch: &Patch, mode: Mode) -> PatchSummary {
         sha256: patch.stats.sha256.clone(),
         base_commit: patch.base_commit.to_string(),
         artifact: None,
-        flags: flagged
+        flag_count: signed(flagged().count() as u64),
+        flags: flagged()
             .take(SHOWN_FLAGS)
             .map(|file| PatchFlag { kind, path: shown(&file.path.to_string()) })
             .collect(),

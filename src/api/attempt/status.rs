@@ -238,7 +238,8 @@ pub struct WorkspaceStatus {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PatchSummary {
-    /// The patch itself, when it takes at most 12 KiB here. `git apply` takes it as it is.
+    /// The patch itself, when it takes at most 12 KiB here and has nothing in it that steers a terminal or does not show.
+    /// `git apply` takes it as it is.
     #[schemars(length(max = 12288))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inline: Option<String>,
@@ -265,11 +266,15 @@ pub struct PatchSummary {
     /// Where the whole patch is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<ArtifactRef>,
-    /// What a reviewer should look at first, for example touchedBySetup for a file that the setup script
-    /// had changed as well.
-    #[schemars(length(max = 16))]
+    /// What a reviewer should look at first: paths whose change does more than it seems to. At most 16 that the setup
+    /// script had changed as well or that were dropped, and of each other kind the first 4 paths.
+    #[schemars(length(max = 52))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<PatchFlag>,
+    /// How many flags there are in all.
+    #[schemars(range(min = 0))]
+    #[serde(default)]
+    pub flag_count: i64,
     /// Paths of the workspace that could not be read and so are not in the patch, at most 32 of them.
     #[schemars(length(max = 32))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -295,13 +300,31 @@ pub struct PatchFlag {
 }
 
 /// What a flag says.
-#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub enum PatchFlagKind {
     /// The setup script had changed the file before the agent did: the patch has both changes.
     TouchedBySetup,
     /// The agent changed the file although the task's mode (Ask, Review) leaves the repository alone: the change was
     /// dropped and is not in the patch.
     Dropped,
+    /// What a CI system runs, or who has to review: workflows, pipelines, CODEOWNERS.
+    CiFile,
+    /// What a tool runs or takes settings from by itself when somebody opens, commits, installs or builds.
+    Hook,
+    /// What agents are told by the repository: AGENTS.md, skills, their settings.
+    Instructions,
+    /// What git is told by the repository: .gitattributes, .gitmodules, .lfsconfig.
+    GitConfiguration,
+    /// Another repository's commit.
+    Submodule,
+    /// A symbolic link that is new or leads elsewhere than before.
+    Symlink,
+    /// The executable bit or the kind of the file changed.
+    ModeChange,
+    /// Lines were added with characters that steer a terminal, turn the direction of writing or do not show.
+    HiddenCharacters,
+    /// The versions and digests of dependencies.
+    Lockfile,
 }
 
 /// A path that is not in the patch.

@@ -97,7 +97,7 @@ pub(super) fn work_is_sound(seen: &SeenAttempt) -> Result<(), String> {
         Some(ArtifactCheck::Wrong(sentence)) => Err(format!(
             "the agent asked for the verification of its patch, but {sentence}; it is not passed on"
         )),
-        Some(ArtifactCheck::Good) | None => Ok(()),
+        Some(ArtifactCheck::Good(_)) | None => Ok(()),
     }
 }
 

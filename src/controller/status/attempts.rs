@@ -4,7 +4,7 @@
 use super::bound;
 use crate::api::AgentAttemptStatus;
 use crate::api::attempt::{ArtifactRef, PatchSummary, Phase, Usage};
-use crate::api::conditions::{MAX_MESSAGE, plain};
+use crate::api::conditions::{MAX_MESSAGE, plain, plain_json};
 use crate::api::money::Money;
 use crate::api::reasons::{Reason, Verdict};
 use crate::api::task::{AttemptSummary, TaskResult};
@@ -131,8 +131,10 @@ fn together(a: &Usage, b: &Usage) -> Usage {
 pub(super) fn result(seen: &SeenAttempt, reason: Reason, summary: &AttemptSummary) -> Option<TaskResult> {
     let report = seen.report()?;
     // A patch that is not what it says is not passed on, and neither is one that nobody has checked.
-    let is_good = seen.patch == Some(ArtifactCheck::Good);
-    let patch = report.patch.as_ref().filter(|_| is_good).map(bound::patch);
+    let patch = match (&report.patch, &seen.patch) {
+        (Some(patch), Some(ArtifactCheck::Good(found))) => Some(bound::patch(patch, found.as_ref())),
+        (Some(_) | None, _) => None,
+    };
     let patch = patch.map(|patch| in_store(patch, &summary.artifacts));
     // Without an answer and without a patch, the newest words are only about what was going on.
     let has_result = reason.verdict() == Verdict::Succeeded || patch.is_some();
@@ -140,7 +142,7 @@ pub(super) fn result(seen: &SeenAttempt, reason: Reason, summary: &AttemptSummar
         attempt: seen.index,
         message: plain(&report.last_message, MAX_MESSAGE),
         verified: summary.verified,
-        output: report.output.clone().filter(bound::fits),
+        output: report.output.clone().filter(bound::fits).map(plain_json),
         patch,
     })
 }

@@ -5,8 +5,9 @@ use serde_json::Value;
 
 use crate::answer::ANSWER_MAX;
 use crate::api::AgentTaskStatus;
-use crate::api::attempt::{ArtifactRef, PatchFlag, PatchSummary, SkippedPath};
-use crate::api::conditions::plain;
+use crate::api::attempt::{ArtifactRef, PatchFlag, PatchFlagKind, PatchSummary, SkippedPath};
+use crate::api::conditions::{is_plain, plain};
+use crate::patch::Flags;
 
 /// The whole status, encoded, is at most this long: etcd rewrites all of it at every change.
 pub(super) const MAX_BYTES: usize = 32 * 1024;
@@ -21,7 +22,8 @@ const MAX_INLINE: usize = 12 * 1024;
 const MAX_HEX: usize = 64;
 
 /// The schema's bounds on the lists and texts of a patch.
-const MAX_FLAGS: usize = 16;
+const MAX_FLAGS: usize = 52;
+const MAX_REPORTED_FLAGS: usize = 16;
 const MAX_SKIPPED: usize = 32;
 const MAX_PATHS: usize = 64;
 const MAX_PATH: usize = 256;
@@ -29,11 +31,22 @@ const MAX_WHY: usize = 128;
 const MAX_NAME: usize = 253;
 
 /// A reported patch as the task's status may show it. Only the inline patch is taken as it is, or not at all: it has to
-/// fit its digest.
-pub(super) fn patch(reported: &PatchSummary) -> PatchSummary {
+/// fit its digest. Flags that follow from the text are those that were found in it (`found`), whatever the agent says.
+pub(super) fn patch(reported: &PatchSummary, found: Option<&Flags>) -> PatchSummary {
     let path = |path: &String| plain(path, MAX_PATH);
+    let is_reported = |flag: &&PatchFlag| {
+        found.is_none() || matches!(flag.kind, PatchFlagKind::TouchedBySetup | PatchFlagKind::Dropped)
+    };
+    let most = if found.is_some() { MAX_REPORTED_FLAGS } else { MAX_FLAGS };
+    let flags = reported.flags.iter().filter(is_reported).take(most);
+    let mut flags: Vec<_> = flags.map(|flag| PatchFlag { kind: flag.kind, path: path(&flag.path) }).collect();
+    flags.extend(found.iter().flat_map(|found| found.shown()));
+    let least = found.map_or(0, |found| i64::try_from(found.count()).unwrap_or(i64::MAX));
     PatchSummary {
-        inline: reported.inline.clone().filter(|inline| encoded_bytes(inline) <= MAX_INLINE),
+        inline: reported
+            .inline
+            .clone()
+            .filter(|inline| encoded_bytes(inline) <= MAX_INLINE && is_plain(inline)),
         files: reported.files,
         insertions: reported.insertions,
         deletions: reported.deletions,
@@ -48,12 +61,8 @@ pub(super) fn patch(reported: &PatchSummary) -> PatchSummary {
             // Where the controller has put it, only the controller knows.
             url: String::new(),
         }),
-        flags: reported
-            .flags
-            .iter()
-            .take(MAX_FLAGS)
-            .map(|flag| PatchFlag { kind: flag.kind, path: path(&flag.path) })
-            .collect(),
+        flag_count: reported.flag_count.max(least).max(flags.len() as i64),
+        flags,
         skipped: reported
             .skipped
             .iter()

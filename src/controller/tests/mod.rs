@@ -190,7 +190,7 @@ fn is_write(asked: &Asked) -> bool {
     asked.method != Method::GET
 }
 
-const PATCH: &str = "diff --git a/x b/x\n";
+const PATCH: &str = "diff --git a/x b/x\nold mode 100644\nnew mode 100755\n";
 
 /// The agent fills the patch artifact and reports a good end.
 fn agent_ends_well(world: &World) {

@@ -139,8 +139,9 @@ fn terminals() -> Vec<Rule> {
     vec![Rule { call: libc::SYS_ioctl, cases, otherwise: Verdict::Allow }]
 }
 
-/// On kernels whose Landlock does not scope signals: nothing that names the supervisor or everybody. A pidfd does not
-/// show whom it names, so that way is closed as a whole.
+/// On kernels whose Landlock does not scope signals: nothing that names the supervisor or everybody. Its threads have
+/// numbers of their own, so the supervisor looks whose any other one is. A pidfd does not show whom it names, so that way
+/// is closed as a whole.
 fn signals_to_the_supervisor() -> Vec<Rule> {
     const EVERYBODY: u32 = u32::MAX;
     let named = [
@@ -150,8 +151,9 @@ fn signals_to_the_supervisor() -> Vec<Rule> {
         libc::SYS_rt_sigqueueinfo,
         libc::SYS_rt_tgsigqueueinfo,
     ];
+    let refused = [1, EVERYBODY].map(|target| Case { when: vec![Test::Equals(0, target)], then: EPERM });
     let mut rules: Vec<Rule> =
-        named.map(|call| Rule::unless(call, [Test::Equals(0, 1), Test::Equals(0, EVERYBODY)], EPERM)).into();
+        named.map(|call| Rule { call, cases: refused.to_vec(), otherwise: Verdict::Notify }).into();
     rules.push(Rule::always(libc::SYS_pidfd_send_signal, EPERM));
     rules
 }

@@ -151,7 +151,9 @@ fn without_signal_scopes_the_supervisor_is_out_of_reach_by_number() {
         for target in [1, MINUS_ONE] {
             assert_eq!(judge(Network::Loopback, 5, call, &[target, 9]), errno(libc::EPERM), "{call}");
         }
-        assert_eq!(judge(Network::Loopback, 5, call, &[4711, 9]), ALLOW, "{call}");
+        // The supervisor looks whether that is one of its own threads.
+        assert_eq!(judge(Network::Loopback, 5, call, &[4711, 9]), NOTIFY, "{call}");
+        assert_eq!(judge(Network::Loopback, 7, call, &[4711, 9]), ALLOW, "{call}");
     }
     assert_eq!(judge(Network::Loopback, 5, libc::SYS_pidfd_send_signal, &[3, 9]), errno(libc::EPERM));
     assert_eq!(judge(Network::Loopback, 7, libc::SYS_pidfd_send_signal, &[3, 9]), ALLOW);

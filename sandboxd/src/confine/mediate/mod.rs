@@ -15,6 +15,7 @@ mod address;
 mod caller;
 mod listeners;
 mod ports;
+mod signals;
 mod sockets;
 
 use std::io;
@@ -131,6 +132,11 @@ impl Mediator {
             | libc::SYS_sched_setparam
             | libc::SYS_sched_setattr
             | libc::SYS_sched_setaffinity => schedule(call),
+            libc::SYS_kill
+            | libc::SYS_tkill
+            | libc::SYS_tgkill
+            | libc::SYS_rt_sigqueueinfo
+            | libc::SYS_rt_tgsigqueueinfo => Answer::Now(signals::judge(low(call.arguments[0]))),
             _ => Answer::Now(Reply::Fail(Errno::NOSYS)),
         };
         if let Answer::Now(reply) = answer {

@@ -2,6 +2,7 @@
 
 mod commands;
 mod files;
+mod matrix;
 mod network;
 mod profiles;
 mod races;
@@ -39,6 +40,7 @@ pub(crate) const ALL: &[Case] = &[
     ("descriptor_flipped_during_connect", races::descriptor_flipped_during_connect),
     ("linux_6_10_without_scopes", profiles::linux_6_10_without_scopes),
     ("linux_6_2_without_tcp_rules", profiles::linux_6_2_without_tcp_rules),
+    ("attempts_in_every_mode_and_profile", matrix::attempts_in_every_mode_and_profile),
     ("exits_are_reported", commands::exits_are_reported),
     ("a_command_that_kills_its_subreaper", commands::a_command_that_kills_its_subreaper),
     ("a_command_that_kills_its_nursery", commands::a_command_that_kills_its_nursery),
