@@ -109,6 +109,13 @@ fn within(blocks: &[(IpAddr, u8, NotPublic)], address: IpAddr) -> Option<NotPubl
     blocks.iter().find(|(net, prefix, _)| holds((*net, *prefix))).map(|(_, _, what)| *what)
 }
 
+impl From<IpAddr> for Cidr {
+    /// This address alone.
+    fn from(address: IpAddr) -> Self {
+        Self { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
+    }
+}
+
 impl Cidr {
     /// Whether an address lies in it. Never one of the other family.
     #[must_use]

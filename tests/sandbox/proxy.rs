@@ -257,6 +257,8 @@ async fn a_phase_takes_its_port_and_connections_with_it() {
     let next = stage.sandbox.begin_phase(&stage.boot, op("next"), Network::Loopback).await.unwrap();
     assert_eq!(next.proxy, None);
     let knock = "import os, socket; socket.create_connection(('127.0.0.1', int(os.environ['PORT'])))";
-    let ended = run(&stage.sandbox, &stage.boot, stage.python("a", knock)).await;
+    // Their directory was wiped with the phase.
+    let command = Start { cwd: "/".into(), ..stage.python("a", knock) };
+    let ended = run(&stage.sandbox, &stage.boot, command).await;
     assert!(text(&ended).contains("Connection refused"), "{}", text(&ended));
 }

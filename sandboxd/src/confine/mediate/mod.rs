@@ -5,6 +5,8 @@
 //! socket, with an address that was read once and checked. So options and event registrations of the socket stay,
 //! `listen` and everything else is the kernel's, and no address that a command rewrites during the call is ever used.
 //!
+//! A phase with a proxy may connect to that port of 127.0.0.1 as well, and whose connection it is is noted ([`Gate`]).
+//!
 //! UNIX sockets are let through with "continue", after which the kernel reads the address again: by then it may be
 //! another one, and a TCP one is refused by Landlock.
 //!
