@@ -209,7 +209,9 @@ pub struct Network {
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub presets: Vec<Preset>,
-    /// Which requests commands may make, for the modes Allowlist and Full: All when left out.
+    /// Which requests commands may make, for the modes Allowlist and Full: All when left out. ReadOnly: GET, HEAD and
+    /// OPTIONS without a body, as far as requests can be seen, which is plain http; https is not looked into, and tunnels
+    /// must be encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub methods: Option<Methods>,
 }

@@ -44,13 +44,14 @@ impl Preset {
     ];
 }
 
-/// Which methods requests of commands may have.
+/// Which requests commands may make, for the modes Allowlist and Full: All when left out. ReadOnly: GET, HEAD and OPTIONS
+/// without a body, as far as requests can be seen, which is plain http; https is not looked into, and tunnels must be
+/// encrypted.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Methods {
     /// Any.
     #[default]
     All,
-    /// GET, HEAD and OPTIONS without a body, as far as requests can be seen: those over plain http. What goes through an
-    /// encrypted connection (https) is not looked into, and nothing but an encrypted one may be tunnelled.
+    /// Those that only read, as far as requests can be seen.
     ReadOnly,
 }

@@ -52,7 +52,7 @@ async fn a_command_reaches_the_list_and_the_model_hears_of_every_refusal() {
 scenarios:
   - name: network
     replies:
-      - expect: {{prompt: {{contains: "no others: `proxy.golang.org`, `sum.golang.org`, `registry.example`.", excludes: "will fail"}}}}
+      - expect: {{instructions: {{contains: "no others: `proxy.golang.org`, `sum.golang.org`, `registry.example`.", excludes: Downloads and package installation}}}}
         output:
           - call: {{tool: exec_command, arguments: {{cmd: {cmd}}}}}
       - expect: {{lastOutput: {{matches: '(?s)hello\n.*403.*The network proxy of the sandbox has refused:\n- other.example:80: this name is not on the environment.s list \(2 times\)\]'}}}}
@@ -81,7 +81,7 @@ async fn everything_public_is_reached_and_nothing_else() {
 scenarios:
   - name: network
     replies:
-      - expect: {{prompt: {{contains: "to public hosts; private and link-local addresses"}}}}
+      - expect: {{instructions: {{contains: "to public hosts; private and link-local addresses"}}}}
         output:
           - call: {{tool: exec_command, arguments: {{cmd: {cmd}}}}}
       - expect: {{lastOutput: {{matches: '(?s)hello\n.*10.0.0.1 is a private address.*169.254.169.254 is a link-local address'}}}}
@@ -103,7 +103,7 @@ async fn without_a_network_there_is_no_proxy_and_no_word_of_one() {
 scenarios:
   - name: network
     replies:
-      - expect: {prompt: {contains: "Downloads and package installation from the network will fail"}}
+      - expect: {instructions: {contains: "Downloads and package installation from the network will fail"}}
         output:
           - call: {tool: exec_command, arguments: {cmd: "env | grep -ci _proxy; echo $PODWRIGHT_SANDBOX_NETWORK_DISABLED"}}
       - expect: {lastOutput: "0\n1"}
@@ -116,7 +116,7 @@ scenarios:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_is_none_ends_the_attempt_before_anything_runs() {
-    let mut stage = stage("scenarios:\n  - name: none\n    replies: []\n").await;
+    let mut stage = stage("scenarios:\n  - name: none\n    replies: [{output: [{text: Done.}]}]\n").await;
     stage.job["environment"] = json!({"network": "Allowlist", "egress": {"names": ["10.0.0.1"]}});
     let outcome = stage.run().await.outcome.unwrap();
     assert_eq!(outcome.reason, Reason::InvalidSpec, "{}", outcome.message);
