@@ -58,7 +58,7 @@ scenarios:
       - expect: {{lastOutput: {{matches: '(?s)hello\n.*403.*The network proxy of the sandbox has refused:\n- other.example:80: this name is not on the environment.s list \(2 times\)\]'}}}}
         output:
           - call: {{tool: exec_command, arguments: {{cmd: "env | grep -ci _proxy; echo ${{PODWRIGHT_SANDBOX_NETWORK_DISABLED:-enabled}}"}}}}
-      - expect: {{lastOutput: {{contains: "8\nenabled", excludes: refused}}}}
+      - expect: {{lastOutput: {{contains: "9\nenabled", excludes: refused}}}}
         output: [{{text: Done.}}]
 "#,
         cmd = json!(format!("{FETCH} http://registry.example/ http://other.example/ http://other.example/"))
