@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::doctor::DoctorArgs;
+use crate::egress::address::Cidr;
 use crate::scripted::ScriptedModelArgs;
 use crate::telemetry::tracing::LogFormat;
 
@@ -84,6 +85,10 @@ pub struct ControllerArgs {
     /// with endpoint, region and credentials in the variables AWS_…, GOOGLE_… or AZURE_…; ConfigMaps when left out
     #[arg(long)]
     pub artifact_store: Option<String>,
+    /// Networks that commands never reach although their addresses are public (the cluster's own, for example), separated
+    /// by commas; private ones are closed anyway
+    #[arg(long, value_delimiter = ',')]
+    pub closed_networks: Vec<Cidr>,
     /// Name of this process in events; the host name when left out
     #[arg(long, env = "HOSTNAME", hide_env_values = true)]
     pub instance: Option<String>,

@@ -56,6 +56,7 @@ impl ControllerConfig {
             agent_image,
             agent_image_pull_policy,
             artifact_store,
+            closed_networks,
             instance,
             log_format,
             log_filter,
@@ -70,7 +71,11 @@ impl ControllerConfig {
             scopes: scopes(namespaces)?,
             concurrency,
             listen,
-            agent: AgentImage { reference: agent_image, pull_policy: agent_image_pull_policy },
+            agent: AgentImage {
+                reference: agent_image,
+                pull_policy: agent_image_pull_policy,
+                closed_networks,
+            },
             // Empty is how a chart says that there is none.
             artifact_store: artifact_store.filter(|url| !url.is_empty()),
             instance,

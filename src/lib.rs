@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 pub mod controller;
 pub mod doctor;
+pub mod egress;
 mod files;
 pub mod llm;
 pub mod names;

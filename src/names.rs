@@ -53,6 +53,12 @@ pub const SANDBOX_CONTAINER: &str = "sandbox";
 /// Path of the supervisor in both containers of the pod.
 pub const SUPERVISOR_PATH: &str = "/tools/podwright-sandboxd";
 
+/// Variable of the agent's container: the addresses of its node, with commas.
+pub const HOST_ADDRESSES_VARIABLE: &str = "PODWRIGHT_HOST_IPS";
+
+/// Variable of the agent's container: networks that are closed to commands although they are public, with commas.
+pub const CLOSED_NETWORKS_VARIABLE: &str = "PODWRIGHT_CLOSED_NETWORKS";
+
 /// The sandbox's /etc/passwd and /etc/group: files in the volume that both containers have at /tools. The hook
 /// of the agent container writes them before the sandbox starts.
 pub const PASSWD_FILE: &str = "passwd";

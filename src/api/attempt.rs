@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use self::status::any_json;
 pub use self::status::{
-    AgentAttemptStatus, ArtifactRef, EMPTY_REPLY, Outcome, PatchFlag, PatchFlagKind, PatchSummary, Phase,
-    PlanStep, PlanStepStatus, SkippedPath, Usage, VerificationResult, VerificationState, WorkspaceStatus,
+    AgentAttemptStatus, ArtifactRef, EMPTY_REPLY, NetworkStatus, Outcome, PatchFlag, PatchFlagKind,
+    PatchSummary, Phase, PlanStep, PlanStepStatus, SkippedPath, Usage, VerificationResult, VerificationState,
+    WorkspaceStatus,
 };
 use super::environment::{
     EnvVar, LocalReference, NetworkMode, PodSettings, ResourceRequirements, Setup, TranscriptPolicy,
@@ -16,6 +17,7 @@ use super::environment::{
 use super::mcp::McpServer;
 use super::message::MessageKind;
 use super::money::Prices;
+use super::network::{Methods, Preset};
 use super::provider::{Capabilities, Header, ModelApi, ProviderRetry, Surface};
 use super::quantity::ResourceQuantity;
 use super::task::{
@@ -201,6 +203,9 @@ pub struct JobEnvironment {
     /// What commands may connect to.
     #[serde(default)]
     pub network: NetworkMode,
+    /// Which hosts and requests that means; missing in mode None.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<JobEgress>,
     /// Whether a transcript is kept.
     #[serde(default)]
     pub transcript: TranscriptPolicy,
@@ -216,6 +221,23 @@ pub struct JobEnvironment {
     #[schemars(length(max = 16))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mcp_servers: Vec<McpServer>,
+}
+
+/// What commands may reach through the proxy.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobEgress {
+    /// Hosts, in mode Allowlist.
+    #[schemars(length(max = 64), inner(length(max = 260)))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// Lists of hosts, in mode Allowlist.
+    #[schemars(length(max = 16))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub presets: Vec<Preset>,
+    /// Which requests.
+    #[serde(default)]
+    pub methods: Methods,
 }
 
 /// The model and how it is reached.

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::mcp::McpServer;
+use super::network::{Methods, Preset};
 use super::quantity::ResourceQuantity;
 use super::task::ConfigMapKeyRef;
 
@@ -175,11 +176,44 @@ impl Default for Workspace {
 
 /// What commands may connect to.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[x_kube(
+    validation = Rule::new("self.mode == 'Allowlist' || (!has(self.names) && !has(self.presets))").message("names and presets go with mode Allowlist"),
+    validation = Rule::new("self.mode != 'Allowlist' || (has(self.names) && size(self.names) > 0) || (has(self.presets) && size(self.presets) > 0)").message("mode Allowlist needs names or presets"),
+    validation = Rule::new("self.mode != 'None' || !has(self.methods)").message("methods go with the modes Allowlist and Full"),
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Network {
-    /// None: to nothing but listeners that the sandbox's own commands opened on its loopback address.
+    /// None: to nothing but listeners that the sandbox's own commands opened on its loopback address. Allowlist: also to
+    /// the hosts of names and presets. Full: also to every public address. Both by http and https through a proxy, which
+    /// the environment variables of commands name. No command connects to a private, link-local or other special
+    /// address, whatever name leads there.
     #[serde(default)]
     pub mode: NetworkMode,
+    /// Hosts that commands may reach, for mode Allowlist: example.com, *.example.com for every name below it but not
+    /// itself, each on the ports 80 and 443, or example.com:8443 on that port alone. International names in their xn--
+    /// form.
+    #[schemars(
+        length(max = 64),
+        inner(
+            length(min = 1, max = 260),
+            regex(
+                pattern = r"^(\*\.)?([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)+[a-z]([-a-z0-9]{0,61}[a-z0-9])?(:[0-9]{1,5})?$"
+            )
+        )
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// Hosts of package registries that commands may reach, for mode Allowlist. docs/network.md has their names.
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub presets: Vec<Preset>,
+    /// Which requests commands may make, for the modes Allowlist and Full: All when left out. ReadOnly: GET, HEAD and
+    /// OPTIONS without a body, as far as requests can be seen, which is plain http; https is not looked into, and tunnels
+    /// must be encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub methods: Option<Methods>,
 }
 
 /// What commands may connect to.
@@ -188,6 +222,10 @@ pub enum NetworkMode {
     /// To nothing but listeners that the sandbox's own commands opened on its loopback address.
     #[default]
     None,
+    /// Also to listed hosts, through a proxy.
+    Allowlist,
+    /// Also to every public address, through a proxy.
+    Full,
 }
 
 /// Whether the conversation is kept as an artifact.

@@ -14,6 +14,7 @@ pub mod environment;
 pub mod mcp;
 pub mod message;
 pub mod money;
+pub mod network;
 pub mod provider;
 pub mod quantity;
 pub mod reasons;

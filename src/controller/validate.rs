@@ -21,6 +21,7 @@ use crate::api::mcp::McpServer;
 use crate::api::provider::{Capabilities, Model, Surface};
 use crate::api::task::ConfigMapKeyRef;
 use crate::api::{AgentEnvironment, AgentTask, ModelProvider, ModelProviderSpec};
+use crate::egress::name::Pattern;
 use crate::names;
 
 /// A task that can be run.
@@ -236,6 +237,10 @@ fn check_environment(
             references,
             problems,
         );
+    }
+    // What the schema's pattern can't say: a port above 65535.
+    for error in spec.network.names.iter().filter_map(|name| name.parse::<Pattern>().err()) {
+        problems.push(Problem::Wrong(format!("in spec.network.names of the AgentEnvironment, {error}")));
     }
     for name in spec.setup.iter().flat_map(|setup| &setup.secret_names) {
         if !references.secrets.contains_key(name) {

@@ -14,6 +14,7 @@ mod edit;
 mod observe;
 mod outcome;
 mod process;
+mod proxy;
 mod session;
 mod token;
 mod transcript;
@@ -23,6 +24,7 @@ pub use dial::{ChildDial, Dial, DialError, PodDial, Transport};
 pub use edit::{Edit, NewFile};
 pub use outcome::{Boot, Ended, Known, Link, Observation, Outcome, SandboxError};
 pub use podwright_sandboxd::protocol;
+pub use proxy::{Guest, GuestStream};
 pub use token::TokenFile;
 pub use transcript::Delta;
 
@@ -33,9 +35,10 @@ use podwright_sandboxd::protocol::{
     Acknowledge, BootId, Bytes, CHUNK_MAX, ErrorCode, Network, OpId, PhaseBegin, PhaseBeginResult, PhaseEnd,
     PhaseEndResult, Request, RpcError, Start, StartResult, Terminate, Write,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use proxy::Lanes;
 use session::{CallError, Command, Session, Shared};
 
 /// Time for an answer while the connection is alive. The slowest request hashes the files of a patch; a phase's end
@@ -53,6 +56,7 @@ const WRITE_PAUSE: Duration = Duration::from_millis(20);
 pub struct Sandbox {
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
+    guests: Arc<Mutex<mpsc::Receiver<Guest>>>,
 }
 
 /// How to connect.
@@ -73,7 +77,8 @@ impl Sandbox {
     /// Begins to connect, in a task of the current runtime.
     pub fn connect(dial: impl Dial, options: Options) -> Self {
         let (sender, commands) = mpsc::channel(session::QUEUE);
-        let shared = Arc::new(Shared::new());
+        let (lanes, guests) = Lanes::new();
+        let shared = Arc::new(Shared::new(lanes));
         let session = Session {
             dial,
             tokens: options.tokens,
@@ -84,7 +89,7 @@ impl Sandbox {
             commands,
         };
         tokio::spawn(session.run());
-        Self { commands: sender, shared }
+        Self { commands: sender, shared, guests: Arc::new(Mutex::new(guests)) }
     }
 
     /// State of the connection, to be watched.
@@ -106,6 +111,12 @@ impl Sandbox {
                 Err(SandboxError::Lost("the connection's task is gone".into()))
             }
         }
+    }
+
+    /// Waits for the next connection of a command to the proxy, in a phase that has one. Whoever waits has one after the
+    /// other; those that nobody takes wait.
+    pub async fn next_guest(&self) -> Option<Guest> {
+        self.guests.lock().await.recv().await
     }
 
     /// Opens a phase: commands can run until it ends. Safe to repeat.

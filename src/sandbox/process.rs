@@ -91,9 +91,14 @@ impl Processes {
                 followed.exit = Some(exited.record);
                 Noticed { exited: true, ..Noticed::default() }
             }
-            ServerNotice::Hello(_) | ServerNotice::Heartbeat(_) | ServerNotice::Closed(_) => {
-                Noticed::default()
-            }
+            // What the proxy says is no process's.
+            ServerNotice::Hello(_)
+            | ServerNotice::Heartbeat(_)
+            | ServerNotice::Closed(_)
+            | ServerNotice::ProxyOpened(_)
+            | ServerNotice::ProxyData(_)
+            | ServerNotice::ProxyAck(_)
+            | ServerNotice::ProxyClosed(_) => Noticed::default(),
         }
     }
 }

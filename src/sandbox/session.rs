@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::dial::{Dial, DialError};
 use super::outcome::{Boot, Link};
 use super::process::Processes;
+use super::proxy::Lanes;
 use super::token::TokenFile;
 use super::wire::{End, Wire};
 
@@ -64,6 +65,8 @@ type Sender = oneshot::Sender<Result<Box<RawValue>, CallError>>;
 #[derive(Debug)]
 pub(super) struct Shared {
     processes: Mutex<Processes>,
+    /// Connections of commands to the proxy.
+    pub(super) lanes: Arc<Lanes>,
     pub(super) link: watch::Sender<Link>,
     /// Changes whenever a process has ended.
     pub(super) exits: watch::Sender<u64>,
@@ -109,9 +112,10 @@ impl Command {
 }
 
 impl Shared {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(lanes: Lanes) -> Self {
         Self {
             processes: Mutex::default(),
+            lanes: Arc::new(lanes),
             link: watch::Sender::new(Link::Connecting(None)),
             exits: watch::Sender::new(0),
             arrivals: watch::Sender::new(0),
@@ -178,7 +182,7 @@ impl<D: Dial> Session<D> {
         let late =
             || Failure::Again(format!("the exec stream did not open within {} s", DIAL_WITHIN.as_secs()));
         let transport = dialled.map_err(|_| late())?.map_err(|DialError(reason)| Failure::Again(reason))?;
-        let mut wire = Wire::new(transport);
+        let mut wire = Wire::new(transport, self.shared.lanes.clone());
         let greeted = timeout(GREET_WITHIN, self.greet(&mut wire)).await;
         let late = || Failure::Again(format!("no greeting within {} s", GREET_WITHIN.as_secs()));
         match greeted.unwrap_or_else(|_| Err(late())) {
@@ -249,7 +253,11 @@ impl<D: Dial> Session<D> {
                         ServerFrame::decode(&line).map_err(|error| End::Protocol(error.message))
                     });
                     match frame {
-                        Ok(frame) => self.take_frame(frame, boot, &mut pending, &mut wire),
+                        Ok(frame) => {
+                            if let Err(end) = self.take_frame(frame, boot, &mut pending, &mut wire) {
+                                break Some(end);
+                            }
+                        }
                         Err(end) => break Some(end),
                     }
                 }
@@ -264,6 +272,7 @@ impl<D: Dial> Session<D> {
             // The caller may have stopped waiting.
             let _ = answer.send(Err(CallError::Disconnected));
         }
+        self.shared.lanes.reset();
         wire.close().await;
         end
     }
@@ -274,7 +283,8 @@ impl<D: Dial> Session<D> {
         boot: &Boot,
         pending: &mut HashMap<u64, Sender>,
         wire: &mut Wire,
-    ) {
+    ) -> Result<(), End> {
+        let lanes = &self.shared.lanes;
         match frame {
             ServerFrame::Response { id, result } => {
                 if let Some(answer) = pending.remove(&id) {
@@ -282,6 +292,14 @@ impl<D: Dial> Session<D> {
                     let _ = answer.send(result.map_err(CallError::Refused));
                 }
             }
+            ServerFrame::Notice(ServerNotice::ProxyOpened(opened)) => lanes.opened(opened),
+            ServerFrame::Notice(ServerNotice::ProxyData(data)) => {
+                if !lanes.data(data) {
+                    return Err(End::Protocol("bytes of a connection that do not follow".into()));
+                }
+            }
+            ServerFrame::Notice(ServerNotice::ProxyAck(ack)) => lanes.ack(ack),
+            ServerFrame::Notice(ServerNotice::ProxyClosed(closed)) => lanes.closed(closed),
             ServerFrame::Notice(notice) => {
                 let noticed = self.shared.processes().notice(&boot.id, notice);
                 if let Some(Ok(line)) = noticed.ack.map(|ack| encode_notice(&ack)) {
@@ -295,6 +313,7 @@ impl<D: Dial> Session<D> {
                 }
             }
         }
+        Ok(())
     }
 }
 

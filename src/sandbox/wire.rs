@@ -1,5 +1,6 @@
 //! One connection as lines, with its heartbeats and its end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -9,9 +10,14 @@ use tokio::select;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::dial::Transport;
+use super::proxy::Lanes;
 
 /// Bytes waiting to be written beyond which no new request is taken: four frames.
 const OUTBOX_MAX: usize = 4 * FRAME_MAX;
+
+/// Bytes waiting to be written beyond which connections of the proxy wait. So a request or an acknowledgement goes behind
+/// two of their lines at most, whatever they carry.
+const LANES_MAX: usize = FRAME_MAX / 2;
 
 /// Time for saying goodbye.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -37,14 +43,15 @@ pub(super) struct Wire {
     transport: Transport,
     inbox: BytesMut,
     outbox: BytesMut,
+    lanes: Arc<Lanes>,
     heard: Instant,
     spoke: Instant,
 }
 
 impl Wire {
-    pub(super) fn new(transport: Transport) -> Self {
+    pub(super) fn new(transport: Transport, lanes: Arc<Lanes>) -> Self {
         let now = Instant::now();
-        Self { transport, inbox: BytesMut::new(), outbox: BytesMut::new(), heard: now, spoke: now }
+        Self { transport, inbox: BytesMut::new(), outbox: BytesMut::new(), lanes, heard: now, spoke: now }
     }
 
     /// Queues a line. It is written while [`Wire::next_line`] waits, and nobody knows whether it arrives.
@@ -67,6 +74,11 @@ impl Wire {
             if self.inbox.len() >= FRAME_MAX {
                 return Err(End::Protocol("a line over a frame".into()));
             }
+            while self.outbox.len() < LANES_MAX
+                && let Some(line) = self.lanes.next_line()
+            {
+                self.queue(&line);
+            }
             self.inbox.reserve(FRAME_MAX);
             let Transport { reader, writer, ended } = &mut self.transport;
             select! {
@@ -80,6 +92,7 @@ impl Wire {
                     self.outbox.advance(written);
                     self.spoke = Instant::now();
                 }
+                () = self.lanes.changed() => {}
                 () = sleep_until(self.heard + Duration::from_secs(SILENCE_SECONDS)) => return Err(End::Silent),
                 () = sleep_until(self.spoke + Duration::from_secs(HEARTBEAT_SECONDS)), if self.outbox.is_empty() => {
                     if let Ok(line) = encode_notice(&Heartbeat {}) {
@@ -113,7 +126,8 @@ mod tests {
         let (reader, writer) = tokio::io::split(ours);
         let (end, told) = oneshot::channel();
         let ended = Box::pin(async move { told.await.unwrap_or_default() });
-        (Wire::new(Transport { reader: Box::new(reader), writer: Box::new(writer), ended }), theirs, end)
+        let transport = Transport { reader: Box::new(reader), writer: Box::new(writer), ended };
+        (Wire::new(transport, Arc::new(Lanes::new().0)), theirs, end)
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,11 +11,14 @@ mod answers;
 mod compaction;
 mod continuations;
 mod differential;
+#[path = "../support/hosts.rs"]
+mod hosts;
 mod inputs;
 mod limits;
 mod live;
 mod mcp;
 mod modes;
+mod network;
 mod outages;
 mod prompts;
 mod setup;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use podwright::agent::driver::network::Outside;
 use podwright::agent::driver::{
     Assignment, Directories, Drive, DriveError, Orders, Stopped, drive_before, verify,
 };
@@ -46,6 +47,8 @@ pub(crate) struct Stage {
     pub(crate) job: Value,
     pub(crate) log: Log,
     pub(crate) surfaces: Surfaces,
+    /// The way of the proxy to other hosts: the pod's network, unless a test has another.
+    pub(crate) outside: Outside,
     attempt_uid: String,
     volumes: TempDir,
     workspace: PathBuf,
@@ -110,6 +113,7 @@ impl Stage {
             job,
             log: Log::default(),
             surfaces: surfaces(),
+            outside: Outside::default(),
             attempt_uid: "6f1b2c3d-0000-4000-8000-000000000001".into(),
             volumes,
             workspace,
@@ -161,6 +165,7 @@ impl Stage {
                 repo: volume("repo"),
                 workspace: self.workspace.clone(),
             },
+            outside: self.outside.clone(),
             status: self.status(),
             orders: self.orders.subscribe(),
             log: Box::new(self.log.clone()),

@@ -34,13 +34,63 @@ async fn environments_take_quantities_as_pods_do() {
     assert_eq!(spec["workspace"]["size"], "10Gi");
     let cases = [
         ("quantity", json!({"image": "i", "resources": {"requests": {"cpu": "lots"}}}), "should match"),
-        ("network", json!({"image": "i", "network": {"mode": "Full"}}), "supported values"),
+        ("network", json!({"image": "i", "network": {"mode": "Open"}}), "supported values"),
         ("no image", json!({}), "image"),
         ("variable", json!({"image": "i", "env": [{"name": "A-B"}]}), "should match"),
         ("twice", json!({"image": "i", "env": [{"name": "A"}, {"name": "A"}]}), "Duplicate value"),
     ];
     for (case, spec, words) in cases {
         assert_refused(create::<AgentEnvironment>(&client, &namespace.name, spec).await, words, case);
+    }
+    namespace.delete().await;
+}
+
+#[tokio::test]
+async fn a_network_is_none_a_list_of_names_or_all_that_is_public() {
+    let client = definitions::client().await;
+    let namespace = TestNamespace::create(&client, "api-refs").await;
+    let with = |network: Value| json!({"image": "i", "network": network});
+    let names =
+        ["example.com", "*.a-b.example.com", "example.com:8443", "xn--bcher-kva.example", "1.example.com"];
+    for good in [
+        json!({"mode": "Allowlist", "names": names}),
+        json!({"mode": "Allowlist", "presets": ["Python", "Go"], "methods": "ReadOnly"}),
+        json!({"mode": "Full"}),
+        json!({"mode": "Full", "methods": "All"}),
+        json!({"mode": "None"}),
+    ] {
+        let made = create::<AgentEnvironment>(&client, &namespace.name, with(good.clone())).await;
+        assert_eq!(made.expect("taken").data["spec"]["network"], good);
+    }
+    let list = |name: &str| json!({"mode": "Allowlist", "names": [name]});
+    let mut cases = vec![
+        (json!({"mode": "Allowlist"}), "needs names or presets"),
+        (json!({"mode": "Allowlist", "names": [], "presets": []}), "needs names or presets"),
+        (json!({"mode": "Full", "names": ["example.com"]}), "go with mode Allowlist"),
+        (json!({"presets": ["Go"]}), "go with mode Allowlist"),
+        (json!({"mode": "None", "methods": "ReadOnly"}), "methods go with"),
+        (json!({"mode": "Allowlist", "presets": ["Everything"]}), "supported values"),
+        (json!({"mode": "Allowlist", "names": ["a.example", "a.example"]}), "Duplicate value"),
+    ];
+    let wrong = [
+        "*",
+        "*.com",
+        "com",
+        "localhost",
+        "10.0.0.1",
+        "Example.com",
+        "https://a.example",
+        "a.example/x",
+        "a.*.b",
+    ];
+    cases.extend(wrong.map(|name| (list(name), "should match")));
+    for (network, words) in cases {
+        let case = network.to_string();
+        assert_refused(
+            create::<AgentEnvironment>(&client, &namespace.name, with(network)).await,
+            words,
+            &case,
+        );
     }
     namespace.delete().await;
 }

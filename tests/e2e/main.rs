@@ -16,6 +16,7 @@ mod life;
 mod long_task;
 mod messages;
 mod model;
+mod network;
 mod person;
 mod references;
 mod retention;

@@ -8,8 +8,13 @@ mod connections;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+#[path = "../support/hosts.rs"]
+mod hosts;
+#[cfg(test)]
 #[path = "../support/supervisor.rs"]
 mod program;
+#[cfg(test)]
+mod proxy;
 #[cfg(test)]
 mod stream;
 #[cfg(test)]

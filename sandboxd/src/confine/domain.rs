@@ -52,7 +52,7 @@ impl Domain {
 
         let mut ruleset =
             Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(every)?;
-        if support.confines_tcp() && policy.network == Network::Loopback {
+        if support.confines_tcp() && policy.network != Network::Open {
             // Handled without any rule: even a call that slips past the supervisor connects to nothing.
             ruleset = ruleset.handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?;
         }

@@ -4,7 +4,8 @@
 //! maintenance, agent), which takes away its own rights first and then starts every command of its phase: all of
 //! them share one Landlock domain, so they can signal each other, and none can signal, trace, blind or slow down
 //! the supervisor. In [`Network::Loopback`] a command can connect to nothing by itself: the kernel hands each
-//! `socket`, `connect` and `bind` to the supervisor, which makes the socket in the command's place.
+//! `socket`, `connect` and `bind` to the supervisor, which makes the socket in the command's place. In
+//! [`Network::Proxied`] that may also be connected to one port of the supervisor's own, the [`Gate`].
 //!
 //! What each layer is for:
 //!
@@ -18,6 +19,7 @@
 
 mod domain;
 mod filter;
+mod gate;
 mod launch;
 mod mediate;
 mod nursery;
@@ -27,6 +29,7 @@ pub(crate) mod sys;
 mod tree;
 
 pub use crate::protocol::{Exit, Network, Profile};
+pub use gate::{Gate, Guest};
 pub use launch::{Launch, LaunchError, Launched, read_exit};
 pub use nursery::{ConfineError, NURSERY_COMMAND, Nursery, Terminal, TerminalMaster, nursery_main};
 pub use policy::{Policy, WRITABLE};

@@ -104,6 +104,22 @@ pub(crate) fn parent_of(pid: i32) -> Option<i32> {
     parse(&stat).map(|process| process.parent)
 }
 
+/// The child of this process from which a process or thread descends: a command's subreaper.
+pub(super) fn tree_of(thread: u32) -> Option<i32> {
+    // A command can fork as deep as it likes; what lies deeper is nobody's.
+    const DEPTH_MAX: usize = 256;
+    let own = rustix::process::getpid().as_raw_pid();
+    let mut pid = i32::try_from(thread).ok()?;
+    for _ in 0..DEPTH_MAX {
+        match parent_of(pid)? {
+            parent if parent == own => return Some(pid),
+            0 => return None,
+            parent => pid = parent,
+        }
+    }
+    None
+}
+
 /// How many processes there are besides this one.
 ///
 /// # Errors

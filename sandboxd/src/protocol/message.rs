@@ -13,6 +13,7 @@ use super::process::{
     Ack, Acknowledge, Acknowledged, Closed, Exited, Output, Read, ReadResult, Start, StartResult, Terminate,
     TerminateResult, Write, WriteResult,
 };
+use super::proxy::{ProxyAck, ProxyClosed, ProxyData, ProxyOpened};
 use super::session::{
     Heartbeat, Hello, Initialize, InitializeResult, PhaseBegin, PhaseBeginResult, PhaseEnd, PhaseEndResult,
 };
@@ -122,6 +123,12 @@ notices! {
     Heartbeat;
     /// Output has arrived.
     Ack;
+    /// Bytes for a proxied connection.
+    ProxyData;
+    /// Bytes of a proxied connection have gone on.
+    ProxyAck;
+    /// A proxied connection is over.
+    ProxyClosed;
 }
 
 notices! {
@@ -137,6 +144,14 @@ notices! {
     Exited;
     /// A process's output has ended.
     Closed;
+    /// A command has connected to the proxy.
+    ProxyOpened;
+    /// Bytes of a proxied connection.
+    ProxyData;
+    /// Bytes for a proxied connection have gone on.
+    ProxyAck;
+    /// A proxied connection is over.
+    ProxyClosed;
 }
 
 macro_rules! notice_names {
@@ -152,6 +167,10 @@ notice_names! {
     Output = "process/output";
     Exited = "process/exited";
     Closed = "process/closed";
+    ProxyOpened = "proxy/opened";
+    ProxyData = "proxy/data";
+    ProxyAck = "proxy/ack";
+    ProxyClosed = "proxy/closed";
 }
 
 /// A line from the client.

@@ -9,7 +9,7 @@
 //! * Sequence numbers count bytes, as TCP's do: the number of a chunk is the number of bytes before it. So
 //!   a gap, a repetition and a truncation are all visible, and what was missed can be read again.
 //! * At most [`CREDIT_BYTES`] of a process's output travel unacknowledged; answers and notices overtake
-//!   output, so that a noisy command delays nobody.
+//!   output, so that a noisy command delays nobody. The same holds for connections of the proxy.
 //!
 //! Versions are not negotiated: both ends come from one release, and [`PROTOCOL_VERSION`] makes a mix
 //! fail with a sentence instead of a misunderstanding.
@@ -18,6 +18,7 @@ mod error;
 mod fs;
 mod message;
 mod process;
+mod proxy;
 mod scalar;
 mod session;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use process::{
     Ack, Acknowledge, Acknowledged, Closed, EndedBy, Exit, ExitRecord, Exited, Output, OutputChunk, Read,
     ReadResult, Span, Start, StartResult, Stream, Terminate, TerminateResult, Write, WriteResult,
 };
+pub use proxy::{ProxyAck, ProxyClosed, ProxyData, ProxyOpened};
 pub use scalar::{BootId, Bytes, Digest, InvalidScalar, OpId, Token};
 pub use session::{
     Heartbeat, Hello, Initialize, InitializeResult, Network, PhaseBegin, PhaseBeginResult, PhaseEnd,
@@ -43,7 +45,7 @@ pub use session::{
 };
 
 /// Version of this protocol. Changes with every incompatible change of a message.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Longest line in bytes, newline included. Small enough that an answer never waits long behind a chunk.
 pub const FRAME_MAX: usize = 64 * 1024;
@@ -75,6 +77,14 @@ pub const FILE_MAX: u64 = 64 * 1024 * 1024;
 
 /// Most paths in one `fs/apply` or `fs/state`; a frame of 64 KiB hardly holds more.
 pub const PATHS_MAX: usize = 512;
+
+/// Bytes of a proxied connection that may travel unacknowledged in each direction: what is in flight at 10 ms round trip
+/// and 12 MB/s, which is faster than most registries serve one download.
+pub const PROXY_WINDOW_BYTES: usize = 128 * 1024;
+
+/// Proxied connections at a time. Package managers open 50 at most, and a few commands run beside each other; further
+/// connections wait. Each may hold a window, so this bounds the supervisor at 16 MiB.
+pub const PROXY_CONNECTIONS_MAX: usize = 128;
 
 /// Seconds between two heartbeats.
 pub const HEARTBEAT_SECONDS: u64 = 10;

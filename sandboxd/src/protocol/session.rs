@@ -75,6 +75,8 @@ pub enum Network {
     /// Only TCP listeners that commands of the same phase opened, on loopback. Every `socket`, `connect` and `bind` is
     /// done by the supervisor in the command's place.
     Loopback,
+    /// The same, and the supervisor's proxy: whatever a command connects to there is carried to the client.
+    Proxied,
     /// The pod's network, unfiltered but for the socket families that nobody needs: for setup scripts of platform
     /// people.
     Open,
@@ -87,6 +89,8 @@ pub struct PhaseBeginResult {
     pub profile: Profile,
     /// Whether they may talk to each other over loopback. Before Landlock ABI 4 they may not.
     pub loopback: bool,
+    /// The proxy's port on 127.0.0.1, in a phase that has one.
+    pub proxy: Option<u16>,
 }
 
 /// `phase/end`: kills every process of the sandbox and wipes its temporary files.

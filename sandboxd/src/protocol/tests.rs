@@ -86,6 +86,22 @@ fn the_fullest_chunk_fits_a_frame() {
 }
 
 #[test]
+fn the_fullest_piece_of_a_connection_fits_a_frame_both_ways() {
+    let data =
+        ProxyData { connection: u64::MAX, seq: u64::MAX, chunk: Bytes(vec![0xff; CHUNK_MAX]), end: true };
+    let line = encode_notice(&data).unwrap();
+    assert!(
+        matches!(ServerFrame::decode(&line).unwrap(), ServerFrame::Notice(ServerNotice::ProxyData(d)) if d == data)
+    );
+    assert!(
+        matches!(ClientFrame::decode(&line).unwrap(), ClientFrame::Notice(ClientNotice::ProxyData(d)) if d == data)
+    );
+    // Only the supervisor opens connections.
+    let opened = encode_notice(&ProxyOpened { connection: 1, process_id: None }).unwrap();
+    assert_eq!(ClientFrame::decode(&opened).unwrap_err().code, ErrorCode::UnknownMethod);
+}
+
+#[test]
 fn a_message_over_the_frame_is_refused_by_both_ends() {
     let mut long = start();
     long.argv.push("x".repeat(FRAME_MAX));

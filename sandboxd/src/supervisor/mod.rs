@@ -9,9 +9,11 @@
 //! image's libraries for that), and nothing is trusted but the stream that showed the token.
 
 mod files;
+mod guests;
 mod listener;
 mod phase;
 mod process;
+mod proxy;
 mod requests;
 mod stream;
 mod table;
@@ -37,6 +39,7 @@ use crate::protocol::{
 };
 use phase::{KillDone, KillJob, Phase};
 use process::Change;
+use proxy::Connections;
 use requests::FileWorker;
 use stream::{Lost, Stream};
 use table::Table;
@@ -76,6 +79,7 @@ struct Supervisor {
     refusals: u32,
     phase: Phase,
     table: Table,
+    proxied: Connections,
     files: FileWorker,
     kills: Worker<KillJob, KillDone>,
     buffer: Vec<u8>,
@@ -92,6 +96,9 @@ enum Source {
     Input(usize),
     Exit(usize),
     Stream(usize),
+    Gate,
+    /// By its number within the boot.
+    Proxied(u64),
 }
 
 /// Runs the supervisor until the container ends.
@@ -129,6 +136,7 @@ impl Supervisor {
             refusals: 0,
             phase: Phase::Fresh,
             table: Table::default(),
+            proxied: Connections::default(),
             files: requests::start_file_worker(wake.clone()).map_err(start)?,
             kills: Worker::start("kills", wake.clone(), phase::perform).map_err(start)?,
             wake,
@@ -144,6 +152,13 @@ impl Supervisor {
         // Processes before streams: a stream's request may remove a process, and with it the positions.
         for (source, _) in &events {
             self.handle_process_event(*source, now);
+        }
+        for (source, flags) in &events {
+            if matches!(source, Source::Gate) {
+                self.admit_guests()?;
+            } else if let Source::Proxied(number) = source {
+                self.proxied.happened(*number, *flags, now);
+            }
         }
         self.take_finished_work();
         self.end_strays();
@@ -185,10 +200,19 @@ impl Supervisor {
                 add(Source::Exit(at), fd.as_fd(), PollFlags::IN);
             }
         }
+        if let Phase::Open(phase) = &self.phase
+            && let Some(gate) = phase.gate()
+            && self.proxied.has_room()
+        {
+            add(Source::Gate, gate.as_fd(), PollFlags::IN);
+        }
+        for (number, fd, flags) in self.proxied.sources() {
+            add(Source::Proxied(number), fd, flags);
+        }
         for fd in self.table.drains() {
             add(Source::Drain, fd.as_fd(), PollFlags::IN);
         }
-        let has_output = self.table.has_output();
+        let has_output = self.table.has_output() || self.proxied.has_data();
         for (at, stream) in self.streams.iter().enumerate() {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::IN, stream.wants_input());
@@ -207,7 +231,7 @@ impl Supervisor {
 
     fn timeout(&self) -> Option<Timespec> {
         let streams = self.streams.iter().map(Stream::next_deadline);
-        let next = streams.chain(self.table.next_deadline()).min()?;
+        let next = streams.chain(self.table.next_deadline()).chain(self.proxied.next_deadline()).min()?;
         // A millisecond more, so that the deadline has passed when the poll returns.
         let left = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         Timespec::try_from(left).ok()
@@ -225,7 +249,7 @@ impl Supervisor {
                 let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
                 return;
             }
-            Source::Listener | Source::Stream(_) => return,
+            Source::Listener | Source::Stream(_) | Source::Gate | Source::Proxied(_) => return,
         };
         if let Source::Output(at) | Source::Exit(at) = source {
             self.announce(at, &change);
@@ -366,17 +390,31 @@ impl Supervisor {
     }
 
     fn flush(&mut self, now: Instant) {
+        self.queue_proxy_lines(now);
         for at in 0..self.streams.len() {
-            let (stream, table) = (&mut self.streams[at], &mut self.table);
+            let Self { streams, table, proxied, buffer, .. } = self;
+            let stream = &mut streams[at];
             if stream.is_over() {
                 continue;
             }
             let authenticated = stream.number.is_some();
-            let output = || encode_notice(&table.next_output().filter(|_| authenticated)?).ok();
+            let mut proxy_first = false;
+            let output = || {
+                if !authenticated {
+                    return None;
+                }
+                // Output of commands and bytes of connections take turns.
+                proxy_first = !proxy_first;
+                let mut data = || proxied.next_data(buffer).and_then(|data| encode_notice(&data).ok());
+                let first = if proxy_first { data() } else { None };
+                first.or_else(|| encode_notice(&table.next_output()?).ok()).or_else(data)
+            };
             if let Err(lost) = stream.flush(now, output) {
                 self.lose(at, &lost);
             }
         }
+        // What became known while data was read is written with the next turn, which comes at once.
+        self.queue_proxy_lines(now);
     }
 
     /// Sends a late answer, if the stream that asked is still there.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
@@ -12,7 +13,7 @@ use rustix::process::{Pid, WaitStatus};
 use super::process::{Outlet, Started};
 use super::wipe::wipe;
 use crate::confine::{
-    Launch, LaunchError, Nursery, Policy, count_others, kill_all, kill_strays, kill_tree, strays,
+    Gate, Launch, LaunchError, Nursery, Policy, count_others, kill_all, kill_strays, kill_tree, strays,
 };
 use crate::protocol::{
     ErrorCode, Network, OpId, PhaseBegin, PhaseBeginResult, PhaseEndResult, RpcError, Start,
@@ -43,6 +44,8 @@ pub(super) struct Waiting {
 pub(super) struct OpenPhase {
     id: OpId,
     network: Network,
+    /// The proxy's port, which outlives a nursery.
+    gate: Option<Arc<Gate>>,
     nursery: Nursery,
     /// Subreapers of commands: children of ours, until they are reaped.
     subreapers: BTreeSet<i32>,
@@ -100,10 +103,12 @@ impl Phase {
             Self::Ending { id, .. } => Err(conflict(format!("phase {id} is ending"))),
             Self::Ended { id, .. } if *id == request.phase => Err(conflict(format!("phase {id} has ended"))),
             Self::Fresh | Self::Ended { .. } => {
-                let nursery = start_nursery(request.network)?;
+                let gate = open_gate(request.network)?;
+                let nursery = start_nursery(request.network, gate.as_ref())?;
                 let open = OpenPhase {
                     id: request.phase,
                     network: request.network,
+                    gate,
                     nursery,
                     subreapers: BTreeSet::new(),
                     strays_suspected: false,
@@ -119,7 +124,16 @@ impl Phase {
 
 impl OpenPhase {
     fn begun(&self) -> PhaseBeginResult {
-        PhaseBeginResult { profile: self.nursery.profile(), loopback: self.nursery.loopback() }
+        PhaseBeginResult {
+            profile: self.nursery.profile(),
+            loopback: self.nursery.loopback(),
+            proxy: self.gate.as_ref().map(|gate| gate.port()),
+        }
+    }
+
+    /// The proxy's port, in a phase that has one.
+    pub(super) fn gate(&self) -> Option<&Gate> {
+        self.gate.as_deref()
     }
 
     /// Starts a command.
@@ -127,7 +141,7 @@ impl OpenPhase {
         match self.launch_once(request) {
             // A command of the phase can end the process that starts commands; that harms nobody but the phase.
             Err(LaunchFailure::NurseryGone) => {
-                self.nursery = start_nursery(self.network)?;
+                self.nursery = start_nursery(self.network, self.gate.as_ref())?;
                 self.launch_once(request).map_err(RpcError::from)
             }
             result => result.map_err(RpcError::from),
@@ -256,10 +270,25 @@ fn pipes(keep_input: bool) -> Result<Streams, LaunchFailure> {
     Ok(Streams { output: Outlet::Pipe(output), input, stdio })
 }
 
-fn start_nursery(network: Network) -> Result<Nursery, RpcError> {
+fn open_gate(network: Network) -> Result<Option<Arc<Gate>>, RpcError> {
+    match network {
+        Network::Loopback | Network::Open => Ok(None),
+        Network::Proxied => {
+            let failed =
+                |error| RpcError::new(ErrorCode::Internal, format!("the proxy has no port: {error}"));
+            Ok(Some(Arc::new(Gate::open().map_err(failed)?)))
+        }
+    }
+}
+
+fn start_nursery(network: Network, gate: Option<&Arc<Gate>>) -> Result<Nursery, RpcError> {
     let policy = Policy::sandbox(network)
         .map_err(|error| RpcError::new(ErrorCode::Internal, format!("cannot list the image: {error}")))?;
-    Nursery::start(&policy).map_err(|error| RpcError::new(ErrorCode::Unconfinable, error.to_string()))
+    let started = match gate {
+        Some(gate) => Nursery::start_at(&policy, gate.clone()),
+        None => Nursery::start(&policy),
+    };
+    started.map_err(|error| RpcError::new(ErrorCode::Unconfinable, error.to_string()))
 }
 
 fn duplicate(fd: impl AsFd) -> Result<OwnedFd, Errno> {

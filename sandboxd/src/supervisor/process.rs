@@ -165,6 +165,11 @@ impl Process {
         }
     }
 
+    /// Whether this is its subreaper.
+    pub(super) fn is_of_tree(&self, tree: i32) -> bool {
+        self.tree.is_some_and(|pid| pid.as_raw_pid() == tree)
+    }
+
     /// Gives up the descriptor of the output, to be drained by somebody else.
     pub(super) fn into_output(self) -> Option<Outlet> {
         self.output

@@ -100,6 +100,11 @@ impl Supervisor {
                     process.acknowledge_output(ack.seq);
                 }
             }
+            (ClientFrame::Notice(ClientNotice::ProxyData(data)), Some(_)) => self.proxied.data(data, now),
+            (ClientFrame::Notice(ClientNotice::ProxyAck(ack)), Some(_)) => self.proxied.ack(ack),
+            (ClientFrame::Notice(ClientNotice::ProxyClosed(closed)), Some(_)) => {
+                self.proxied.closed(closed, now)
+            }
             (ClientFrame::Notice(_), _) => {}
         }
     }
@@ -247,6 +252,7 @@ impl Supervisor {
             for process in self.table.all_mut() {
                 process.end_by(EndedBy::PhaseEnd);
             }
+            self.proxied.clear();
             if self.kills.submit(KillJob::Everything).is_err() {
                 let error = phase_end_failed(&request.phase, "too many processes are being killed");
                 return Some(response::<PhaseEnd>(to.request, Err(error)));

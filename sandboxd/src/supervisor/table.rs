@@ -68,6 +68,11 @@ impl Table {
         self.processes.iter_mut().find(|process| process.id == *id).ok_or_else(unknown)
     }
 
+    /// The process of a subreaper.
+    pub(super) fn of_tree(&self, tree: i32) -> Option<&OpId> {
+        self.processes.iter().find(|process| process.is_of_tree(tree)).map(|process| &process.id)
+    }
+
     pub(super) fn all(&self) -> &[Process] {
         &self.processes
     }

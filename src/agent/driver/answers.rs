@@ -116,6 +116,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             }
             signals = self.perform(effects).await?.into_iter().map(|signal| (signal, None)).collect();
         }
+        self.facts.network = self.network.status();
         let status = status::build(&self.machine, &self.facts);
         self.reporter.say(&status, Timestamp::now());
         Ok(())

@@ -2,14 +2,17 @@
 
 use std::env;
 use std::io;
+use std::net::IpAddr;
 
 use kube::Config;
 use tokio::sync::watch;
 
 use super::cluster::{ClusterError, KubeCluster};
+use super::network::Outside;
 use super::orders::{self, Orders};
 use super::{Assignment, Directories, Drive, DriveError, Stopped, drive, verify};
 use crate::api::attempt::{AgentAttempt, AgentAttemptStatus, Phase};
+use crate::egress::address::{Cidr, InvalidCidr};
 use crate::sandbox::PodDial;
 use crate::workspace::{Git, GitError};
 use crate::{apiserver, names};
@@ -20,6 +23,13 @@ pub enum BootError {
     /// The pod's downward API is not there.
     #[error("the environment variable {0} is missing: the agent runs in a pod that the controller made")]
     Environment(&'static str),
+    /// What the controller says of networks is none.
+    #[error("{}: {source}", names::CLOSED_NETWORKS_VARIABLE)]
+    Networks {
+        /// What is wrong with it.
+        #[from]
+        source: InvalidCidr,
+    },
     /// The API server's address or the account's token is missing.
     #[error("cannot find out how to reach the API server: {0}")]
     Config(#[from] kube::config::InClusterError),
@@ -81,8 +91,9 @@ pub async fn run(directories: Directories, work: Work) -> Result<Stopped, BootEr
         job: spec.job,
     };
     let git = Git::new()?;
+    let outside = Outside { closed: closed_networks()?, ..Outside::default() };
     let log = Box::new(io::stdout());
-    let parts = Drive { assignment, cluster, dial, git, directories, status, orders, log };
+    let parts = Drive { assignment, cluster, dial, git, directories, outside, status, orders, log };
     Ok(match work {
         Work::Agent => drive(parts).await?,
         Work::Verification => verify(parts).await?,
@@ -128,6 +139,20 @@ async fn claimed(cluster: &KubeCluster, name: &str, uid: &str) -> Result<AgentAt
         return Err(BootError::Assignment(format!("{name} has another UID than the pod names")));
     }
     Ok(attempt)
+}
+
+/// Where the API server is, for programs in pods; Kubernetes sets it.
+const API_SERVER_VARIABLE: &str = "KUBERNETES_SERVICE_HOST";
+
+/// What is closed to commands although it may be public: the own node, the API server, and what the controller says.
+fn closed_networks() -> Result<Vec<Cidr>, InvalidCidr> {
+    let list = |name: &str| env::var(name).unwrap_or_default();
+    let addresses = [names::HOST_ADDRESSES_VARIABLE, API_SERVER_VARIABLE].map(list).join(",");
+    // The API server may be named instead.
+    let own = addresses.split(',').filter_map(|address| address.parse::<IpAddr>().ok()).map(Cidr::from);
+    let blocks = list(names::CLOSED_NETWORKS_VARIABLE);
+    let blocks = blocks.split(',').filter(|block| !block.is_empty()).map(str::parse);
+    own.map(Ok).chain(blocks).collect()
 }
 
 fn variable(name: &'static str) -> Result<String, BootError> {

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use self::answer::{failed, refused, start_error, told};
+use super::network::CommandNetwork;
 use crate::agent::events::Event;
 use crate::agent::journal::record::{CallOutcome, SessionCursor, SessionOpened};
 use crate::agent::machine::{CallResult, RunCall, SessionChange, Signal};
@@ -31,7 +32,7 @@ pub(super) const HOME: &str = "/home/agent";
 const FIRST_SESSION: u64 = 10_000;
 
 /// What every command of a thread is started with.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct CommandContext {
     /// The thread, the first part of operation ids.
     pub(super) thread_id: String,
@@ -41,6 +42,8 @@ pub(super) struct CommandContext {
     pub(super) cwd: String,
     /// The environment's variables.
     pub(super) env: Vec<(String, String)>,
+    /// What they reach.
+    pub(super) network: CommandNetwork,
     /// How long one command may run.
     pub(super) limit: Duration,
 }
@@ -116,6 +119,7 @@ impl Commands {
             let call = thread.call_at(session.ordinal).zip(thread.command_at(session.ordinal));
             let Some((call, command)) = call else { continue };
             let Ok(start) = self.start(session.op, call.call_id, &command) else { continue };
+            self.context.network.watch(&start.process_id);
             let live = Live {
                 op: session.op,
                 ordinal: session.ordinal,
@@ -155,13 +159,15 @@ impl Commands {
             Err(error) => return failed(run, command, &start_error(error)),
         }
         let id = start.process_id.clone();
+        self.context.network.watch(&id);
         if let Err(error) = self.sandbox.start(&run.boot, start, 0).await {
+            self.context.network.leave(&id);
             return failed(run, command, &start_error(error));
         }
         let observed = self.sandbox.observe(&id, command.yield_time).await;
         let number = session_number(run.op);
         let seen = observed.as_ref().map_or(0, |observed| observed.seen);
-        let look = self.look(&id, observed, begun, number, command.max_output_tokens);
+        let look = self.look(&id, &id, observed, begun, number, command.max_output_tokens);
         let live = Live {
             op: run.op,
             ordinal: run.ordinal,
@@ -226,7 +232,7 @@ impl Commands {
             live.cursor.output = observed.seen;
         }
         let id = self.op_id(run.op).unwrap_or_else(|_| live.id.clone());
-        let look = self.look(&id, observed, begun, number, write.max_output_tokens);
+        let look = self.look(&id, &live.id, observed, begun, number, write.max_output_tokens);
         let (exit, session) = match &look.state {
             State::Running => (None, SessionChange::Moved { session: number, cursor: live.cursor }),
             State::Exited(record, _) => {
@@ -257,9 +263,10 @@ impl Commands {
     /// What is sent to start a command: the same for the same call, since its digest identifies it.
     fn start(&self, op: u64, call_id: &str, command: &ExecCommand) -> Result<Start, String> {
         let context = &*self.context;
-        let own = ExecContext { thread_id: &context.thread_id, call_id, network: false };
+        let own = ExecContext { thread_id: &context.thread_id, call_id, network: context.network.is_open() };
         let mut env = base_environment(&context.env);
         env.extend(own.environment());
+        env.extend(context.network.variables());
         Ok(Start {
             process_id: self.op_id(op)?,
             argv: command.argv(&context.shell).into(),
@@ -275,16 +282,29 @@ impl Commands {
         OpId::new(format!("{}-{op}", self.context.thread_id)).map_err(|error| error.to_string())
     }
 
+    /// What a look at a process is told as; `id` is the look's own.
     fn look(
         &self,
         id: &OpId,
+        process: &OpId,
         observed: Result<Observation, SandboxError>,
         begun: Instant,
         session_id: i32,
         max_output_tokens: usize,
     ) -> Look {
+        let network = &self.context.network;
+        let note = network.note(process);
+        let noted = |mut text: String| {
+            if let Some(note) = &note {
+                if !text.is_empty() && !text.ends_with('\n') {
+                    text.push('\n');
+                }
+                text.push_str(note);
+            }
+            text
+        };
         let unknown = |error: ExecError| Look {
-            text: error.to_string(),
+            text: noted(error.to_string()),
             outcome: CallOutcome::Unknown,
             state: State::Gone,
             output: String::new(),
@@ -316,11 +336,14 @@ impl Commands {
             output: captured,
             max_output_tokens,
         };
+        if matches!(state, State::Exited(..)) {
+            network.leave(process);
+        }
         Look {
-            text: report.text(),
+            text: noted(report.text()),
             outcome: CallOutcome::Ok,
             state,
-            output: captured.text(max_output_tokens),
+            output: noted(captured.text(max_output_tokens)),
         }
     }
 

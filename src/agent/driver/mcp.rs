@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::Assignment;
 use super::cluster::Cluster;
 use super::commands::base_environment;
+use super::network::CommandNetwork;
 use super::prepare::{Announce, variables};
 use crate::agent::events::{Event, ItemDetails, ThreadEventItem};
 use crate::agent::journal::record::CallOutcome;
@@ -41,6 +42,7 @@ struct Shared<C> {
     attempt_uid: String,
     cwd: String,
     env: BTreeMap<String, String>,
+    network: CommandNetwork,
     ca_bundle: Option<ConfigMapKeyRef>,
     /// Where the ids of running programs are kept, for the next process of the agent to end them.
     state: PathBuf,
@@ -85,6 +87,7 @@ impl<C: Cluster> Servers<C> {
         announce: Announce,
         cwd: String,
         state: PathBuf,
+        network: CommandNetwork,
     ) -> Self {
         let job = &assignment.job;
         let servers = job.environment.mcp_servers.iter().cloned();
@@ -95,6 +98,7 @@ impl<C: Cluster> Servers<C> {
             attempt_uid: assignment.attempt_uid.clone(),
             cwd,
             env: base_environment(&variables(job)),
+            network,
             ca_bundle: job.environment.ca_bundle.clone(),
             state,
             slots: servers.map(|server| Slot { server, link: Mutex::default() }).collect(),

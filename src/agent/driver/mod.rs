@@ -9,6 +9,7 @@
 //! | [`boot`] | from the pod's environment to an attempt |
 //! | [`cluster`], `orders`, `status` | the API server: Secrets, the attempt's spec, its status |
 //! | `prepare`, `brought`, `setup`, `opening` | the way in: repository, ConfigMaps, setup script, first messages |
+//! | [`network`] | what commands reach |
 //! | `disk`, `connect`, `survey`, `finish` | the way back after a restart, and the way out |
 //! | `perform`, `answers` | the machine's effects, and what comes back to it |
 //! | `model`, `commands`, `patches`, `images`, `mcp` | what the effects come to |
@@ -25,6 +26,7 @@ mod finish;
 mod images;
 mod mcp;
 mod model;
+pub mod network;
 mod opening;
 mod orders;
 mod patches;
@@ -60,6 +62,7 @@ use self::commands::Commands;
 use self::images::Images;
 use self::mcp::Servers;
 use self::model::Provider;
+use self::network::{CommandNetwork, Outside};
 use self::patches::{Patches, Waiting};
 use self::prepare::{Announce, Workspace};
 use self::status::{Facts, Reporter};
@@ -120,6 +123,8 @@ pub struct Drive<C, D> {
     pub git: Git,
     /// The volumes.
     pub directories: Directories,
+    /// The way to the hosts that commands may reach.
+    pub outside: Outside,
     /// The attempt's status as the process before this one left it: a status is written whole, so what is
     /// not made anew must be said again.
     pub status: AgentAttemptStatus,
@@ -160,6 +165,7 @@ struct Driver<C, D> {
     cluster: C,
     dial: D,
     git: Git,
+    network: CommandNetwork,
     state_directory: PathBuf,
     layout: Layout,
     log: Box<dyn Write + Send>,
@@ -203,7 +209,8 @@ pub async fn drive_before<C: Cluster, D: Dial + Clone>(
     drive: Drive<C, D>,
     surfaces: Surfaces,
 ) -> Result<Stopped, DriveError> {
-    let Drive { assignment, cluster, dial, git, directories, status, mut orders, log } = drive;
+    let Drive { assignment, cluster, dial, git, directories, outside, status, mut orders, log } = drive;
+    let network = CommandNetwork::new(&assignment.job, outside, status.network.as_ref());
     let facts = Facts::after(status.clone(), assignment.epoch);
     let layout = Layout::new(directories.repo, directories.workspace, &assignment.job.repository.name)?;
     let state_directory = directories.state;
@@ -225,6 +232,7 @@ pub async fn drive_before<C: Cluster, D: Dial + Clone>(
         Announce { messages: messages.clone(), phase: Phase::Preparing },
         layout.worktree().to_string_lossy().into_owned(),
         state_directory.clone(),
+        network.clone(),
     );
     let mut driver = Driver {
         machine: Machine::new(config(&assignment.job), state),
@@ -236,6 +244,7 @@ pub async fn drive_before<C: Cluster, D: Dial + Clone>(
         cluster,
         dial,
         git,
+        network,
         state_directory,
         layout,
         log,
@@ -371,8 +380,12 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
     /// Connects to the sandbox. Called once; nothing but the supervisor runs in it before a phase begins.
     fn connector(&self) -> impl FnOnce() -> Sandbox + use<C, D> {
         let options = connect::options("podwright-agent", &self.assignment.attempt, &self.state_directory);
-        let dial = self.dial.clone();
-        move || Sandbox::connect(dial, options)
+        let (dial, network) = (self.dial.clone(), self.network.clone());
+        move || {
+            let sandbox = Sandbox::connect(dial, options);
+            network.serve(&sandbox);
+            sandbox
+        }
     }
 }
 

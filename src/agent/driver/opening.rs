@@ -18,12 +18,16 @@ use super::prepare::{Preparation, Workspace, command_limit, internal, lost};
 use crate::agent::journal::record::ThreadOpened;
 use crate::agent::prompt::continuation::{Beginning, Speaks, begin};
 use crate::agent::prompt::mode::{Compared, Work};
+use crate::agent::prompt::network::NetworkAccess;
 use crate::agent::prompt::{self, EnvironmentContext, Permissions, PromptInput};
 use crate::agent::tools::definitions;
 use crate::agent::tools::mcp::selection::{Listing, Selection, select};
-use crate::api::attempt::{Job, Outcome};
+use crate::api::attempt::{Job, JobEnvironment, Outcome};
+use crate::api::environment::NetworkMode;
+use crate::api::network::Methods;
 use crate::api::reasons::Reason;
 use crate::api::task::{Mode, ReasoningEffort};
+use crate::egress::presets;
 use crate::llm::{Capabilities, ToolDefinition, Wire};
 use crate::sandbox::Sandbox;
 use crate::workspace::Fetched;
@@ -67,13 +71,14 @@ impl<C: Cluster> Preparation<C> {
         let mut reading = Reading { reader, mount, cwd: &cwd, warnings: Vec::new() };
         let (agents_md, skills) = (reading.agents_md(), reading.skills());
         let warnings = reading.warnings.into_iter().chain(selection.left_out).collect();
+        let names = listed_names(&job.environment);
         let input = PromptInput {
             surface: job.model.surface,
             images: capabilities.image_input,
             instructions: &job.instructions,
             permissions: Permissions {
                 writable_roots: &WRITABLE,
-                network: job.environment.network,
+                network: network_access(&job.environment, &names),
                 loopback,
                 command_limit: command_limit(job),
             },
@@ -209,6 +214,22 @@ fn effort(effort: Option<ReasoningEffort>) -> Option<String> {
         ReasoningEffort::High => "high",
     };
     Some(name.to_owned())
+}
+
+/// Every name that commands may reach, those of presets among them.
+fn listed_names(environment: &JobEnvironment) -> Vec<String> {
+    let Some(egress) = &environment.egress else { return Vec::new() };
+    let presets = egress.presets.iter().flat_map(|preset| presets::names(*preset));
+    presets.map(|name| (*name).to_owned()).chain(egress.names.iter().cloned()).collect()
+}
+
+fn network_access<'a>(environment: &JobEnvironment, names: &'a [String]) -> NetworkAccess<'a> {
+    let read_only = environment.egress.as_ref().is_some_and(|egress| egress.methods == Methods::ReadOnly);
+    match environment.network {
+        NetworkMode::None => NetworkAccess::None,
+        NetworkMode::Allowlist => NetworkAccess::Listed { names, read_only },
+        NetworkMode::Full => NetworkAccess::Public { read_only },
+    }
 }
 
 #[cfg(test)]

@@ -141,6 +141,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             assignment: self.assignment.clone(),
             git: self.git.clone(),
             layout: self.layout.clone(),
+            network: self.network.clone(),
             announce: Announce { messages: self.messages.clone(), phase: Phase::Preparing },
         }
     }
@@ -177,6 +178,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             cluster: self.cluster.clone(),
             sandbox: sandbox.clone(),
             attempt_uid: self.assignment.attempt_uid.clone(),
+            network: self.network.clone(),
             messages: self.messages.clone(),
         };
         tokio::spawn(follow.run(boot.clone()));
@@ -210,6 +212,7 @@ impl<C: Cluster, D: Dial + Clone> Driver<C, D> {
             shell: thread.opened.shell.clone(),
             cwd: cwd.clone(),
             env: variables(&self.assignment.job),
+            network: self.network.clone(),
             limit: command_limit(&self.assignment.job),
         };
         self.commands = Some(Commands::new(sandbox.clone(), context));

@@ -4,7 +4,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use podwright_sandboxd::protocol::{BootId, ErrorCode, Network, OpId, PhaseBeginResult, Profile};
+use podwright_sandboxd::protocol::{BootId, ErrorCode, OpId, PhaseBeginResult, Profile};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -12,6 +12,7 @@ use url::Url;
 
 use super::cluster::{Cluster, ClusterError};
 use super::mcp::Servers;
+use super::network::CommandNetwork;
 use super::{Assignment, Message, opening};
 use crate::agent::events::Event;
 use crate::agent::journal::record::{InputAccepted, InputKind};
@@ -79,6 +80,7 @@ pub(super) struct Preparation<C> {
     pub(super) assignment: Assignment,
     pub(super) git: Git,
     pub(super) layout: Layout,
+    pub(super) network: CommandNetwork,
     pub(super) announce: Announce,
 }
 
@@ -100,7 +102,7 @@ impl<C: Cluster> Preparation<C> {
         self.announce.phase("waiting for the sandbox").await;
         let boot = sandbox.ready().await.map_err(lost)?.id;
         self.furnish(&sandbox, &boot, &workspace.fetched, Staging::Unstaged).await?;
-        let begun = begin_agent_phase(&sandbox, &boot, &self.assignment.attempt_uid).await?;
+        let begun = begin_agent_phase(&sandbox, &boot, &self.assignment.attempt_uid, &self.network).await?;
         self.place(&sandbox, &brought.files).await?;
         let snapshot = workspace.worktree.snapshot().await.map_err(|error| internal(&error))?;
         let shell = opening::shell(&sandbox).await?;
@@ -260,9 +262,12 @@ pub(super) async fn begin_agent_phase(
     sandbox: &Sandbox,
     boot: &BootId,
     attempt_uid: &str,
+    network: &CommandNetwork,
 ) -> Result<PhaseBeginResult, Outcome> {
     let phase = op(attempt_uid, "agent")?;
-    sandbox.begin_phase(boot, phase, Network::Loopback).await.map_err(not_begun)
+    let begun = sandbox.begin_phase(boot, phase, network.mode()?).await.map_err(not_begun)?;
+    network.begun(begun)?;
+    Ok(begun)
 }
 
 /// An operation of the attempt that is no call of the model.

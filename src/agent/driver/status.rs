@@ -16,8 +16,8 @@ use crate::agent::events::Event;
 use crate::agent::machine::Machine;
 use crate::agent::tools::plan::{PlanStep as ToolPlanStep, StepStatus};
 use crate::api::attempt::{
-    AgentAttemptStatus, ArtifactRef, Outcome, PatchSummary, Phase, PlanStep, PlanStepStatus, Usage,
-    VerificationResult, VerificationState, WorkspaceStatus,
+    AgentAttemptStatus, ArtifactRef, NetworkStatus, Outcome, PatchSummary, Phase, PlanStep, PlanStepStatus,
+    Usage, VerificationResult, VerificationState, WorkspaceStatus,
 };
 use crate::api::conditions::plain;
 
@@ -73,6 +73,8 @@ pub(super) struct Facts {
     pub(super) output: Option<Value>,
     /// The final answer in words for people, where that is not what the model wrote.
     pub(super) words: Option<String>,
+    /// What was refused to commands, where they have a network.
+    pub(super) network: Option<NetworkStatus>,
     /// How the attempt ended, once everything else is in place.
     pub(super) outcome: Option<Outcome>,
 }
@@ -92,6 +94,7 @@ impl Facts {
             awaits_verification: false,
             output: status.output,
             words: None,
+            network: status.network,
             outcome: None,
         }
     }
@@ -162,6 +165,7 @@ pub(super) fn build(machine: &Machine, facts: &Facts) -> AgentAttemptStatus {
             base_commit: base_commit.clone(),
             confinement: facts.confinement.clone(),
         }),
+        network: facts.network.clone(),
         patch: facts.patch.clone(),
         transcript: facts.transcript.clone(),
         verification: Vec::new(),
@@ -183,6 +187,10 @@ fn essential(status: &AgentAttemptStatus) -> AgentAttemptStatus {
         doing: String::new(),
         model_failure: String::new(),
         output: None,
+        network: status
+            .network
+            .as_ref()
+            .map(|network| NetworkStatus { last_refused: String::new(), ..network.clone() }),
         patch: status.patch.as_ref().map(|patch| PatchSummary {
             inline: None,
             flags: Vec::new(),

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::Message;
 use super::cluster::Cluster;
+use super::network::CommandNetwork;
 use super::prepare::{Preparation, Workspace, begin_agent_phase, lost};
 use crate::agent::machine::Signal;
 use crate::agent::recover::{Question, World};
@@ -38,7 +39,9 @@ pub(super) async fn look<C: Cluster>(
     let sandbox = connect();
     let workspace = preparation.workspace().await?;
     let boot = sandbox.ready().await.map_err(lost)?.id;
-    let profile = begin_agent_phase(&sandbox, &boot, &preparation.assignment.attempt_uid).await?.profile;
+    let begun =
+        begin_agent_phase(&sandbox, &boot, &preparation.assignment.attempt_uid, &preparation.network).await?;
+    let profile = begun.profile;
     let mut files = BTreeMap::new();
     for Question { op, root, paths } in questions {
         let states = sandbox.fs_state(&root, &paths).await.map_err(lost)?;
@@ -52,6 +55,7 @@ pub(super) struct FollowSandbox<C> {
     pub(super) cluster: C,
     pub(super) sandbox: Sandbox,
     pub(super) attempt_uid: String,
+    pub(super) network: CommandNetwork,
     pub(super) messages: mpsc::Sender<Message>,
 }
 
@@ -97,7 +101,7 @@ impl<C: Cluster> FollowSandbox<C> {
                 message: format!("The sandbox ended {restarts} times; the patch so far is kept."),
             });
         }
-        match begin_agent_phase(&self.sandbox, boot, &self.attempt_uid).await {
+        match begin_agent_phase(&self.sandbox, boot, &self.attempt_uid, &self.network).await {
             Ok(_) => Signal::SandboxRestarted(boot.clone()),
             Err(outcome) => Signal::Failed(outcome),
         }

@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use self::commands::Verification;
 use self::record::Record;
 use self::verdict::{cancelled, pending};
+use super::network::CommandNetwork;
 use super::prepare::{Announce, Preparation, internal};
 use super::status::{Facts, Reporter};
 use super::{Cluster, Drive, DriveError, Message, Orders, QUEUE, Stopped, connect, finish};
@@ -55,6 +56,7 @@ struct Report {
     results: Vec<VerificationResult>,
     suspended: bool,
     inbox_seq: i64,
+    network: CommandNetwork,
     reporter: Reporter,
     log: Box<dyn Write + Send>,
 }
@@ -64,7 +66,8 @@ struct Report {
 /// # Errors
 /// [`DriveError`]: nothing is lost, and another process goes on.
 pub async fn verify<C: Cluster, D: Dial + Clone>(parts: Drive<C, D>) -> Result<Stopped, DriveError> {
-    let Drive { assignment, cluster, dial, git, directories, status, mut orders, log } = parts;
+    let Drive { assignment, cluster, dial, git, directories, outside, status, mut orders, log } = parts;
+    let network = CommandNetwork::new(&assignment.job, outside, status.network.as_ref());
     let layout = Layout::new(directories.repo, directories.workspace, &assignment.job.repository.name)?;
     let (refused_sender, mut refused) = watch::channel(None);
     let reporter = Reporter::new(cluster.clone(), refused_sender);
@@ -75,6 +78,7 @@ pub async fn verify<C: Cluster, D: Dial + Clone>(parts: Drive<C, D>) -> Result<S
         facts: Facts::after(status.clone(), assignment.epoch),
         suspended: false,
         inbox_seq: status.inbox_seq,
+        network: network.clone(),
         left: status,
         reporter,
         log,
@@ -88,6 +92,7 @@ pub async fn verify<C: Cluster, D: Dial + Clone>(parts: Drive<C, D>) -> Result<S
         assignment: assignment.clone(),
         git,
         layout,
+        network: network.clone(),
         announce: Announce { messages, phase: Phase::Verifying },
     };
     let verification = Verification {
@@ -99,8 +104,14 @@ pub async fn verify<C: Cluster, D: Dial + Clone>(parts: Drive<C, D>) -> Result<S
         orders: orders.clone(),
         news,
     };
-    let work: JoinHandle<Done> =
-        tokio::spawn(async move { verification.run(|| Sandbox::connect(dial, options)).await });
+    let work: JoinHandle<Done> = tokio::spawn(async move {
+        let connect = || {
+            let sandbox = Sandbox::connect(dial, options);
+            network.serve(&sandbox);
+            sandbox
+        };
+        verification.run(connect).await
+    });
     let mut work = AbortOnDropHandle::new(work);
     let mut sandbox = None;
     report.say();
@@ -193,6 +204,7 @@ impl Report {
             log_tail: self.facts.log_tail.clone(),
             model_failure: String::new(),
             verification: self.results.clone(),
+            network: self.network.status(),
             outcome,
             ..self.left.clone()
         }

@@ -7,6 +7,7 @@
 pub mod continuation;
 pub mod inputs;
 pub mod mode;
+pub mod network;
 pub mod skills;
 
 use std::fmt::Write as _;
@@ -15,11 +16,11 @@ use std::time::Duration;
 use jiff::civil::Date;
 
 use self::mode::Work;
+use self::network::NetworkAccess;
 use self::skills::Skill;
 use super::agents_md::AgentsMd;
 use super::tools::mcp;
 use crate::answer::ANSWER_MAX;
-use crate::api::environment::NetworkMode;
 use crate::api::provider::Surface;
 use crate::llm::{ContentPart, Message, Role};
 
@@ -63,7 +64,7 @@ pub struct Permissions<'a> {
     /// Absolute directories beneath which commands may write.
     pub writable_roots: &'a [&'a str],
     /// What commands may reach.
-    pub network: NetworkMode,
+    pub network: NetworkAccess<'a>,
     /// Whether commands may talk to each other over loopback: on older kernels they have no sockets for it.
     pub loopback: bool,
     /// After this time a command is ended.
@@ -128,19 +129,7 @@ impl Permissions<'_> {
             Surface::Generic => "`str_replace` and `write_file` change",
         };
         let roots: Vec<String> = self.writable_roots.iter().map(|root| format!("`{root}`")).collect();
-        let network = match (self.network, self.loopback) {
-            (NetworkMode::None, true) => {
-                "Network access is restricted: connections are refused, and so is the look-up of names, except \
-                 between processes of the sandbox over the loopback addresses 127.0.0.1 and ::1, on which they may \
-                 listen. Downloads and package installation from the network will fail; work with what is there."
-            }
-            (NetworkMode::None, false) => {
-                "Network access is restricted: there are no network sockets at all, not even for the loopback addresses \
-                 127.0.0.1 and ::1, and names cannot be looked up; processes of the sandbox can talk over UNIX sockets \
-                 only. A server on a port cannot be started, so tests that need one fail for that reason. Downloads and \
-                 package installation from the network will fail; work with what is there."
-            }
-        };
+        let network = self.network.sentences(self.loopback);
         format!(
             "<permissions instructions>\n\
              `sandbox_mode` is `workspace-write`: commands may read the files of the sandbox, and write beneath {}. \
@@ -158,17 +147,14 @@ impl Permissions<'_> {
 
 impl EnvironmentContext<'_> {
     /// The block that tells the model where it is.
-    pub fn block(&self, network: NetworkMode) -> String {
+    pub fn block(&self, network: NetworkAccess<'_>) -> String {
         let mut block = String::from("<environment_context>\n");
-        let network = match network {
-            NetworkMode::None => "restricted",
-        };
         for (name, value) in [
             ("cwd", self.cwd),
             ("shell", self.shell),
             ("current_date", &self.date.to_string()),
             ("timezone", "Etc/UTC"),
-            ("network_access", network),
+            ("network_access", network.word()),
             ("workspace_root", self.workspace_root),
         ] {
             // Writing to a string cannot fail.

@@ -5,7 +5,7 @@ use crate::llm::ToolDefinition;
 
 const PERMISSIONS: Permissions<'_> = Permissions {
     writable_roots: &["/workspace", "/home/agent", "/tmp"],
-    network: NetworkMode::None,
+    network: NetworkAccess::None,
     loopback: true,
     command_limit: Duration::from_secs(1800),
 };

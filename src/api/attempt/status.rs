@@ -73,6 +73,9 @@ pub struct AgentAttemptStatus {
     /// The workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<WorkspaceStatus>,
+    /// What the network proxy did for commands; missing in network mode None.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkStatus>,
     /// The change to the repository, as of the end of the last turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<PatchSummary>,
@@ -232,6 +235,19 @@ pub struct WorkspaceStatus {
     #[schemars(length(max = 32))]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub confinement: String,
+}
+
+/// What the network proxy did for commands.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkStatus {
+    /// Requests and connections that it refused. The model was told of each.
+    #[serde(default)]
+    pub refused: i64,
+    /// The newest of them: host, port and why.
+    #[schemars(length(max = 512))]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last_refused: String,
 }
 
 /// The change to the repository.

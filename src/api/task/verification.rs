@@ -11,7 +11,7 @@ pub struct VerificationCommand {
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 
-    /// What is run, by /bin/sh -e, confined like any command of the agent: no network, no secret. Exit code 0 is
+    /// What is run, by /bin/sh -e, confined like any command of the agent: the network of the AgentEnvironment, no secret. Exit code 0 is
     /// success. At most 8 KiB.
     #[schemars(length(min = 1, max = 8192))]
     pub command: String,

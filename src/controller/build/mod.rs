@@ -19,6 +19,7 @@ use kube::api::ObjectMeta;
 use super::observed::Epoch;
 use crate::api::AgentAttempt;
 use crate::api::attempt::{Job, JobPod};
+use crate::egress::address::Cidr;
 use crate::names;
 
 /// The image in which the agent runs: the controller's own.
@@ -28,6 +29,8 @@ pub struct AgentImage {
     pub reference: String,
     /// When the kubelet pulls it: Always, IfNotPresent or Never.
     pub pull_policy: String,
+    /// Networks to which its proxy lets no command although they are public.
+    pub closed_networks: Vec<Cidr>,
 }
 
 /// An AgentAttempt that is stored, so that it can own things.

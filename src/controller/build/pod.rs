@@ -86,6 +86,24 @@ fn spec(attempt: &StoredAttempt<'_>, parts: &JobPod, agent: &AgentImage) -> PodS
     }
 }
 
+fn agent_environment(agent: &AgentImage) -> Vec<EnvVar> {
+    let mut variables = vec![
+        from_field("PODWRIGHT_POD_NAME", "metadata.name"),
+        from_field("PODWRIGHT_POD_NAMESPACE", "metadata.namespace"),
+        from_field("PODWRIGHT_POD_UID", "metadata.uid"),
+        from_field(names::HOST_ADDRESSES_VARIABLE, "status.hostIPs"),
+    ];
+    if !agent.closed_networks.is_empty() {
+        let blocks: Vec<String> = agent.closed_networks.iter().map(ToString::to_string).collect();
+        variables.push(EnvVar {
+            name: names::CLOSED_NETWORKS_VARIABLE.into(),
+            value: Some(blocks.join(",")),
+            ..EnvVar::default()
+        });
+    }
+    variables
+}
+
 fn agent_container(epoch: Epoch, agent: &AgentImage) -> Container {
     let work = match epoch {
         Epoch::Work => "agent",
@@ -98,11 +116,7 @@ fn agent_container(epoch: Epoch, agent: &AgentImage) -> Container {
         image_pull_policy: Some(agent.pull_policy.clone()),
         command: Some(["podwright-parent", "podwright", work].map(str::to_owned).to_vec()),
         working_dir: Some("/".into()),
-        env: Some(vec![
-            from_field("PODWRIGHT_POD_NAME", "metadata.name"),
-            from_field("PODWRIGHT_POD_NAMESPACE", "metadata.namespace"),
-            from_field("PODWRIGHT_POD_UID", "metadata.uid"),
-        ]),
+        env: Some(agent_environment(agent)),
         lifecycle: Some(Lifecycle {
             post_start: Some(LifecycleHandler {
                 exec: Some(ExecAction { command: Some(install) }),

@@ -164,6 +164,21 @@ fn the_sandbox_gets_no_token_and_the_agent_no_variable_but_its_name() {
 }
 
 #[test]
+fn the_agent_is_told_which_networks_are_closed() {
+    let stored = stored_attempt();
+    let parts = valid(&task(|_| {}), &references()).pod;
+    let closed_networks = ["203.0.112.0/22", "2a00:1::/32"].map(|block| block.parse().unwrap()).into();
+    let agent = AgentImage { closed_networks, ..image() };
+    let pod = children(&StoredAttempt::of(&stored, Epoch::Work).unwrap(), &parts, &agent).pod;
+    let containers = pod.spec.unwrap().containers;
+    let of = |name: &str| containers.iter().find(|container| container.name == name).unwrap().env.clone();
+    let told = of("agent").unwrap().pop().unwrap();
+    assert_eq!(told.name, names::CLOSED_NETWORKS_VARIABLE);
+    assert_eq!(told.value.as_deref(), Some("203.0.112.0/22,2a00:1::/32"));
+    assert_eq!(of("sandbox"), None);
+}
+
+#[test]
 fn an_attempt_is_amended_only_where_it_differs() {
     let stored = stored_attempt();
     assert_eq!(attempt::amended(&stored, false, Vec::new()), None);

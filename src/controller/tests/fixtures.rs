@@ -116,7 +116,11 @@ pub(crate) fn reporting(status: Value) -> AgentAttempt {
 }
 
 pub(crate) fn image() -> AgentImage {
-    AgentImage { reference: "podwright:1".into(), pull_policy: "IfNotPresent".into() }
+    AgentImage {
+        reference: "podwright:1".into(),
+        pull_policy: "IfNotPresent".into(),
+        closed_networks: Vec::new(),
+    }
 }
 
 /// The pod of [`stored_attempt`] with a status.

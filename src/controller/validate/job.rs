@@ -1,7 +1,8 @@
 //! The job and the pod of a task that can be run: everything that it names, resolved.
 
 use super::{ValidTask, mcp};
-use crate::api::attempt::{Continuation, Job, JobEnvironment, JobModel, JobPod, JobVerification};
+use crate::api::attempt::{Continuation, Job, JobEgress, JobEnvironment, JobModel, JobPod, JobVerification};
+use crate::api::environment::{Network, NetworkMode};
 use crate::api::provider::Model;
 use crate::api::task::{Mode, Repository};
 use crate::api::{AgentEnvironment, AgentEnvironmentSpec, AgentTask, ModelProvider, ModelProviderSpec};
@@ -53,10 +54,22 @@ fn job_environment(task: &AgentTask, spec: &AgentEnvironmentSpec) -> JobEnvironm
         env: spec.env.clone(),
         setup: spec.setup.clone(),
         network: spec.network.mode,
+        egress: job_egress(&spec.network),
         transcript: spec.transcript,
         patch_excludes: spec.patch_excludes.clone(),
         ca_bundle: spec.ca_bundle.as_ref().map(|source| source.config_map_key_ref.clone()),
         mcp_servers: mcp::chosen(task, spec).cloned().collect(),
+    }
+}
+
+fn job_egress(network: &Network) -> Option<JobEgress> {
+    match network.mode {
+        NetworkMode::None => None,
+        NetworkMode::Allowlist | NetworkMode::Full => Some(JobEgress {
+            names: network.names.clone(),
+            presets: network.presets.clone(),
+            methods: network.methods.unwrap_or_default(),
+        }),
     }
 }
 

@@ -235,6 +235,24 @@ fn an_environment_that_was_stored_before_a_bound_is_told_of_it() {
 }
 
 #[test]
+fn a_list_of_names_is_passed_on_or_named_when_it_is_none() {
+    let with = |network: serde_json::Value| {
+        let environment = environment(|environment| environment["spec"]["network"] = network);
+        References { environment: Some(environment), ..references() }
+    };
+    assert_invalid(
+        &judge(&task(|_| {}), &with(json!({"mode": "Allowlist", "names": ["a.example:70000"]}))),
+        "\"a.example:70000\" is no name of a host",
+    );
+    let network =
+        json!({"mode": "Allowlist", "names": ["a.example"], "presets": ["Go"], "methods": "ReadOnly"});
+    let job = valid(&task(|_| {}), &with(network)).job;
+    let egress = serde_json::to_value(&job.environment.egress).unwrap();
+    assert_eq!(egress, json!({"names": ["a.example"], "presets": ["Go"], "methods": "ReadOnly"}));
+    assert_eq!(valid(&task(|_| {}), &references()).job.environment.egress, None);
+}
+
+#[test]
 fn what_is_wrong_for_good_is_not_hidden_by_what_is_missing() {
     let references = References {
         environment: None,

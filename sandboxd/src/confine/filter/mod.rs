@@ -33,7 +33,7 @@ pub(super) fn build(network: Network, support: Support) -> Result<Vec<Instructio
     }
     rules.extend(match network {
         Network::Open => open_sockets(),
-        Network::Loopback => mediated_sockets(support.confines_tcp()),
+        Network::Loopback | Network::Proxied => mediated_sockets(support.confines_tcp()),
     });
     assemble(&rules)
 }

@@ -5,6 +5,8 @@
 //! socket, with an address that was read once and checked. So options and event registrations of the socket stay,
 //! `listen` and everything else is the kernel's, and no address that a command rewrites during the call is ever used.
 //!
+//! A phase with a proxy may connect to that port of 127.0.0.1 as well, and whose connection it is is noted ([`Gate`]).
+//!
 //! UNIX sockets are let through with "continue", after which the kernel reads the address again: by then it may be
 //! another one, and a TCP one is refused by Landlock.
 //!
@@ -21,6 +23,7 @@ mod sockets;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -28,7 +31,9 @@ use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, getsockname, sockopt};
 
+use super::gate::Gate;
 use super::sys::{self, Notification, Place, Reply};
+use super::tree::tree_of;
 use address::{Binding, Given};
 use caller::Caller;
 use listeners::{Listeners, Listening};
@@ -43,11 +48,13 @@ const MAX_WAITING: usize = 64;
 /// How often waiting callers are checked for being alive.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Answers a phase's calls on a thread of its own until the last of its processes has ended.
-pub(super) fn spawn(notifications: OwnedFd) -> io::Result<()> {
+/// Answers a phase's calls on a thread of its own until the last of its processes has ended. With a gate its commands
+/// may connect there, too.
+pub(super) fn spawn(notifications: OwnedFd, gate: Option<Arc<Gate>>) -> io::Result<()> {
     let _ = sys::wake_on_same_processor(&notifications);
     let mut mediator = Mediator {
         notifications,
+        gate,
         listeners: Listeners::open(),
         ports: Ports::default(),
         sockets: Sockets::default(),
@@ -58,6 +65,7 @@ pub(super) fn spawn(notifications: OwnedFd) -> io::Result<()> {
 
 struct Mediator {
     notifications: OwnedFd,
+    gate: Option<Arc<Gate>>,
     listeners: Listeners,
     ports: Ports,
     sockets: Sockets,
@@ -72,6 +80,15 @@ struct Waiting {
     call: Option<u64>,
     install: Option<Install>,
     deadline: Instant,
+}
+
+/// Where a connection goes.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    /// To a listener of the phase's own.
+    Listener(SocketAddr),
+    /// To the proxy, for the command of this subreaper.
+    Gate(SocketAddr, Option<i32>),
 }
 
 /// A descriptor that a new socket takes the place of.
@@ -172,8 +189,12 @@ impl Mediator {
         self.is_valid(&call)?;
 
         let home = address::loopback(wanted.ip()).ok_or(Errno::NETUNREACH)?;
-        let target = self.listener(SocketAddr::new(home, wanted.port())).ok_or(Errno::CONNREFUSED)?;
-        let target = address::in_family(target, wanted.is_ipv6());
+        let home = SocketAddr::new(home, wanted.port());
+        let in_family = |address| address::in_family(address, wanted.is_ipv6());
+        let target = match &self.gate {
+            Some(gate) if gate.address() == home => Target::Gate(in_family(home), tree_of(call.thread)),
+            Some(_) | None => Target::Listener(in_family(self.listener(home).ok_or(Errno::CONNREFUSED)?)),
+        };
         let nonblocking = flags & libc::O_NONBLOCK.unsigned_abs() != 0;
         if self.waiting.iter().any(|waiting| waiting.inode == inode) {
             return Err(Errno::ALREADY);
@@ -219,7 +240,7 @@ impl Mediator {
         call: u64,
         socket: OwnedFd,
         inode: u64,
-        target: SocketAddr,
+        target: Target,
         nonblocking: bool,
         install: Option<Install>,
     ) -> Result<Answer, Errno> {
@@ -227,9 +248,15 @@ impl Mediator {
             self.sockets.keep(inode, socket);
             return Err(Errno::AGAIN);
         }
-        let begun = sockets::prepare_for(&socket, target)
-            .and_then(|()| set_nonblocking(&socket, true))
-            .and_then(|()| rustix::net::connect(&socket, &target));
+        let connect = |address: SocketAddr| {
+            sockets::prepare_for(&socket, address)
+                .and_then(|()| set_nonblocking(&socket, true))
+                .and_then(|()| rustix::net::connect(&socket, &address))
+        };
+        let begun = match (target, &self.gate) {
+            (Target::Gate(address, tree), Some(gate)) => gate.let_in(&socket, tree, || connect(address)),
+            (Target::Gate(address, _) | Target::Listener(address), _) => connect(address),
+        };
         let mut waiting =
             Waiting { socket, inode, call: Some(call), install, deadline: Instant::now() + CONNECT_LIMIT };
         match begun {

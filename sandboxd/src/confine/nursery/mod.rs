@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,7 +19,9 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Insufficient, Launch, LaunchError, Launched, Network, Policy, Profile, Support, mediate, tree};
+use super::{
+    Gate, Insufficient, Launch, LaunchError, Launched, Network, Policy, Profile, Support, mediate, tree,
+};
 use channel::{Failure, Invalid, Request, Response};
 pub use process::nursery_main;
 use shim::{FAILURE_RECORD, Step};
@@ -71,7 +73,7 @@ impl Nursery {
     /// # Errors
     /// When the kernel lacks a layer or a step fails; nothing then runs unconfined.
     pub fn start(policy: &Policy) -> Result<Self, ConfineError> {
-        Self::start_with(policy, Support::probe()?)
+        Self::begin(policy, Support::probe()?, None)
     }
 
     /// [`Self::start`] with layers that were probed before.
@@ -79,6 +81,23 @@ impl Nursery {
     /// # Errors
     /// When a step fails; nothing then runs unconfined.
     pub fn start_with(policy: &Policy, support: Support) -> Result<Self, ConfineError> {
+        Self::begin(policy, support, None)
+    }
+
+    /// [`Self::start`] for a phase whose commands may connect to a proxy as well.
+    ///
+    /// # Errors
+    /// When the kernel lacks a layer, that for connections among them, or a step fails; nothing then runs unconfined.
+    pub fn start_at(policy: &Policy, gate: Arc<Gate>) -> Result<Self, ConfineError> {
+        let support = Support::probe()?;
+        if !support.confines_tcp() {
+            let missing = vec!["Landlock ABI 4 (Linux 6.7), without which commands have no network at all"];
+            return Err(Insufficient { missing }.into());
+        }
+        Self::begin(policy, support, Some(gate))
+    }
+
+    fn begin(policy: &Policy, support: Support, gate: Option<Arc<Gate>>) -> Result<Self, ConfineError> {
         let (ours, theirs) = UnixStream::pair().map_err(cannot("make a socket pair"))?;
         ours.set_read_timeout(Some(PATIENCE)).map_err(cannot("set a deadline"))?;
         ours.set_write_timeout(Some(PATIENCE)).map_err(cannot("set a deadline"))?;
@@ -97,7 +116,7 @@ impl Nursery {
         };
         let notifications =
             notifications.ok_or_else(|| ConfineError::Refused("the nursery sent no notifications".into()))?;
-        mediate::spawn(notifications).map_err(cannot("start a thread"))?;
+        mediate::spawn(notifications, gate).map_err(cannot("start a thread"))?;
         let loopback = policy.network == Network::Open || support.confines_tcp();
         Ok(Self { pid, profile: support.profile(), loopback, stream: Mutex::new(Some(ours)), terminals })
     }

@@ -5,6 +5,7 @@ mod files;
 mod matrix;
 mod network;
 mod profiles;
+mod proxy;
 mod races;
 mod syscalls;
 mod terminals;
@@ -34,6 +35,11 @@ pub(crate) const ALL: &[Case] = &[
     ("servers_and_clients", network::servers_and_clients),
     ("a_stuck_connection_holds_up_nobody", network::a_stuck_connection_holds_up_nobody),
     ("the_setup_phase_has_the_pods_network", network::the_setup_phase_has_the_pods_network),
+    ("the_proxy_is_the_only_way_out", proxy::the_proxy_is_the_only_way_out),
+    (
+        "connections_of_the_proxy_are_known_by_their_command",
+        proxy::connections_of_the_proxy_are_known_by_their_command,
+    ),
     ("address_flipped_during_connect", races::address_flipped_during_connect),
     ("family_flipped_during_connect", races::family_flipped_during_connect),
     ("family_flipped_during_bind", races::family_flipped_during_bind),

@@ -66,13 +66,14 @@ impl<C: Cluster> Shared<C> {
         let sandbox = self.sandbox.get().ok_or("the sandbox is not reached yet")?;
         let boot = sandbox.ready().await.map_err(|error| error.to_string())?.id;
         // After a restart of the sandbox nobody may have opened it yet.
-        let phase = begin_agent_phase(sandbox, &boot, &self.attempt_uid).await;
+        let phase = begin_agent_phase(sandbox, &boot, &self.attempt_uid, &self.network).await;
         phase.map_err(|outcome| outcome.message)?;
         let id = self.replace(sandbox, &server.name, &boot).await?;
         let log = format!("/tmp/podwright-mcp-{}.log", server.name);
         let program = Program { sandbox: sandbox.clone(), boot, id, log };
         let (fault, announced) = (Fault::default(), Announced::default());
-        let (cwd, env) = (self.cwd.clone(), self.env.clone());
+        let (cwd, mut env) = (self.cwd.clone(), self.env.clone());
+        env.extend(self.network.variables());
         let transport = program.clone().start(stdio, cwd, env, fault.clone(), announced.clone()).await;
         let transport = transport.map_err(|error| error.to_string())?;
         let (start, call) = (start_timeout(server), call_timeout(server));

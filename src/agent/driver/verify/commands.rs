@@ -86,7 +86,8 @@ impl<C: Cluster> Verification<C> {
             // No command has run here yet: a setup script that was cut off is found, or run again.
             self.preparation.furnish(&sandbox, &boot, &fetched, Staging::Staged).await?;
         }
-        begin_agent_phase(&sandbox, &boot, &self.preparation.assignment.attempt_uid).await?;
+        let Preparation { assignment, network, .. } = &self.preparation;
+        begin_agent_phase(&sandbox, &boot, &assignment.attempt_uid, network).await?;
         let (begun_in, mut ended) = match begun {
             Some(begun) => begun,
             None => {
@@ -169,10 +170,16 @@ impl<C: Cluster> Verification<C> {
         command: &VerificationCommand,
     ) -> Result<VerificationResult, Outcome> {
         let id = self.id(place)?;
-        let Preparation { assignment, layout, .. } = &self.preparation;
-        let own = ExecContext { thread_id: &assignment.attempt_uid, call_id: &command.name, network: false };
+        let Preparation { assignment, layout, network, .. } = &self.preparation;
+        let own = ExecContext {
+            thread_id: &assignment.attempt_uid,
+            call_id: &command.name,
+            network: network.is_open(),
+        };
         let mut env = base_environment(&variables(&assignment.job));
         env.extend(own.environment());
+        env.extend(network.variables());
+        network.watch(&id);
         let start = Start {
             process_id: id.clone(),
             argv: ["/bin/sh", "-e", "-c", &command.command].map(str::to_owned).into(),
@@ -206,7 +213,14 @@ impl<C: Cluster> Verification<C> {
             keep_end(&mut tail, HELD_MAX);
             match observed.outcome {
                 CommandOutcome::Running => {}
-                CommandOutcome::Exited(ended) => return Ok(result(command, &ended, &tail)),
+                CommandOutcome::Exited(ended) => {
+                    if let Some(note) = network.note(&id) {
+                        tail.push('\n');
+                        tail.push_str(&note);
+                    }
+                    network.leave(&id);
+                    return Ok(result(command, &ended, &tail));
+                }
                 CommandOutcome::Interrupted { .. } => return Err(self.cut_off().await),
                 CommandOutcome::Unknown { why } => {
                     let what = format!("how the command {} ended is not known ({why})", command.name);
