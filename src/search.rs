@@ -4,7 +4,8 @@
 //! | Variable | Says |
 //! |---|---|
 //! | `PODWRIGHT_SEARCH_SEED` | that only this life is lived, and told step by step |
-//! | `PODWRIGHT_SEARCH_SECONDS` | for how long lives are begun; without it, so many as the test says |
+//! | `PODWRIGHT_SEARCH_LIVES` | how many lives are lived; without it, so many as the test says |
+//! | `PODWRIGHT_SEARCH_SECONDS` | for how long lives are begun, instead of a number of them |
 //! | `PODWRIGHT_SEARCH_FROM` | the first seed, 0 without it |
 
 use std::fmt::Display;
@@ -72,7 +73,7 @@ impl Told {
     }
 }
 
-/// Lives the `kept` seeds, which have failed before, and then `lives` of them or as many as the environment has time for.
+/// Lives the `kept` seeds, which have failed before, and then `lives` others, or what the environment says.
 /// `name` is the test's.
 pub(crate) fn search(name: &str, kept: &[u64], lives: u64, live: impl Fn(u64)) {
     if let Some(seed) = number("PODWRIGHT_SEARCH_SEED") {
@@ -81,6 +82,7 @@ pub(crate) fn search(name: &str, kept: &[u64], lives: u64, live: impl Fn(u64)) {
     }
     kept.iter().for_each(|seed| attempt(name, *seed, &live));
     let first = number("PODWRIGHT_SEARCH_FROM").unwrap_or(0);
+    let lives = number("PODWRIGHT_SEARCH_LIVES").unwrap_or(lives);
     let time = number("PODWRIGHT_SEARCH_SECONDS").map(Duration::from_secs);
     let began = Instant::now();
     let mut seed = first;

@@ -136,7 +136,11 @@ async fn make(
     };
     let pod = match made {
         Ok(pod) => pod,
-        Err(ApplyError::Foreign(foreign)) => PodOutcome::InTheWay(foreign),
+        Err(ApplyError::Foreign(foreign)) => {
+            // Rights that no pod of ours has go again: a controller that took over may have ended the attempt meanwhile.
+            cleanup::revoke_rights(client, namespace, &stored.pod_name(), stored.uid).await?;
+            PodOutcome::InTheWay(foreign)
+        }
         Err(error) => return Err(error),
     };
     Ok((attempt, pod, true))

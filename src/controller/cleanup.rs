@@ -97,6 +97,10 @@ pub(super) async fn end(
             revoke_rights(client, namespace, &name, owner).await?;
         }
     }
+    // It may have been made and lost again in a pass that could not record it, and then only its rights are left.
+    if let Some(unrecorded) = seen.epoch().next().filter(|_| seen.has_verification()) {
+        revoke_rights(client, namespace, &observed.id.pod_name(seen.index, unrecorded), owner).await?;
+    }
     Ok(())
 }
 
@@ -132,7 +136,13 @@ pub(super) async fn take(
     revoke::<Pod>(client, namespace, name, owner).await
 }
 
-async fn revoke_rights(client: &Client, namespace: &str, name: &str, owner: &str) -> Result<(), ApplyError> {
+/// Takes a pod's rights.
+pub(super) async fn revoke_rights(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    owner: &str,
+) -> Result<(), ApplyError> {
     // The RoleBinding first: with it gone, the agent can do nothing more.
     revoke::<RoleBinding>(client, namespace, name, owner).await?;
     tokio::try_join!(

@@ -35,7 +35,8 @@ pub struct Answer {
 pub struct Inbox {
     /// Unacknowledged messages, in order.
     pub entries: Vec<InboxMessage>,
-    /// Whether an entry goes because its message seems to be deleted. A watch that lags shows the same.
+    /// Whether an entry comes, or goes because its message seems to be deleted. A watch of messages that lags shows
+    /// the same of a message that the agent has taken in, or that was made a moment ago.
     pub presumes: bool,
 }
 
@@ -88,6 +89,8 @@ pub fn deliver(observed: &Observed, seen: &SeenAttempt) -> Inbox {
         if entries.len() < places {
             entries.push(InboxMessage { uid, seq: next, kind: spec.kind, text: spec.text.clone() });
             next = next.saturating_add(1);
+            // It may have been here before: its sender was told, the entry went, and only the latter is seen.
+            presumes = true;
         }
     }
     Inbox { entries, presumes }

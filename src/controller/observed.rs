@@ -71,6 +71,15 @@ impl Epoch {
         }
     }
 
+    /// The pod that would be made after it.
+    #[must_use]
+    pub const fn next(self) -> Option<Self> {
+        match self {
+            Self::Work => Some(Self::Verification(Try::First)),
+            Self::Verification(_) => self.again(),
+        }
+    }
+
     /// The pod that takes its place when it is lost.
     #[must_use]
     pub const fn again(self) -> Option<Self> {

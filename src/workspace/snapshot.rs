@@ -190,7 +190,7 @@ impl State<'_> {
                 Err(error) => self.skip(&path.join(&name), &error.to_string()),
             }
         }
-        children.sort_by(|a, b| in_gits_order(a, b));
+        children.sort_by(in_gits_order);
         for (name, stat) in children {
             let child = path.join(&name);
             self.check_limits(&child)?;

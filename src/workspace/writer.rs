@@ -77,9 +77,12 @@ impl Writer {
         let directory = mount.directory(Path::new(layout.name()));
         let directory = directory.map_err(|error| unopened(&root, error))?;
         let own = tempfile::Builder::new().prefix(STAGING).tempdir_in(layout.workspace());
-        let own = own.map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => in_the_way(&root, "is where nothing may be written beside it"),
-            _ => error.into(),
+        let own = own.map_err(|error| {
+            if error.kind() == io::ErrorKind::PermissionDenied {
+                in_the_way(&root, "is where nothing may be written beside it")
+            } else {
+                error.into()
+            }
         })?;
         let name = own.path().file_name().unwrap_or_default();
         let staging = mount.directory(Path::new(name)).map_err(|error| unopened(&root, error))?;

@@ -43,7 +43,7 @@ pub struct AttemptPlan {
     pub rights: bool,
     /// The inbox as it shall be.
     pub inbox: Vec<InboxMessage>,
-    /// Whether the plan rests on something not being there.
+    /// Whether the plan rests on something that a watch which lags would show as well.
     pub presumes: bool,
 }
 

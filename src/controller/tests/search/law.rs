@@ -180,6 +180,9 @@ impl Law {
             let said = serde_json::json!({
                 "taskUID": after["spec"]["taskUID"], "index": after["spec"]["index"], "status": status,
             });
+            // One that was deleted has said what no longer counts.
+            self.said
+                .retain(|_, other| other["taskUID"] != said["taskUID"] || other["index"] != said["index"]);
             self.said.insert(uid, said);
             return Ok(());
         }

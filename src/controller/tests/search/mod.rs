@@ -31,7 +31,7 @@ use crate::search::{Dice, Told, search};
 
 /// Seeds that have failed once. 857: a pod that one controller made while another one recorded the end of its attempt
 /// was deleted, and its rights were left.
-const KEPT_SEEDS: &[u64] = &[857];
+const KEPT_SEEDS: &[u64] = &[387, 806, 857, 901, 5035, 5962, 20339];
 
 /// Lives in a run without a given time.
 const LIVES: u64 = 60;
@@ -380,7 +380,8 @@ impl Life {
     }
 
     /// No more tasks run than may. One controller alone is held to it: what the one before has let through, the next learns
-    /// from its watches, which may lag.
+    /// from its watches, which may lag. A task that is being deleted does not count: it may have its pod for a while, in the
+    /// foreground as in the background, where it is gone at once.
     fn check_queue(&self) -> Result<(), String> {
         let Some(limit) = self.limit.filter(|_| self.born == 1) else { return Ok(()) };
         let pods = self.server.names("pods").into_iter().filter_map(|name| self.server.get("pods", &name));
@@ -390,7 +391,7 @@ impl Life {
         let goes_on = |uid: &String| {
             let tasks = self.server.names(TASK).into_iter().filter_map(|name| self.server.get(TASK, &name));
             let mut own = tasks.filter(|task| task["metadata"]["uid"] == uid.as_str());
-            own.any(|task| !has_ended(&task))
+            own.any(|task| !has_ended(&task) && task["metadata"]["deletionTimestamp"].is_null())
         };
         let running: Vec<&String> = tasks.iter().filter(|uid| goes_on(uid)).collect();
         if running.len() > limit { Err(format!("{running:?} run, and {limit} may")) } else { Ok(()) }

@@ -56,6 +56,7 @@ impl Process {
         let (caches, feed) = Caches::fed();
         let instance = Some(number.to_string());
         let context = Context {
+            store: None,
             client: gate.client(number),
             caches,
             reporter: Reporter { controller: names::CONTROLLER_MANAGER.into(), instance },
