@@ -23,11 +23,7 @@ pub(super) fn check(patch: &PatchSummary, content: Option<&[u8]>, limit: i64) ->
     }
 }
 
-fn contents(
-    patch: &PatchSummary,
-    content: Option<&[u8]>,
-    limit: i64,
-) -> Result<Option<Contents>, String> {
+fn contents(patch: &PatchSummary, content: Option<&[u8]>, limit: i64) -> Result<Option<Contents>, String> {
     if patch.bytes > limit && (patch.inline.is_some() || patch.artifact.is_some()) {
         return Err("the patch it reported is longer than its task allows".to_owned());
     }
@@ -166,13 +162,14 @@ mod tests {
     }
 
     /// As an agent reports it that was taken over: everything fits but the text.
-    fn claimed(text: &[u8], files: i64) -> (PatchSummary, ConfigMap) {
+    fn claimed(text: &[u8], files: i64) -> (PatchSummary, Vec<u8>) {
         let (sha256, bytes) = (hex(Sha256::digest(text)), text.len() as i64);
         let artifact = ArtifactRef {
             config_map_name: "a-patch".into(),
             key: PATCH_KEY.into(),
             sha256: sha256.clone(),
             bytes,
+            url: String::new(),
         };
         let summary =
             PatchSummary { files, bytes, sha256, artifact: Some(artifact), ..PatchSummary::default() };
