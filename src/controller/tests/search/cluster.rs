@@ -35,7 +35,7 @@ impl Agent {
         let metadata = &pod["metadata"];
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let annotation = |name: &str| text(&metadata["annotations"][name]);
-        let verifies = pod["spec"]["containers"][0]["command"][1] == "verify";
+        let verifies = pod["spec"]["containers"][0]["command"][2] == "verify";
         let ends: &[&str] = if verifies {
             &["Completed", "Completed", "VerificationFailed"]
         } else {
