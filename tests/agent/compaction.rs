@@ -3,7 +3,7 @@
 use podwright::api::reasons::Reason;
 use serde_json::{Value, json};
 
-use crate::stage::Stage;
+use crate::stage::{Stage, counting};
 
 /// In the middle of a turn, with a plan and a command on a terminal that goes on.
 const LONG: &str = r#"
@@ -151,9 +151,12 @@ scenarios:
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_in_the_middle_of_the_summary_costs_a_request_and_nothing_else() {
     let script = LONG.replace("@PAUSE@", "2000").replace("@ASKED@", "2");
-    let stage = stage(&script, "Responses", "").await;
+    let mut stage = stage(&script, "Responses", "").await;
+    let (model, mut requests) = counting(&script.replace("@QUIRKS@", "quirks: []")).await;
+    stage.job["model"]["baseURL"] = json!(model);
     let agent = stage.agent();
-    stage.logged("context_compaction").await;
+    // The third request is the summary's. Its event comes before the request does.
+    requests.wait_for(|requests| *requests == 3).await.unwrap();
     agent.crash();
     stage.agent().ended().await;
     check(&stage, "Responses", 6);

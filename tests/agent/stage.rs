@@ -35,7 +35,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub(crate) use self::cluster::FakeCluster;
-pub(crate) use self::model::{listening, playing, serving};
+pub(crate) use self::model::{counting, listening, playing, serving};
 use self::repository::git_server;
 pub(crate) use self::repository::{git, repository};
 use self::sandbox::Sandbox;
